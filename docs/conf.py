@@ -1,0 +1,30 @@
+"""Sphinx configuration. The reference lists what ``dqlearn.__all__`` lists: no upkeep."""
+
+from __future__ import annotations
+
+import dqlearn
+
+project = "dqlearn"
+author = "the dqlearn developers"
+copyright = f"2026, {author}"
+version = release = dqlearn.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build"]
+
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the numpydoc sections name the types
+autosummary_ignore_module_all = False
+numpydoc_show_class_members = False
+
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"dqlearn {release}"

@@ -1,0 +1,37 @@
+"""Distributed tabular Q-learning on Dask.
+
+>>> import dqlearn
+>>> learner = dqlearn.QLearner("dqlearn/Torus-v0", env_kwargs={"side": 16}, seed=0)
+>>> learner.learn(total_timesteps=200_000).table.q.shape
+(256, 4)
+"""
+
+from __future__ import annotations
+
+from dqlearn import callbacks, envs, exact, random, schedules, spaces
+from dqlearn.envs.registry import register
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import DQLearnError
+from dqlearn.evaluation import EvaluationResult
+from dqlearn.learner import QLearner, load
+from dqlearn.table import Table, unfold
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DQLearnError",
+    "EvaluationResult",
+    "QLearner",
+    "Table",
+    "TabularEnv",
+    "callbacks",
+    "envs",
+    "exact",
+    "load",
+    "random",
+    "schedules",
+    "spaces",
+    "unfold",
+]
+
+register()

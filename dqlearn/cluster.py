@@ -1,0 +1,238 @@
+"""The cluster: the one module that knows about ``distributed``.
+
+::
+
+    current_executor() ──► the active Client ? ClusterExecutor : LocalExecutor
+
+Chunks and shards have homes, dealt over the workers in turn, so that a round moves pieces and
+policies and never a chunk. Tasks may run elsewhere when their home has gone; donated shards may not
+(their home's death sends the run back to its last cut).
+
+Invariant: no result is fetched that nobody asked for; losing workers raises :class:`LostWork`, which
+the run answers by going back to its last cut.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+import dask.base
+import dask.threaded
+import distributed
+from dask._task_spec import GraphNode, Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from distributed import Client, Future, KilledWorker
+
+from dqlearn.errors import ClusterError, ClusterLostError, StaleShardError, VersionMismatchError
+from dqlearn.executor import Executor, local_executor
+from dqlearn.rounds import Drawn, Key
+
+__all__ = ["ClusterExecutor", "LostWork", "current_executor"]
+
+_MUST_AGREE = ("dqlearn", "dask", "distributed", "numpy", "numba", "gymnasium")
+_POLL = 2.0  # seconds between looks at whether the homes are still there
+
+
+class LostWork(ClusterError):
+    """Results that a run needs have gone with their worker; its last cut has them."""
+
+
+def current_executor() -> Executor:
+    """Return where Dask would run now: the active Client's cluster, or this process.
+
+    Raises
+    ------
+    ConfigurationError
+        If Dask is set to a scheduler that cannot hold a table.
+    ClusterLostError, VersionMismatchError
+        If there is a Client whose cluster cannot be used.
+    """
+    get = dask.base.get_scheduler() or dask.threaded.get
+    client = getattr(get, "__self__", None)
+    return ClusterExecutor(client) if isinstance(client, Client) else local_executor(get)
+
+
+class ClusterExecutor:
+    """A ``distributed`` cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected to it.
+
+    Raises
+    ------
+    ClusterLostError
+        If it has no scheduler, or no workers.
+    VersionMismatchError
+        If workers run other versions than the client of packages whose results must agree.
+    """
+
+    depth = 4
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._futures: dict[Key, Future] = {}
+        self._homes = self._workers()
+        self._check_versions()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the scheduler answers."""
+        return bool(self.client.status == "running")
+
+    def rehome(self, timeout: float = 60.0) -> None:
+        """Deal homes anew over the workers there are; wait for one if there is none.
+
+        Raises
+        ------
+        ClusterLostError
+            If none comes within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self._homes = self._workers()
+                return
+            except ClusterLostError:
+                if not self.alive or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
+        """Place data at their homes, or everywhere."""
+        if everywhere:
+            self._futures.update(self.client.scatter(dict(values), broadcast=True))
+            return
+        for n, home in enumerate(self._homes):
+            mine = {k: v for k, v in values.items() if _place(k) % len(self._homes) == n}
+            if mine:
+                self._futures.update(self.client.scatter(mine, workers=[home]))
+
+    def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
+        """Send a graph to the scheduler; do not wait."""
+        layers = self._layers(drawn)
+        graph = HighLevelGraph(layers, {name: set() for name in layers})
+        futures = self.client.get(graph, list(keep), sync=False, fifo_timeout="0s")
+        self._futures.update(zip(keep, futures, strict=True))
+
+    def _layers(self, drawn: Drawn) -> dict[str, MaterializedLayer]:
+        """Group a graph's tasks by home, with the annotation that sends them there."""
+        by_home: dict[tuple[int, bool], dict[Key, Task]] = {}
+        for key, task in drawn.tasks.items():
+            home = (_place(key) % len(self._homes), key not in drawn.pinned)
+            by_home.setdefault(home, {})[key] = task
+        return {
+            f"home-{n}-{free}": MaterializedLayer(
+                tasks, annotations={"workers": [self._homes[n]], "allow_other_workers": free}
+            )
+            for (n, free), tasks in by_home.items()
+        }
+
+    def result(self, key: Key) -> Any:
+        """Wait for one result.
+
+        Raises
+        ------
+        LostWork
+            If it can no longer be computed, or a home has gone.
+        ClusterLostError
+            If the scheduler has gone.
+        """
+        return self.gather([key])[key]
+
+    def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
+        """Wait for results and fetch them; as :meth:`result`."""
+        try:
+            for key in keys:
+                self._wait(self._futures[key])
+            values = self.client.gather([self._futures[key] for key in keys])
+        except (CancelledError, KilledWorker, StaleShardError, OSError) as error:
+            if not self.alive:
+                raise self._lost() from error
+            raise LostWork(f"a result of this run is lost: {error!r}") from error
+        return dict(zip(keys, values, strict=True))
+
+    def _wait(self, future: Future) -> None:
+        """Wait for one future, with an eye on the homes that donated shards cannot leave."""
+        while not future.done():
+            try:
+                distributed.wait(future, timeout=_POLL)
+            except TimeoutError:
+                gone = set(self._homes) - set(self.client.scheduler_info(n_workers=-1)["workers"])
+                if not self.alive:
+                    raise self._lost() from None
+                if gone:
+                    raise LostWork(f"workers {sorted(gone)} have gone") from None
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Release results."""
+        for key in keys:
+            self._futures.pop(key, None)
+
+    def node(self, key: Key) -> GraphNode:
+        """Return a kept result as a future, which is a reference that keeps it alive."""
+        future: TaskRef = self._futures[key]
+        return future
+
+    def same(self, other: Executor) -> bool:
+        """Whether the other one is of the same client."""
+        return isinstance(other, ClusterExecutor) and other.client is self.client
+
+    @property
+    def width(self) -> int:
+        """Threads of all workers."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return max(1, sum(int(worker["nthreads"]) for worker in workers))
+
+    @property
+    def memory(self) -> int:
+        """Memory limits of all workers."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return sum(int(worker["memory_limit"]) for worker in workers)
+
+    @property
+    def name(self) -> str:
+        """Scheduler's address, and what is behind it."""
+        return (
+            f"cluster at {self.client.scheduler.address if self.client.scheduler else '?'}, "
+            f"{len(self._homes)} workers"
+        )
+
+    def _workers(self) -> list[str]:
+        if not self.alive:
+            raise self._lost()
+        workers = sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+        if not workers:
+            raise ClusterLostError(
+                f"the cluster of {self.client!r} has no workers: start some, or wait for them "
+                "with client.wait_for_workers(1)"
+            )
+        return workers
+
+    def _lost(self) -> ClusterLostError:
+        return ClusterLostError(
+            f"the scheduler of {self.client!r} has gone: connect a new Client, or close this one "
+            "to go on in this process; the learner keeps what its last cut holds"
+        )
+
+    def _check_versions(self) -> None:
+        """Compare the packages that decide the bits of a result."""
+        versions = self.client.get_versions(packages=list(_MUST_AGREE))
+        mine = versions["client"]["packages"]
+        for address, info in versions["workers"].items():
+            theirs = info["packages"]
+            differ = {p: theirs.get(p) for p in _MUST_AGREE if theirs.get(p) != mine.get(p)}
+            if differ:
+                raise VersionMismatchError(
+                    f"worker {address} must run the client's versions "
+                    f"{ {p: mine.get(p) for p in differ} }, got {differ}: install them there"
+                )
+
+
+def _place(key: Key) -> int:
+    """Number of the shard or chunk that a task is about: the last part of its key."""
+    return int(key[-1]) if isinstance(key[-1], int) else 0

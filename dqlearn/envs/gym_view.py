@@ -1,0 +1,185 @@
+"""A compiled model as an ordinary Gymnasium environment.
+
+::
+
+    reset(seed) ──► stream ──► key of call t, a reset or a step ──► kernels.first, kernels.step
+
+Invariant: t counts calls and goes back only with a seed, so that no number is drawn twice.
+"""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Discrete
+
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError, SpaceError, StateRangeError
+from dqlearn.random import reset_key, step_key, stream
+from dqlearn.rollout import check_transition
+from dqlearn.specialise import specialise
+
+__all__ = ["TabularGymEnv"]
+
+_TEMPLATE = Path(__file__).with_name("_view.py")
+_VIEW = np.uint64(5)  # a purpose of dqlearn.random: what the learner draws is independent
+
+
+def view_kernels(model: TabularEnv) -> types.ModuleType:
+    """Return the model's kernels of ``_view.py``."""
+    own = {name: getattr(model.kernels, name) for name in ("first", "step", "enumerate_outcomes")}
+    return specialise(_TEMPLATE, own, model._token, cached=model.digest is not None)
+
+
+def view_stream(seed: int) -> np.uint64:
+    """Return the stream of the environment that is reset with `seed`."""
+    key: np.uint64 = stream(np.uint64(seed % 2**64), _VIEW, np.uint64(0))
+    return key
+
+
+def check_initial(state: int, n_states: int) -> None:
+    """Raise if an initial state is outside the model's."""
+    if not 0 <= state < n_states:
+        raise StateRangeError(f"initial() must return a state in 0 .. {n_states - 1}, got {state}")
+
+
+class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
+    """A model as a `gymnasium.Env`.
+
+    Parameters
+    ----------
+    model : TabularEnv
+        Its states are the observations; its `max_episode_steps` truncates.
+    render_mode : {None, "ansi"}
+        "ansi": `render` returns the state as text.
+
+    Attributes
+    ----------
+    model : TabularEnv
+        The model given.
+
+    Raises
+    ------
+    ConfigurationError
+        If `render_mode` is another one.
+
+    Examples
+    --------
+    >>> from dqlearn.envs.gym_view import TabularGymEnv
+    >>> from dqlearn.envs.torus import torus
+    >>> env = TabularGymEnv(torus(side=8, slip=0.0), render_mode="ansi")
+    >>> state, info = env.reset(seed=0)
+    >>> before = env.render()
+    >>> _ = env.step(1)
+    >>> before, env.render()
+    ('row=5 column=2', 'row=6 column=2')
+    """
+
+    def __init__(self, model: TabularEnv, render_mode: str | None = None) -> None:
+        if render_mode not in (None, "ansi"):
+            raise ConfigurationError(f"render_mode must be None or 'ansi', got {render_mode!r}")
+        self.model = model
+        self.metadata = {"render_modes": ["ansi"]}
+        self.render_mode = render_mode
+        self.observation_space = Discrete(model.n_states)
+        self.action_space = Discrete(model.n_actions)
+        self._stream: np.uint64 | None = None
+        self._calls = self._elapsed = 0
+        self._state = -1
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.int64, dict[str, Any]]:
+        """Begin an episode.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Begin the random numbers anew; without it they go on.
+        options : dict, optional
+            There are none.
+
+        Returns
+        -------
+        state : int64
+            The initial state.
+        info : dict
+            Empty.
+
+        Raises
+        ------
+        StateRangeError
+            If the model's ``initial`` leaves its range.
+        """
+        super().reset(seed=seed)
+        if seed is not None or self._stream is None:
+            self._stream, self._calls = view_stream(self.np_random_seed), 0
+        key = reset_key(step_key(self._stream, np.uint64(self._calls)))
+        state = self.model.kernels.first(key, self.model.params)
+        check_initial(state, self.model.n_states)
+        self._state, self._elapsed = state, 0
+        self._calls += 1
+        return np.int64(state), {}
+
+    def step(self, action: np.int64 | int) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
+        """Make one transition.
+
+        Parameters
+        ----------
+        action : int
+            In ``range(n_actions)``.
+
+        Returns
+        -------
+        state : int64
+            The next state.
+        reward : float
+            Of the transition.
+        terminated : bool
+            Whether the episode has ended in the model.
+        truncated : bool
+            Whether its time is up.
+        info : dict
+            Empty.
+
+        Raises
+        ------
+        gymnasium.error.ResetNeeded
+            Before the first `reset`.
+        SpaceError
+            If the action is out of range.
+        EnvironmentFault
+            If the model returns a state out of range or a reward that is not finite.
+        """
+        model, state = self.model, self._state
+        if self._stream is None:
+            raise ResetNeeded("call reset() before step()")
+        if not 0 <= action < model.n_actions:
+            raise SpaceError(f"an action must be in 0 .. {model.n_actions - 1}, got {action!r}")
+        key = step_key(self._stream, np.uint64(self._calls))
+        after, reward, terminated = model.kernels.step(state, int(action), key, model.params)
+        check_transition(0, state, int(action), after, reward, model.n_states)
+        self._state = after
+        self._calls += 1
+        self._elapsed += 1
+        truncated = self._elapsed >= model.limits[2]
+        return np.int64(after), reward, terminated, truncated, {}
+
+    def render(self) -> str | None:
+        """Return the state by the names of its factors.
+
+        Returns
+        -------
+        str or None
+            As ``row=0 column=7``; None without a `render_mode`.
+        """
+        if self.render_mode is None:
+            return None
+        dims = self.model.state_dims or {"state": self.model.n_states}
+        digits = np.unravel_index(self._state, tuple(dims.values()))
+        return " ".join(f"{name}={digit}" for name, digit in zip(dims, digits, strict=True))

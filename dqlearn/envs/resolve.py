@@ -1,0 +1,144 @@
+"""From what the user names to what shards can open: an id, a factory or a model.
+
+::
+
+    "Taxi-v4", kwargs ──► gymnasium.make ──► a TabularEnv underneath? ──► its model, compiled
+    factory ────────────► one instance  ┘                    └─ no ────► PythonEnv
+    TabularEnv ─────────────────────────────────────────────────────────► itself
+
+Invariant: what is kept of an environment is how to make it, never an instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium
+
+from dqlearn.envs.python import PythonEnv, takes_num_envs
+from dqlearn.envs.registry import compiled_model
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError, EnvironmentFault
+from dqlearn.spaces import BinsLike, Factor, SpaceIndex
+
+__all__ = ["EnvLike", "Resolved", "resolve"]
+
+EnvLike = str | TabularEnv | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An environment, its spaces, and how a stored table names it.
+
+    Attributes
+    ----------
+    env : TabularEnv or PythonEnv
+        What shards open.
+    states, actions : SpaceIndex
+        Its spaces as indices.
+    factors : tuple of Factor
+        What a state index is made of.
+    action_labels : tuple of str, optional
+        What actions are called.
+    spec : dict
+        JSON: ``{"id", "kwargs"}`` for an id; ``{"name"}``, for people only, for anything else.
+    """
+
+    env: TabularEnv | PythonEnv
+    states: SpaceIndex
+    actions: SpaceIndex
+    factors: tuple[Factor, ...]
+    action_labels: tuple[str, ...] | None
+    spec: dict[str, Any]
+
+
+def resolve(
+    env: EnvLike, kwargs: Mapping[str, Any] | None = None, bins: BinsLike = None
+) -> Resolved:
+    """Find out what an environment is.
+
+    Parameters
+    ----------
+    env : str, TabularEnv or callable
+        A Gymnasium id; a model; ``factory() -> gymnasium.Env``, or
+        ``factory(num_envs=n) -> gymnasium.vector.VectorEnv``.
+    kwargs : mapping, optional
+        Arguments of the environment, for an id.
+    bins : optional
+        How to cut a `Box` observation; see :meth:`dqlearn.spaces.SpaceIndex.from_space`.
+
+    Returns
+    -------
+    Resolved
+        What shards can open.
+
+    Raises
+    ------
+    ConfigurationError
+        If `env` is none of these.
+    EnvironmentFault
+        If the environment cannot be made.
+    SpaceError
+        If a space of its cannot be indexed.
+    """
+    if isinstance(env, TabularEnv):
+        _refuse(kwargs, bins)
+        return _tabular(env, {"name": env.transition.__qualname__})
+    if isinstance(env, str):
+        spec = {"id": env, "kwargs": dict(kwargs or {})}
+        return _gymnasium(partial(gymnasium.make, env, **(kwargs or {})), bins, spec)
+    if callable(env):
+        _refuse(kwargs, None)
+        return _gymnasium(env, bins, {"name": getattr(env, "__qualname__", repr(env))})
+    raise ConfigurationError(
+        f"expected a Gymnasium id, a TabularEnv or a factory of environments, got {env!r}"
+    )
+
+
+def _refuse(kwargs: Mapping[str, Any] | None, bins: BinsLike) -> None:
+    if kwargs or bins is not None:
+        raise ConfigurationError(
+            "env_kwargs= go with an id and bins= with Box observations; a model has its params, "
+            f"and a factory is given its arguments by functools.partial; got {kwargs=}, {bins=}"
+        )
+
+
+def _tabular(model: TabularEnv, spec: dict[str, Any]) -> Resolved:
+    states = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_states), name="state")
+    actions = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_actions), name="action")
+    dims = model.state_dims or {"state": model.n_states}
+    factors = tuple(Factor(name, size, None) for name, size in dims.items())
+    labels = tuple(model.action_labels) if model.action_labels is not None else None
+    return Resolved(model, states, actions, factors, labels, spec)
+
+
+def _gymnasium(make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any]) -> Resolved:
+    one = _probe(make)
+    try:
+        model = compiled_model(one) if isinstance(one, gymnasium.Env) else None
+        if model is not None:
+            return _tabular(model, spec)
+        vector = isinstance(one, gymnasium.vector.VectorEnv)
+        seen = one.single_observation_space if vector else one.observation_space
+        done = one.single_action_space if vector else one.action_space
+        states = SpaceIndex.from_space(seen, bins)
+        actions = SpaceIndex.from_space(done, name="action")
+    finally:
+        one.close()
+    return Resolved(PythonEnv(make, states, actions), states, actions, states.factors, None, spec)
+
+
+def _probe(make: Callable[..., Any]) -> Any:
+    """Make one environment, to look at it."""
+    try:
+        one = make(num_envs=1) if takes_num_envs(make) else make()
+    except Exception as error:
+        raise EnvironmentFault(f"{make!r} could not make an environment: {error!r}") from error
+    if not isinstance(one, gymnasium.Env | gymnasium.vector.VectorEnv):
+        raise ConfigurationError(
+            f"a factory must return a gymnasium.Env, or a VectorEnv if it takes num_envs; got {one!r}"
+        )
+    return one

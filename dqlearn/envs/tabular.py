@@ -1,0 +1,180 @@
+"""A model whose states are integers, given as scalar functions and compiled into the rollout.
+
+In the spirit of Gymnasium's ``FuncEnv``; of two forms:
+
+*events* (recommended)
+    ``events(s, a, params) -> (p_1, .., p_K)``, probabilities of K independent events, and a
+    deterministic ``transition(s, a, happened, params) -> (s', r, terminated)``, `happened` a bit
+    mask. One definition both simulates (K draws) and enumerates (2^K weighted outcomes), so the
+    exact solution can never disagree with the simulator.
+*key*
+    ``transition(s, a, key, params)`` draws what it likes from :mod:`dqlearn.random`.
+
+``initial(key, params) -> s`` in both. Invariant: the functions are pure, so the state of an
+environment is its integer, and copying an environment is copying that.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqlearn.errors import ConfigurationError
+from dqlearn.specialise import fingerprint, specialise
+
+__all__ = ["TabularEnv"]
+
+_TEMPLATE = Path(__file__).with_name("_walk.py")
+MAX_EVENTS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class TabularEnv:
+    """A Markov decision process with integer states, compiled.
+
+    Parameters
+    ----------
+    n_states, n_actions : int
+        States are ``0 .. n_states - 1``, actions ``0 .. n_actions - 1``.
+    initial : callable
+        ``initial(key, params) -> state``.
+    transition : callable
+        ``transition(state, action, happened, params) -> (next_state, reward, terminated)``; without
+        `events`, its third argument is the key of the step.
+    events : callable, optional
+        ``events(state, action, params) -> tuple`` of `n_events` probabilities, as floats.
+    n_events : int
+        Length of that tuple, 1 .. 16.
+    params : tuple
+        Scalars and arrays passed on to the functions; anything Numba takes.
+    max_episode_steps : int, optional
+        Truncate episodes after so many steps.
+    state_dims : mapping of str to int, optional
+        Names and sizes of the state's factors, mixed radix, the first the most significant.
+    action_labels : sequence of str, optional
+        One label an action.
+
+    Raises
+    ------
+    ConfigurationError
+        If sizes are not positive, or do not agree.
+
+    Examples
+    --------
+    A walk on five states that ends at the right one:
+
+    >>> from dqlearn import TabularEnv
+    >>> def initial(key, params):
+    ...     return 0
+    >>> def events(state, action, params):
+    ...     return (0.9,)
+    >>> def transition(state, action, happened, params):
+    ...     move = (1 if action else -1) if happened else 0
+    ...     state = min(max(state + move, 0), 4)
+    ...     return state, -1.0, state == 4
+    >>> walk = TabularEnv(5, 2, initial, transition, events, n_events=1)
+    >>> walk.outcomes(3, 1)
+    [(0.1, 3, -1.0, False), (0.9, 4, -1.0, True)]
+    """
+
+    n_states: int
+    n_actions: int
+    initial: Callable[..., Any]
+    transition: Callable[..., Any]
+    events: Callable[..., Any] | None = None
+    n_events: int = 0
+    params: tuple[Any, ...] = ()
+    max_episode_steps: int | None = None
+    state_dims: Mapping[str, int] | None = None
+    action_labels: Sequence[str] | None = None
+    digest: str | None = field(init=False, repr=False)
+    _token: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that the sizes agree."""
+        for name in ("n_states", "n_actions"):
+            size = getattr(self, name)
+            if not isinstance(size, int | np.integer) or not 1 <= size <= 2**62:
+                raise ConfigurationError(f"{name} must be an integer in 1 .. 2**62, got {size!r}")
+        _check_events(self.events, self.n_events)
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise ConfigurationError(
+                f"max_episode_steps must be at least 1 or None, got {self.max_episode_steps!r}"
+            )
+        _check_labels(self)
+        digest = fingerprint(self.functions)
+        object.__setattr__(self, "digest", digest)
+        object.__setattr__(self, "_token", digest or uuid.uuid4().hex)
+
+    @property
+    def functions(self) -> dict[str, Callable[..., Any] | None]:
+        """The user's functions by their names in the kernel."""
+        return {"initial": self.initial, "events": self.events, "transition": self.transition}
+
+    @property
+    def kernels(self) -> types.ModuleType:
+        """The compiled module of this model (one a process)."""
+        return specialise(_TEMPLATE, self.functions, self._token, cached=self.digest is not None)
+
+    @property
+    def limits(self) -> tuple[int, int, int]:
+        """Sizes for the kernel: (n_states, n_actions, steps before truncation)."""
+        steps = self.max_episode_steps
+        return int(self.n_states), int(self.n_actions), 2**62 if steps is None else int(steps)
+
+    def outcomes(self, state: int, action: int) -> list[tuple[float, int, float, bool]]:
+        """Enumerate what may follow a pair, as Gymnasium's ``P[state][action]`` does.
+
+        Parameters
+        ----------
+        state, action : int
+            The pair.
+
+        Returns
+        -------
+        list of (probability, next_state, reward, terminated)
+            The outcomes of positive probability.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model is in key form, whose outcomes cannot be enumerated.
+        """
+        if self.events is None:
+            raise ConfigurationError(
+                "only a model in events form can be enumerated, got one in key form: "
+                "pass events= and n_events="
+            )
+        n = 1 << self.n_events
+        p, s = np.empty(n), np.empty(n, np.int64)
+        r, t = np.empty(n), np.empty(n, np.bool_)
+        self.kernels.enumerate_outcomes(state, action, self.n_events, self.params, p, s, r, t)
+        rows = zip(p.round(15).tolist(), s.tolist(), r.tolist(), t.tolist(), strict=True)
+        return [row for row in rows if row[0] > 0.0]
+
+
+def _check_events(events: Callable[..., Any] | None, n_events: int) -> None:
+    if (events is None) != (n_events == 0) or not 0 <= n_events <= MAX_EVENTS:
+        raise ConfigurationError(
+            f"events= and n_events= go together, n_events in 1 .. {MAX_EVENTS}; "
+            f"got {events=} and {n_events=}"
+        )
+
+
+def _check_labels(env: TabularEnv) -> None:
+    dims, labels = env.state_dims, env.action_labels
+    if dims is not None and math.prod(dims.values()) != env.n_states:
+        raise ConfigurationError(
+            f"the sizes of state_dims must multiply to n_states={env.n_states}, got {dict(dims)}"
+        )
+    if labels is not None and len(labels) != env.n_actions:
+        raise ConfigurationError(
+            f"action_labels must name n_actions={env.n_actions} actions, got {len(labels)}"
+        )

@@ -1,0 +1,151 @@
+"""Where graphs run: the threads of this process, or a cluster; the one face both show.
+
+::
+
+    graph of a round ──► Executor.submit ──► handles of the new state, kept by key
+                         Executor.result ──► a small value
+                         Executor.gather ──► a copy of the state on the client
+
+Invariant: an executor decides where and when tasks run, never what they compute.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import dask
+import dask.base
+import dask.threaded
+import psutil
+from dask._task_spec import DataNode, GraphNode
+
+from dqlearn.errors import ConfigurationError
+from dqlearn.rounds import Drawn, Key
+
+__all__ = ["Executor", "LocalExecutor", "local_executor"]
+
+
+class Executor(Protocol):
+    """Runs graphs, and keeps the results that it is told to keep."""
+
+    depth: int
+    """Rounds that may be under way before the client waits for the oldest."""
+
+    def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
+        """Place data under their keys; everywhere: a copy with each worker."""
+
+    def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
+        """Run a graph and keep some of its results."""
+
+    def result(self, key: Key) -> Any:
+        """Wait for one kept result and return it."""
+
+    def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
+        """Wait for kept results and return them."""
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Forget results that are no longer needed."""
+
+    def node(self, key: Key) -> GraphNode:
+        """Return a kept result as something that a graph can hold."""
+
+    def same(self, other: Executor) -> bool:
+        """Whether another executor holds the same results."""
+
+    @property
+    def width(self) -> int:
+        """Tasks that can run at the same time."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that there are for results."""
+
+    @property
+    def name(self) -> str:
+        """What a person would call it."""
+
+
+class LocalExecutor:
+    """Dask's synchronous or threaded scheduler, in this process.
+
+    Parameters
+    ----------
+    get : callable
+        A scheduler's ``get(graph, keys)``.
+    """
+
+    depth = 1
+
+    def __init__(self, get: Callable[..., Any] = dask.threaded.get) -> None:
+        self.get = get
+        self._values: dict[Key, Any] = {}
+
+    def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
+        """Keep data; one process is everywhere."""
+        self._values.update(values)
+
+    def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
+        """Run a graph to its end. A task that raises leaves what was kept before as it was."""
+        wanted = {key for task in drawn.tasks.values() for key in task.dependencies}
+        known = {key: self.node(key) for key in wanted - drawn.tasks.keys()}
+        results = self.get({**known, **drawn.tasks}, list(keep))
+        self._values.update(zip(keep, results, strict=True))
+
+    def result(self, key: Key) -> Any:
+        """Return a kept result."""
+        return self._values[key]
+
+    def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
+        """Return kept results."""
+        return {key: self._values[key] for key in keys}
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Forget results."""
+        for key in keys:
+            self._values.pop(key, None)
+
+    def node(self, key: Key) -> GraphNode:
+        """Return a kept result as a node of data."""
+        return DataNode(key, self._values[key])
+
+    def same(self, other: Executor) -> bool:
+        """Only this object holds its results."""
+        return self is other
+
+    @property
+    def width(self) -> int:
+        """Threads of the scheduler."""
+        if self.get is dask.get:
+            return 1
+        pool = dask.config.get("pool", None)
+        workers = getattr(pool, "_max_workers", None) or dask.config.get("num_workers", None)
+        return int(workers or os.cpu_count() or 1)
+
+    @property
+    def memory(self) -> int:
+        """Memory of this machine."""
+        return int(psutil.virtual_memory().total)
+
+    @property
+    def name(self) -> str:
+        """Which scheduler."""
+        kind = "synchronous" if self.get is dask.get else f"{self.width} threads"
+        return f"this process, {kind}"
+
+
+def local_executor(get: Callable[..., Any]) -> LocalExecutor:
+    """Return the executor of a scheduler that runs in this process.
+
+    Raises
+    ------
+    ConfigurationError
+        If it runs in other processes, which cannot hold the table between rounds.
+    """
+    if getattr(get, "__module__", "").startswith("dask.multiprocessing"):
+        raise ConfigurationError(
+            "Dask's 'processes' scheduler cannot keep a table between rounds; expected "
+            "scheduler='threads' or 'synchronous', or a distributed.Client for processes"
+        )
+    return LocalExecutor(get)

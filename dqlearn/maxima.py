@@ -1,0 +1,152 @@
+"""Maxima: per state, the best action of a chunk; combined over chunks of actions, joined over states.
+
+::
+
+    chunk (i, 0) ─► (max, argmax) ┐
+    chunk (i, 1) ─► (max, argmax) ┴ combine ─► rows i ┐
+    chunk (k, 0) ─► ...                        rows k ┴ join ─► (max, argmax) of every state
+
+Ties go to the largest hash(seed, round, state, action): states that nothing is known of are explored
+evenly, and any grid gives the same winner. Invariant: combine is associative and commutative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from dqlearn.chunk import Chunk
+from dqlearn.random import TIES, stream, word
+from dqlearn.transitions import Sized, Tally
+
+__all__ = ["Maxima", "action_dtype", "combine", "join", "maxima"]
+
+
+@dataclass(frozen=True)
+class Maxima(Sized):
+    """Best action and its value, for successive states from `first_state` on.
+
+    Attributes
+    ----------
+    value : float (n,)
+        ``max_a Q(s, a)`` over the actions seen.
+    action : unsigned int (n,)
+        The action that attains it.
+    first_state : int
+        State of the first row.
+    tally : Tally
+        Of the round that made the table.
+    td_abs_sum : float
+        Over the chunks seen.
+    """
+
+    value: npt.NDArray[Any]
+    action: npt.NDArray[Any]
+    first_state: int
+    tally: Tally
+    td_abs_sum: float
+
+
+def action_dtype(n_actions: int) -> np.dtype[Any]:
+    """Return the smallest unsigned dtype that holds every action."""
+    return np.min_scalar_type(n_actions - 1)
+
+
+def ties(seed: int, round_: int) -> np.uint64:
+    """Return the key that breaks a round's ties."""
+    return np.uint64(stream(np.uint64(seed), TIES, np.uint64(round_)))
+
+
+def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.uint64) -> Maxima:
+    """Find the best action of every state of a chunk, among the chunk's actions.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Of round r.
+    origin : (int, int)
+        Its first state and first action.
+    n_actions : int
+        Of the whole table; decides the dtype of the result.
+    tie_key : uint64
+        :func:`ties` of the seed and round r.
+
+    Returns
+    -------
+    Maxima
+        One row a state of the chunk.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dqlearn.transitions import Tally
+    >>> chunk = Chunk(np.array([[1.0, 3.0], [2.0, 0.5]]), np.zeros((2, 2), np.uint32), Tally(0, 0))
+    >>> best = maxima(chunk, (10, 4), 6, ties(seed=0, round_=1))
+    >>> best.value, best.action
+    (array([3., 2.]), array([5, 4], dtype=uint8))
+    """
+    n = len(chunk.q)
+    value, action = np.empty(n, chunk.q.dtype), np.empty(n, action_dtype(n_actions))
+    _maxima(chunk.q, origin[0], origin[1], n_actions, tie_key, value, action)
+    return Maxima(value, action, origin[0], chunk.tally, chunk.td_abs_sum)
+
+
+def combine(a: Maxima, b: Maxima, n_actions: int, tie_key: np.uint64) -> Maxima:
+    """Combine the maxima of two disjoint sets of actions over the same states."""
+    value, action = a.value.copy(), a.action.copy()
+    _combine(value, action, b.value, b.action, a.first_state, n_actions, tie_key)
+    return Maxima(value, action, a.first_state, a.tally, a.td_abs_sum + b.td_abs_sum)
+
+
+def join(parts: Sequence[Maxima]) -> Maxima:
+    """Join the maxima of successive states."""
+    td_abs_sum = sum(part.td_abs_sum for part in parts)
+    if len(parts) == 1:
+        return parts[0]
+    value = np.concatenate([part.value for part in parts])
+    action = np.concatenate([part.action for part in parts])
+    return Maxima(value, action, parts[0].first_state, parts[0].tally, td_abs_sum)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _tie_hash(tie_key, state, action, n_actions):
+    return word(tie_key, state * n_actions + action)
+
+
+@njit(nogil=True, cache=True)
+def _maxima(q, first_state, first_action, n_actions, tie_key, value, action):
+    for s in range(len(q)):
+        best = q[s, 0]
+        for a in range(1, q.shape[1]):
+            best = max(best, q[s, a])
+        winner, count = 0, 0
+        for a in range(q.shape[1]):
+            tied = q[s, a] == best
+            winner = a if tied else winner
+            count += tied
+        if count > 1:
+            top = np.uint64(0)
+            for a in range(q.shape[1]):
+                if q[s, a] == best:
+                    h = _tie_hash(tie_key, first_state + s, first_action + a, n_actions)
+                    if h >= top:
+                        top, winner = h, a
+        value[s] = q[s, winner]
+        action[s] = first_action + winner
+
+
+@njit(nogil=True, cache=True)
+def _combine(value, action, other_value, other_action, first_state, n_actions, tie_key):
+    for s in range(len(value)):
+        wins = other_value[s] > value[s]
+        if other_value[s] == value[s]:
+            mine = _tie_hash(tie_key, first_state + s, np.int64(action[s]), n_actions)
+            others = _tie_hash(tie_key, first_state + s, np.int64(other_action[s]), n_actions)
+            wins = others > mine
+        if wins:
+            value[s], action[s] = other_value[s], other_action[s]

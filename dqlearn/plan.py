@@ -1,0 +1,114 @@
+"""The plan of a run: all that a round needs besides the state it starts from.
+
+Invariant: frozen, and the same for every round; tasks refer to one copy of it per worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dqlearn.envs.python import PythonEnv
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError
+from dqlearn.grid import ChunkGrid
+from dqlearn.origin import Origin
+from dqlearn.schedules import Schedule, VisitCount
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Attributes
+    ----------
+    env : TabularEnv or PythonEnv
+        The environment.
+    grid : ChunkGrid
+        The table's chunks.
+    num_envs, shards, steps_per_round : int
+        Environments, the tasks they are divided over, and the steps of each in a round.
+    gamma : float
+        Discount factor, 0 .. 1.
+    learning_rate : Schedule or VisitCount
+        Alpha.
+    epsilon : Schedule
+        Probability of exploring.
+    initial_value : float
+        Of every pair, before anything is learned.
+    policy_lag : int
+        0: round r acts on Q_r; 1: on Q_{r-1}, so that rollouts overlap updates.
+    dtype : dtype
+        Of the table: float32 or float64.
+    seed : int
+        0 .. 2**64 - 1.
+    origin : Origin, optional
+        The stored table that the run begins with; without one, `initial_value` everywhere.
+    """
+
+    env: TabularEnv | PythonEnv
+    grid: ChunkGrid
+    num_envs: int
+    shards: int
+    steps_per_round: int
+    gamma: float
+    learning_rate: Schedule | VisitCount
+    epsilon: Schedule
+    initial_value: float
+    policy_lag: int
+    dtype: np.dtype[Any]
+    seed: int
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        """Check what no single part can check for itself."""
+        _positive("num_envs", self.num_envs)
+        _positive("shards", self.shards)
+        _positive("steps_per_round", self.steps_per_round)
+        if self.shards > self.num_envs:
+            raise ConfigurationError(
+                f"shards must be at most num_envs, got {self.shards=} and {self.num_envs=}"
+            )
+        if not 0.0 <= self.gamma <= 1.0:
+            raise ConfigurationError(f"gamma must be in 0 .. 1, got {self.gamma}")
+        if not np.isfinite(self.initial_value):
+            raise ConfigurationError(f"initial_value must be finite, got {self.initial_value}")
+        if self.policy_lag not in (0, 1):
+            raise ConfigurationError(f"policy_lag must be 0 or 1, got {self.policy_lag}")
+        if self.dtype not in (np.float32, np.float64):
+            raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
+        if not 0 <= self.seed < 2**64:
+            raise ConfigurationError(f"seed must be in 0 .. 2**64 - 1, got {self.seed}")
+
+    @property
+    def donated(self) -> bool:
+        """Whether shards are stepped in place."""
+        return isinstance(self.env, PythonEnv)
+
+    @property
+    def steady(self) -> bool:
+        """Whether every round makes ``num_envs * steps_per_round`` transitions."""
+        return not (isinstance(self.env, PythonEnv) and self.env.vectorised)
+
+    @property
+    def n_actions(self) -> int:
+        """How many actions the table has."""
+        return self.grid.shape[1]
+
+    @cached_property
+    def first_envs(self) -> tuple[int, ...]:
+        """First environment of each shard, and `num_envs`; at multiples of 64 where that is even."""
+        unit = 64 if self.num_envs >= 64 * self.shards else 1
+        blocks = -(-self.num_envs // unit)
+        edges = [w * blocks // self.shards * unit for w in range(self.shards)]
+        return (*edges, self.num_envs)
+
+
+def _positive(name: str, value: int) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ConfigurationError(f"{name} must be an integer of at least 1, got {value!r}")

@@ -1,0 +1,389 @@
+"""The graph of one round; the only place that draws it.
+
+Lag 0: round r acts on Q_r::
+
+    shard w, policy r ──► rollout + route (w) ──► pieces (w, c) ──► update c ──► maxima c ──► policy r+1
+                                 └──► shard w of round r+1                                      └──► report
+
+Lag 1: round r's transitions are there already, and the rollout of round r + 1 acts on Q_r beside the
+updates that make Q_{r+1}::
+
+    batch w, policy r ──► route w ──► pieces (w, c) ──► update c ──► maxima c ──► policy r+1
+    shard w, policy r ──► rollout w ──► batch w, shard w of round r+1
+
+The bootstrap reads policy r in both. W shards and C chunks make about 2 W + W C + 2 C + 2 tasks.
+Invariant: every task is a pure function of its inputs, donated shards excepted, which check theirs.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
+from typing import Any, cast
+
+from dask._task_spec import List, Task, TaskRef
+
+from dqlearn.chunk import Chunk, filled
+from dqlearn.envs.python import (
+    PythonEnv,
+    PythonShard,
+    freeze,
+    open_python_shard,
+    python_rollout,
+    thaw,
+)
+from dqlearn.evaluation import EpisodePlan, Played, play_compiled, play_python
+from dqlearn.events import RoundReport
+from dqlearn.maxima import Maxima, combine, join, maxima, ties
+from dqlearn.plan import Plan
+from dqlearn.policy import Policy
+from dqlearn.rollout import CompiledShard, open_shard, rollout
+from dqlearn.routing import route
+from dqlearn.schedules import Schedule
+from dqlearn.transitions import Piece, Routed, Transitions
+from dqlearn.update import update
+
+__all__ = [
+    "Drawn",
+    "Key",
+    "State",
+    "begin_graph",
+    "evaluation_graph",
+    "freeze_graph",
+    "round_graph",
+    "thaw_graph",
+]
+
+Key = tuple[Any, ...]
+Shard = CompiledShard | PythonShard
+
+
+@dataclass(frozen=True)
+class State:
+    """Keys of all that round `round` starts from.
+
+    Attributes
+    ----------
+    round : int
+        The round that comes next.
+    plan, policy : Key
+        The run's plan, and the policy of Q_round.
+    chunks, shards : tuple of Key
+        The table and the environments.
+    batches : tuple of Key
+        Lag 1: the round's transitions, made but not yet learned from; else empty.
+    """
+
+    round: int
+    plan: Key
+    policy: Key
+    chunks: tuple[Key, ...]
+    shards: tuple[Key, ...]
+    batches: tuple[Key, ...] = ()
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """All of them but the plan."""
+        return (self.policy, *self.chunks, *self.shards, *self.batches)
+
+    def renamed(self, run: str) -> State:
+        """Return the same state under the keys of another run."""
+
+        def each(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            return tuple((key[0], run, *key[2:]) for key in keys)
+
+        (plan, policy) = each((self.plan, self.policy))
+        parts = (each(self.chunks), each(self.shards), each(self.batches))
+        return State(self.round, plan, policy, *parts)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A graph, and what it leads to.
+
+    Attributes
+    ----------
+    tasks : dict
+        Tasks by key; they refer to the keys of the state before.
+    pinned : frozenset of Key
+        Tasks on donated shards, which must not leave their worker.
+    state : State
+        What the graph makes.
+    report : Key
+        Of a small task: the round's :class:`~dqlearn.events.RoundReport`; ``()`` without a round.
+    """
+
+    tasks: dict[Key, Task]
+    pinned: frozenset[Key]
+    state: State
+    report: Key = ()
+
+
+def begin_graph(plan: Plan, run: str) -> Drawn:
+    """Draw what makes the state that a run begins with: of round 0, or of its stored origin.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the run; must be at ``("plan", run)``.
+    run : str
+        Name of the run, part of every key.
+
+    Returns
+    -------
+    Drawn
+        To that state.
+    """
+    draw = _Draw(("dqlearn-plan", run), -1, plan.donated)
+    shards = [draw.shard_task("open", _open, draw.plan, w, w=w) for w in range(plan.shards)]
+    chunks = [draw.task("fill", _fill, draw.plan, c, at=(c,)) for c in range(plan.grid.n_chunks)]
+    begun = plan.origin.round if plan.origin else 0
+    policy = draw.policy(plan, chunks, begun)
+    batches: list[Key] = []
+    if plan.policy_lag:
+        batches, shards = draw.rollouts(shards, policy, begun)
+    return draw.to(State(begun, draw.plan, policy, tuple(chunks), tuple(shards), tuple(batches)))
+
+
+def round_graph(plan: Plan, state: State) -> Drawn:
+    """Draw the round that a state comes before.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the run.
+    state : State
+        Of round r.
+
+    Returns
+    -------
+    Drawn
+        To the state of round r + 1.
+    """
+    r = state.round
+    draw = _Draw(state.plan, r, plan.donated)
+    if plan.policy_lag:
+        routed = [
+            draw.task("route", _route, draw.plan, batch, state.policy, at=(w,))
+            for w, batch in enumerate(state.batches)
+        ]
+        batches, shards = draw.rollouts(state.shards, state.policy, round_=r + 1)
+    else:
+        made = [
+            draw.shard_task("rollout", _rollout_and_route, draw.plan, shard, state.policy, r, w=w)
+            for w, shard in enumerate(state.shards)
+        ]
+        routed, shards, batches = made, draw.second(made), []
+    pieces = {
+        (w, c): draw.task("piece", _piece, key, c, at=(c, w))
+        for w, key in enumerate(routed)
+        for c in range(plan.grid.n_chunks)
+    }
+    chunks = [
+        draw.task(
+            "update",
+            _update,
+            draw.plan,
+            chunk,
+            [pieces[w, c] for w in range(plan.shards)],
+            at=(c,),
+        )
+        for c, chunk in enumerate(state.chunks)
+    ]
+    policy = draw.policy(plan, chunks, round_=r + 1)
+    report = draw.task("report", _report, draw.plan, policy, r)
+    after = State(r + 1, state.plan, policy, tuple(chunks), tuple(shards), tuple(batches))
+    return draw.to(after, report)
+
+
+def freeze_graph(plan: Plan, state: State) -> Drawn:
+    """Draw the copying of donated shards; the state it leads to holds copies in their places."""
+    draw = _Draw(state.plan, state.round, plan.donated)
+    copies = [draw.shard_task("freeze", freeze, shard, w=w) for w, shard in enumerate(state.shards)]
+    return draw.to(replace(state, shards=tuple(copies)))
+
+
+def thaw_graph(plan: Plan, state: State, placed: int) -> Drawn:
+    """Draw what makes donated shards of their copies; `placed` counts how often that was done."""
+    draw = _Draw(state.plan, state.round, plan.donated)
+    shards = [
+        draw.shard_task("thaw", _thaw, draw.plan, copy, w, state.round, placed, w=w)
+        for w, copy in enumerate(state.shards)
+    ]
+    return draw.to(replace(state, shards=tuple(shards)))
+
+
+def evaluation_graph(
+    plan: Plan, state: State, episodes: EpisodePlan, parts: int
+) -> tuple[Drawn, list[Key]]:
+    """Draw the playing of greedy episodes, in parts; return the graph and the keys of the parts."""
+    draw = _Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}", donated=False)
+    edges = [p * episodes.n_episodes // parts for p in range(parts + 1)]
+    keys = [
+        draw.task("evaluate", _evaluate, draw.plan, state.policy, episodes, first, last, at=(p,))
+        for p, (first, last) in enumerate(pairwise(edges))
+        if last > first
+    ]
+    return draw.to(state), keys
+
+
+class _Draw:
+    """Collects the tasks of one round. The last part of a key is the shard or chunk it is about."""
+
+    def __init__(self, plan: Key, round_: int | str, donated: bool) -> None:
+        self.plan, self.round, self.donated = plan, round_, donated
+        self.tasks: dict[Key, Task] = {}
+        self.pinned: set[Key] = set()
+
+    def to(self, state: State, report: Key = ()) -> Drawn:
+        """Return the graph that leads to a state."""
+        return Drawn(self.tasks, frozenset(self.pinned), state, report)
+
+    def task(self, name: str, function: Any, *args: Any, at: tuple[int, ...] = ()) -> Key:
+        """Add a task; keys among its arguments become references."""
+        key = (f"dqlearn-{name}", self.plan[1], self.round, *at)
+        self.tasks[key] = Task(key, function, *(_argument(arg) for arg in args))
+        return key
+
+    def shard_task(self, name: str, function: Any, *args: Any, w: int) -> Key:
+        """Add a task that takes or makes shard w."""
+        key = self.task(name, function, *args, at=(w,))
+        if self.donated:
+            self.pinned.add(key)
+        return key
+
+    def rollouts(
+        self, shards: Sequence[Key], policy: Key, round_: int
+    ) -> tuple[list[Key], list[Key]]:
+        """Add the rollouts of a round; return the batches and the shards after it."""
+        made = [
+            self.shard_task("rollout", _rollout, self.plan, shard, policy, round_, w=w)
+            for w, shard in enumerate(shards)
+        ]
+        batches = [self.task("batch", _first, key, at=(w,)) for w, key in enumerate(made)]
+        return batches, self.second(made)
+
+    def second(self, made: Sequence[Key]) -> list[Key]:
+        """Add the picking of the shards out of rollouts' results."""
+        return [self.shard_task("shard", _second, key, w=w) for w, key in enumerate(made)]
+
+    def policy(self, plan: Plan, chunks: Sequence[Key], round_: int) -> Key:
+        """Add maxima and their reduction."""
+        best = [
+            self.task("maxima", _maxima, self.plan, chunk, c, round_, at=(c,))
+            for c, chunk in enumerate(chunks)
+        ]
+        return self.task("policy", _reduce, self.plan, best, round_)
+
+
+def _argument(arg: Any) -> Any:
+    if isinstance(arg, tuple):
+        return TaskRef(arg)
+    if isinstance(arg, list):
+        return List(*(TaskRef(key) for key in arg))
+    return arg
+
+
+# What tasks run: the stages, with the plan taken apart.
+
+
+def _open(plan: Plan, w: int) -> Shard:
+    first, last = plan.first_envs[w], plan.first_envs[w + 1]
+    if isinstance(plan.env, PythonEnv):
+        return open_python_shard(plan.env, first, last - first, plan.seed)
+    return open_shard(plan.env, first, last - first, plan.seed)
+
+
+def _thaw(plan: Plan, copy: bytes | None, w: int, round_: int, placed: int) -> Shard:
+    if copy is not None:
+        return thaw(copy)
+    first, last = plan.first_envs[w], plan.first_envs[w + 1]
+    env = cast("PythonEnv", plan.env)  # only donated shards are thawed
+    return open_python_shard(env, first, last - first, plan.seed, round_ + plan.policy_lag, placed)
+
+
+def _fill(plan: Plan, c: int) -> Chunk:
+    if plan.origin is not None:
+        return plan.origin.chunk(plan.grid, c, plan.dtype)
+    return filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype)
+
+
+def _rollout(plan: Plan, shard: Shard, policy: Policy, round_: int) -> tuple[Transitions, Shard]:
+    epsilon = plan.epsilon(policy.timesteps)
+    if isinstance(plan.env, PythonEnv):
+        return python_rollout(
+            plan.env, shard, policy, epsilon, plan.seed, plan.steps_per_round, round_
+        )
+    return rollout(plan.env, shard, policy, epsilon, plan.seed, plan.steps_per_round)
+
+
+def _route(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
+    return route(batch, policy.value, plan.gamma, plan.grid)
+
+
+def _rollout_and_route(
+    plan: Plan, shard: Shard, policy: Policy, round_: int
+) -> tuple[Routed, Shard]:
+    batch, after = _rollout(plan, shard, policy, round_)
+    return _route(plan, batch, policy), after
+
+
+def _piece(routed: Routed | tuple[Routed, Shard], c: int) -> Piece:
+    return (routed[0] if isinstance(routed, tuple) else routed).piece(c)
+
+
+def _update(plan: Plan, chunk: Chunk, pieces: list[Piece]) -> Chunk:
+    return update(chunk, pieces, plan.learning_rate)
+
+
+def _maxima(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
+    return maxima(chunk, plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
+
+
+def _reduce(plan: Plan, best: list[Maxima], round_: int) -> Policy:
+    key, columns = ties(plan.seed, round_), len(plan.grid.columns)
+
+    def over_actions(a: Maxima, b: Maxima) -> Maxima:
+        return combine(a, b, plan.n_actions, key)
+
+    rows = [
+        reduce(over_actions, best[first : first + columns])
+        for first in range(0, len(best), columns)
+    ]
+    return Policy.of(join(rows))
+
+
+def _report(plan: Plan, policy: Policy, round_: int) -> RoundReport:
+    tally, rate = policy.tally, plan.learning_rate
+    return RoundReport(
+        round=round_,
+        timesteps=policy.timesteps,
+        n_transitions=tally.n_transitions,
+        epsilon=tally.epsilon,
+        learning_rate=rate(tally.timesteps) if isinstance(rate, Schedule) else math.nan,
+        n_episodes=tally.n_episodes,
+        return_sum=tally.return_sum,
+        return_sq_sum=tally.return_sq_sum,
+        length_sum=tally.length_sum,
+        return_min=tally.return_min,
+        return_max=tally.return_max,
+        td_abs_sum=policy.td_abs_sum,
+        wall_time=math.nan,  # the client's clock, not a worker's
+    )
+
+
+def _evaluate(plan: Plan, policy: Policy, episodes: EpisodePlan, first: int, last: int) -> Played:
+    play = play_python if isinstance(plan.env, PythonEnv) else play_compiled
+    return play(plan.env, policy.action, episodes, first, last)
+
+
+def _first(pair: tuple[Any, Any]) -> Any:
+    return pair[0]
+
+
+def _second(pair: tuple[Any, Any]) -> Any:
+    return pair[1]

@@ -1,0 +1,244 @@
+"""A run: rounds submitted ahead, reports collected in order, and the way back when work is lost.
+
+::
+
+    submit ─► submit ─► submit          at most `depth` rounds under way
+      └─► collect ─► collect ─► ...     reports, oldest first; what was before them is dropped
+    every so many rounds: cut           the state copied to the client, and placed anew without
+                                        its history; what is lost later is made again from there
+
+Invariant: rounds are pure, so whichever way the state of round r was come by, its bits are the same;
+and the scheduler never holds more tasks than lie between two cuts.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dask.utils import format_bytes
+
+from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
+from dqlearn.errors import ClusterError, TableTooLargeError
+from dqlearn.events import RoundReport
+from dqlearn.executor import Executor, LocalExecutor
+from dqlearn.plan import Plan
+from dqlearn.rounds import Drawn, Key, State, begin_graph, freeze_graph, round_graph, thaw_graph
+
+__all__ = ["Cut", "Runner"]
+
+_CUT_TASKS = 2_000
+_CUT_TASKS_AT_MOST = 50_000
+_CUT_SHARE = 0.03  # of the time, at most, goes into cuts
+_ATTEMPTS = 5  # at getting beyond one cut
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A copy of the whole state of a round, in the client's memory; donated shards as bytes."""
+
+    state: State
+    values: dict[Key, Any]
+
+
+class Runner:
+    """Makes the rounds of one run, wherever Dask would run now.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the run does.
+    cut : Cut, optional
+        Where to begin; without one, at round 0.
+
+    Raises
+    ------
+    TableTooLargeError
+        If there is not memory enough for the table.
+    ClusterError
+        If there is a cluster that cannot be used.
+    """
+
+    def __init__(self, plan: Plan, cut: Cut | None = None) -> None:
+        self.plan = plan
+        self.executor: Executor = current_executor()
+        self._run = uuid.uuid4().hex[:8]
+        self._pending: deque[Drawn] = deque()
+        self._cut = cut
+        self._placed = self._failures = self._tasks = 0
+        self._cut_at, self._cut_seconds = time.monotonic(), 0.0
+        _check_room(plan, self.executor)
+        self._settled = self._place()
+
+    @property
+    def state(self) -> State:
+        """State of the newest round submitted."""
+        return self._pending[-1].state if self._pending else self._settled
+
+    @property
+    def settled(self) -> State:
+        """State of the newest round collected; all of it is kept."""
+        return self._settled
+
+    @property
+    def under_way(self) -> int:
+        """Rounds submitted and not collected."""
+        return len(self._pending)
+
+    def move(self) -> None:
+        """Go where Dask would run now, if that is elsewhere, with the state or the last cut."""
+        target, here = current_executor(), self.executor
+        if isinstance(target, LocalExecutor) and isinstance(here, LocalExecutor):
+            here.get = target.get
+        elif not target.same(here):
+            _check_room(self.plan, target)
+            self._save_cut()
+            self.executor = target
+            self._settled = self._place()
+
+    def submit(self) -> int:
+        """Submit the next round; return its number."""
+        drawn = round_graph(self.plan, self.state)
+        self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
+        self._pending.append(drawn)
+        self._tasks += len(drawn.tasks)
+        return drawn.state.round - 1
+
+    def collect(self, *, wait: bool) -> Iterator[RoundReport]:
+        """Yield the reports of rounds that are over: all when waiting, else those beyond depth."""
+        wait = wait or self._cut_is_due()
+        while self._pending and (wait or len(self._pending) >= self.executor.depth):
+            drawn = self._pending[0]
+            report: RoundReport = self.executor.result(drawn.report)
+            self._settle(self._pending.popleft())
+            yield report
+        if self._cut_is_due() and not self._pending:
+            self.cut()
+
+    def cut(self) -> None:
+        """Copy the state to the client, and place it anew without its history."""
+        before = self._settled
+        self._cut = self.copy()
+        self._settled = self._place()
+        self.executor.drop([before.plan, *before.keys])
+
+    def copy(self) -> Cut:
+        """Copy the state to the client; no round may be under way."""
+        began = time.monotonic()
+        state = self._settled
+        if self.plan.donated:
+            frozen = freeze_graph(self.plan, state)
+            self.executor.submit(frozen, frozen.state.shards)
+            state = frozen.state
+        copy = Cut(state, self.executor.gather(state.keys))
+        if self.plan.donated:
+            self.executor.drop(state.shards)
+        self._cut_seconds = 2 * (time.monotonic() - began)  # placing it costs as much again
+        return copy
+
+    def recover(self, error: BaseException) -> None:
+        """Go back to a whole state after a round failed: the last collected one, or the last cut.
+
+        Raises
+        ------
+        LostWork
+            If work is lost again and again.
+        ClusterLostError
+            If no worker comes.
+        """
+        self._drop_pending()
+        lost = isinstance(error, LostWork)
+        self._failures += lost
+        if self._failures > _ATTEMPTS:
+            raise error
+        if isinstance(self.executor, ClusterExecutor) and (lost or self.plan.donated):
+            self.executor.rehome()
+            self._settled = self._place()
+        elif self.plan.donated:
+            self._rebuild_shards(error)
+
+    def _cut_is_due(self) -> bool:
+        """Whether the lineage has grown, and the last cut has been paid for."""
+        if not isinstance(self.executor, ClusterExecutor) or self._tasks < _CUT_TASKS:
+            return False
+        paid = time.monotonic() - self._cut_at > self._cut_seconds / _CUT_SHARE
+        return paid or self._tasks > _CUT_TASKS_AT_MOST
+
+    def _settle(self, drawn: Drawn) -> None:
+        """Take a round as done, and drop what only the rounds before it needed."""
+        before, self._settled = self._settled, drawn.state
+        self._failures = 0
+        kept = {key for d in self._pending for key in d.state.keys} | {*drawn.state.keys}
+        self.executor.drop([drawn.report, *(key for key in before.keys if key not in kept)])
+
+    def _drop_pending(self) -> None:
+        kept = set(self._settled.keys)
+        for drawn in self._pending:
+            keys = (drawn.report, *drawn.state.keys)
+            self.executor.drop(key for key in keys if key not in kept)
+        self._pending.clear()
+
+    def _save_cut(self) -> None:
+        """Take the state along, or what the last cut holds of it when its cluster has gone."""
+        try:
+            self._cut = self.copy()
+        except ClusterError as error:
+            back = self._cut.state.round if self._cut else 0
+            warnings.warn(
+                f"{self.executor.name} has gone with rounds {back} .. {self._settled.round - 1}: "
+                f"going back to round {back} ({error})",
+                stacklevel=3,
+            )
+
+    def _place(self) -> State:
+        """Place the last cut, or make the state of round 0, under keys of its own."""
+        self._placed += 1
+        self._tasks, self._cut_at = 0, time.monotonic()
+        name = f"{self._run}-{self._placed}"
+        plan: Key = ("dqlearn-plan", name)
+        self.executor.put({plan: self.plan}, everywhere=True)
+        if self._cut is None:
+            drawn = begin_graph(self.plan, name)
+            self.executor.submit(drawn, drawn.state.keys)
+            return drawn.state
+        state = self._cut.state.renamed(name)
+        values = (self._cut.values[key] for key in self._cut.state.keys)
+        self.executor.put(dict(zip(state.keys, values, strict=True)))
+        return self._thaw(state) if self.plan.donated else state
+
+    def _thaw(self, state: State) -> State:
+        """Make shards of their copies."""
+        drawn = thaw_graph(self.plan, state, self._placed)
+        self.executor.submit(drawn, drawn.state.shards)
+        return drawn.state
+
+    def _rebuild_shards(self, error: BaseException) -> None:
+        """In this process: the table is whole, but shards were left in mid-round."""
+        warnings.warn(
+            f"round {self._settled.round} failed ({error!r}): the table is that of the round "
+            "before, and all environments are built and reset anew",
+            stacklevel=4,
+        )
+        before = self._settled
+        self._placed += 1
+        self.executor.put(dict.fromkeys(before.shards))
+        self._settled = self._thaw(before)
+
+
+def _check_room(plan: Plan, executor: Executor) -> None:
+    """Compare the table with the memory there is."""
+    n_states, n_actions = plan.grid.shape
+    table = n_states * n_actions * (plan.dtype.itemsize + 4)
+    policy = n_states * (plan.dtype.itemsize + 1)
+    if table + policy > executor.memory:
+        raise TableTooLargeError(
+            f"a table of {n_states} states x {n_actions} actions in {plan.dtype} needs "
+            f"{format_bytes(table + policy)} with its visit counts, got "
+            f"{format_bytes(executor.memory)} of memory ({executor.name}): use fewer bins or "
+            "states, dtype='float32', or a cluster with more memory"
+        )

@@ -1,0 +1,123 @@
+"""A run's settings: what the user chose, the defaults that depend on it, and both as JSON.
+
+Invariant: a default depends on the environment alone, except `shards`, which is the number of
+threads there are; a stored table names all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.envs.resolve import Resolved
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError
+from dqlearn.grid import ChunkGrid, Chunks
+from dqlearn.origin import Origin
+from dqlearn.plan import Plan
+from dqlearn.schedules import Schedule, VisitCount, as_learning_rate, as_schedule, from_spec
+
+__all__ = ["Settings"]
+
+_COMPILED_ENVS, _PYTHON_ENVS = 4096, 64
+_COMPILED_STEPS, _PYTHON_STEPS = 1024, 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What :class:`dqlearn.QLearner` takes besides the environment; see there."""
+
+    num_envs: int | None = None
+    shards: int | None = None
+    steps_per_round: int | None = None
+    gamma: float = 0.99
+    learning_rate: float | Schedule | VisitCount = 0.1
+    epsilon: float | Schedule = 0.1
+    initial_value: float = 0.0
+    policy_lag: int = 0
+    chunks: Chunks = "auto"
+    dtype: npt.DTypeLike = "float32"
+    seed: int = 0
+
+    def plan(self, resolved: Resolved, width: int, origin: Origin | None = None) -> Plan:
+        """Make the plan of a run; `width` is the number of threads there are."""
+        compiled = isinstance(resolved.env, TabularEnv)
+        num_envs = self.num_envs or (_COMPILED_ENVS if compiled else _PYTHON_ENVS)
+        n_states, n_actions = resolved.states.n, resolved.actions.n
+        steps = self.steps_per_round
+        if steps is None:
+            most = _COMPILED_STEPS if compiled else _PYTHON_STEPS
+            steps = min(max(1, math.ceil(n_states * n_actions / num_envs)), most)
+        try:
+            dtype = np.dtype(self.dtype)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"dtype must be float32 or float64, got {self.dtype!r}"
+            ) from error
+        return Plan(
+            env=resolved.env,
+            grid=ChunkGrid.of(n_states, n_actions, self.chunks, dtype.itemsize),
+            num_envs=num_envs,
+            shards=self.shards or min(width, num_envs),
+            steps_per_round=steps,
+            gamma=self.gamma,
+            learning_rate=as_learning_rate(self.learning_rate),
+            epsilon=as_schedule(self.epsilon, name="epsilon"),
+            initial_value=self.initial_value,
+            policy_lag=self.policy_lag,
+            dtype=dtype,
+            seed=self.seed,
+            origin=origin,
+        )
+
+
+def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
+    """Return all that a stored table says of its run, nested parts as JSON text."""
+    return {
+        "num_envs": plan.num_envs,
+        "shards": plan.shards,
+        "steps_per_round": plan.steps_per_round,
+        "gamma": plan.gamma,
+        "learning_rate": json.dumps(plan.learning_rate.spec()),
+        "epsilon": json.dumps(plan.epsilon.spec()),
+        "initial_value": plan.initial_value,
+        "policy_lag": plan.policy_lag,
+        "chunks": json.dumps(plan.grid.chunks),
+        "dtype": str(plan.dtype),
+        "seed": str(plan.seed),  # JSON readers in other languages lose bits beyond 2**53
+        "environment": json.dumps(resolved.spec),
+        "observation_space": json.dumps(resolved.states.spec()),
+        "action_space": json.dumps(resolved.actions.spec()),
+        "versions": json.dumps({name: version(name) for name in ("dqlearn", "numpy", "gymnasium")}),
+    }
+
+
+def from_attributes(attrs: Mapping[str, Any]) -> Settings:
+    """Return the settings that a stored table was learned with."""
+    return Settings(
+        num_envs=int(attrs["num_envs"]),
+        shards=int(attrs["shards"]),
+        steps_per_round=int(attrs["steps_per_round"]),
+        gamma=float(attrs["gamma"]),
+        learning_rate=from_spec(json.loads(attrs["learning_rate"])),
+        epsilon=_schedule(json.loads(attrs["epsilon"])),
+        initial_value=float(attrs["initial_value"]),
+        policy_lag=int(attrs["policy_lag"]),
+        chunks=tuple(map(tuple, json.loads(attrs["chunks"]))),
+        dtype=str(attrs["dtype"]),
+        seed=int(attrs["seed"]),
+    )
+
+
+def _schedule(spec: Mapping[str, Any]) -> Schedule:
+    schedule = from_spec(spec)
+    if isinstance(schedule, VisitCount):
+        raise ConfigurationError(f"epsilon cannot depend on visits, got {spec}")
+    return schedule

@@ -1,0 +1,123 @@
+"""The table at rest: one plain Zarr v3 group that ``xarray.open_zarr`` opens alone.
+
+::
+
+    Table.to_xarray() ──► save(path) ──► q, visits, value, policy + attributes (JSON)
+                                              └──► read_attributes, Origin ──► a learner again
+
+Invariant: arrays and JSON, nothing that could be executed. Chunks are written by the workers that
+hold them, so on a cluster the path must be one that they all see.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import zarr
+from dask.utils import format_bytes
+
+from dqlearn.errors import IncompatibleTableError, TableTooLargeError
+from dqlearn.table import Table
+
+__all__ = ["FORMAT", "nested", "read_attributes", "write"]
+
+FORMAT = 1
+
+
+def write(table: Table, path: str) -> None:
+    """Write a table as one Zarr group; replace what is there only when all is written.
+
+    Parameters
+    ----------
+    table : Table
+        Of one round.
+    path : str
+        A folder, or a URL that Zarr understands.
+
+    Raises
+    ------
+    TableTooLargeError
+        If the disk has no room for it.
+    IncompatibleTableError
+        If something else than a table is at `path`.
+    """
+    local = "://" not in path
+    if local:
+        _check_target(Path(path))
+        _check_room(table, Path(path).absolute().parent)
+    draft = f"{path}.{os.getpid()}.part" if local else path
+    dataset = table.to_xarray()
+    rows, columns = max(table.grid.rows), max(table.grid.columns)
+    dataset = dataset.chunk({"state": rows, "action": columns})  # Zarr's chunks are all alike
+    with warnings.catch_warnings():
+        # zarr warns that v3 does not specify what xarray needs to open a group in one read
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=True)
+    if local:
+        if Path(path).exists():
+            shutil.rmtree(path)
+        Path(draft).replace(path)
+
+
+def read_attributes(path: str) -> dict[str, Any]:
+    """Read the attributes of a stored table.
+
+    Parameters
+    ----------
+    path : str
+        Of the Zarr group.
+
+    Returns
+    -------
+    dict
+        With the nested ones (spaces, schedules, environment) as data.
+
+    Raises
+    ------
+    IncompatibleTableError
+        If there is no table of this format.
+    """
+    try:
+        group = zarr.open_group(path, mode="r")
+        attrs: dict[str, Any] = dict(group.attrs)
+        known = attrs["dqlearn_format"]
+    except (OSError, KeyError, ValueError) as error:
+        raise IncompatibleTableError(
+            f"expected a table that dqlearn saved, got {path!r}: {error!r}"
+        ) from error
+    if known != FORMAT:
+        raise IncompatibleTableError(
+            f"expected a table of format {FORMAT}, got {known!r} at {path!r}: "
+            "it was saved by another version of dqlearn"
+        )
+    return attrs
+
+
+def nested(attrs: dict[str, Any], name: str) -> Any:
+    """Return a nested attribute as data."""
+    return json.loads(attrs[name])
+
+
+def _check_target(path: Path) -> None:
+    """Refuse to replace anything but a Zarr group."""
+    if path.exists() and not (path / "zarr.json").is_file():
+        raise IncompatibleTableError(
+            f"expected no file, or a table to replace, at {str(path)!r}: choose another path"
+        )
+
+
+def _check_room(table: Table, folder: Path) -> None:
+    """Compare the table, uncompressed, with the disk; most tables compress well."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    least = table.nbytes // 50
+    if least > free:
+        raise TableTooLargeError(
+            f"saving {format_bytes(table.nbytes)} needs at least {format_bytes(least)} of disk "
+            f"even if it compresses well, got {format_bytes(free)} free at {str(folder)!r}"
+        )

@@ -1,0 +1,238 @@
+"""The table, live: Dask arrays over the chunks of one round, and a labelled Dataset of them.
+
+::
+
+    chunks of round r ──► q, visits      (state, action)     chunked as the grid
+    policy of round r ──► value, policy  (state,)
+
+Invariant: a Table is of one round, whole, and stays so while learning goes on: chunks are never
+written to, and the arrays hold on to theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask._task_spec import GraphNode, Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph
+from dask.utils import format_bytes
+
+from dqlearn.errors import ConfigurationError
+from dqlearn.grid import ChunkGrid
+from dqlearn.maxima import action_dtype
+from dqlearn.spaces import Factor
+
+__all__ = ["Labels", "Table", "unfold"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the table's axes are called, and what goes into its attributes.
+
+    Attributes
+    ----------
+    factors : tuple of Factor
+        What a state index is made of, the first the most significant.
+    actions : tuple of str, optional
+        Names of the actions.
+    attrs : dict
+        Attributes of the Dataset, JSON types only.
+    """
+
+    factors: tuple[Factor, ...]
+    actions: tuple[str, ...] | None
+    attrs: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The Q-table at the start of one round.
+
+    Made by :attr:`dqlearn.QLearner.table`.
+
+    Attributes
+    ----------
+    round : int
+        Rounds that made it.
+    grid : ChunkGrid
+        Its chunks.
+    dtype : dtype
+        Of the Q-values.
+    labels : Labels
+        Of its axes.
+    nodes : sequence of GraphNode
+        Where its chunks are, and last its policy.
+    """
+
+    round: int
+    grid: ChunkGrid
+    dtype: np.dtype[Any]
+    labels: Labels
+    nodes: Sequence[GraphNode]
+
+    @property
+    def q(self) -> da.Array:
+        """Q-values, ``(n_states, n_actions)``."""
+        return self._from_chunks("q", self.dtype)
+
+    @property
+    def visits(self) -> da.Array:
+        """How often each pair was updated, uint32 ``(n_states, n_actions)``."""
+        return self._from_chunks("visits", np.dtype(np.uint32))
+
+    @property
+    def value(self) -> da.Array:
+        """Largest Q-value of each state, ``(n_states,)``."""
+        return self._from_policy("value", self.dtype)
+
+    @property
+    def policy(self) -> da.Array:
+        """Greedy action of each state, ``(n_states,)``."""
+        return self._from_policy("action", action_dtype(self.grid.shape[1]))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of Q-values and visit counts together."""
+        return int(np.prod(self.grid.shape, dtype=object)) * (self.dtype.itemsize + 4)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return the table as a labelled Dataset, lazily.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``q`` and ``visits`` over (state, action); ``value`` and ``policy`` over state; the
+            hyperparameters, counters and spaces as attributes. :func:`unfold` gives it one
+            dimension per factor of the state.
+        """
+        both, state = ("state", "action"), ("state",)
+        coords: dict[Hashable, Any] = {}
+        if self.labels.actions is not None:
+            coords["action"] = ("action", list(self.labels.actions))
+        return xr.Dataset(
+            {
+                "q": (both, self.q, {"long_name": "action value", "units": "reward"}),
+                "visits": (both, self.visits, {"long_name": "updates of the pair", "units": "1"}),
+                "value": (state, self.value, {"long_name": "state value", "units": "reward"}),
+                "policy": (state, self.policy, {"long_name": "greedy action", "units": "1"}),
+            },
+            coords,
+            self.labels.attrs | {"state_factors": _factors_to_json(self.labels.factors)},
+        )
+
+    def _from_chunks(self, field: str, dtype: np.dtype[Any]) -> da.Array:
+        columns = len(self.grid.columns)
+        return self._array(
+            field,
+            {divmod(c, columns): node for c, node in enumerate(self.nodes[:-1])},
+            self.grid.chunks,
+            dtype,
+        )
+
+    def _from_policy(self, field: str, dtype: np.dtype[Any]) -> da.Array:
+        whole = self._array(field, {(0,): self.nodes[-1]}, ((self.grid.shape[0],),), dtype)
+        return whole.rechunk((self.grid.rows,))
+
+    def _array(
+        self,
+        field: str,
+        nodes: dict[tuple[int, ...], GraphNode],
+        chunks: tuple[tuple[int, ...], ...],
+        dtype: np.dtype[Any],
+    ) -> da.Array:
+        name = f"dqlearn-{field}-{self.nodes[-1].key[1]}-{self.round}"
+        pick: Callable[[Any], Any] = attrgetter(field)
+        layer: dict[Any, GraphNode] = {}
+        for index, node in nodes.items():
+            key = (name, *index)
+            layer[key] = Task(key, pick, node if isinstance(node, TaskRef) else TaskRef(node.key))
+            if not isinstance(node, TaskRef):
+                layer[node.key] = node
+        graph = HighLevelGraph.from_collections(name, layer)
+        return da.Array(graph, name, chunks, dtype)
+
+    def __repr__(self) -> str:
+        """Shape, dtype, chunks, round."""
+        n_states, n_actions = self.grid.shape
+        return (
+            f"<dqlearn.Table round {self.round}: {n_states} states x {n_actions} actions, "
+            f"{self.dtype}, {self.grid.n_chunks} chunks, {format_bytes(self.nbytes)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The line of `__repr__`, and Dask's drawing of the chunks."""
+        line = repr(self).strip("<>")
+        return f"<p><strong>{line}</strong></p>{self.q._repr_html_()}"
+
+
+def unfold(dataset: xr.Dataset) -> xr.Dataset:
+    """Give a table's Dataset one dimension per factor of the state.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Of :meth:`Table.to_xarray`, or opened from a stored table.
+
+    Returns
+    -------
+    xarray.Dataset
+        With ``state`` replaced by its factors, lazily where the data are lazy.
+
+    Raises
+    ------
+    ConfigurationError
+        If the Dataset does not say what its states are made of.
+
+    Examples
+    --------
+    >>> import json
+    >>> factors = json.dumps([{"name": "row", "size": 2}, {"name": "column", "size": 3}])
+    >>> flat = xr.Dataset({"value": ("state", np.arange(6))}, attrs={"state_factors": factors})
+    >>> unfold(flat)["value"].sel(row=1).values
+    array([3, 4, 5])
+    """
+    try:
+        factors = json.loads(dataset.attrs["state_factors"])
+        sizes = [int(factor["size"]) for factor in factors]
+        names = [str(factor["name"]) for factor in factors]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"expected a table's Dataset with the attribute 'state_factors', got {dataset.attrs}"
+        ) from error
+    parts = {name: _unfolded(array, names, sizes) for name, array in dataset.data_vars.items()}
+    coords = {
+        name: (name, factor["labels"])
+        for name, factor in zip(names, factors, strict=True)
+        if factor.get("labels")
+    }
+    kept = {name: coord for name, coord in dataset.coords.items() if "state" not in coord.dims}
+    return xr.Dataset(parts, {**kept, **coords}, dataset.attrs)
+
+
+def _unfolded(array: xr.DataArray, names: list[str], sizes: list[int]) -> xr.Variable:
+    if "state" not in array.dims:
+        return array.variable
+    rest = [dim for dim in array.dims if dim != "state"]
+    variable = array.variable.transpose("state", *rest)
+    shape = (*sizes, *variable.shape[1:])
+    return xr.Variable((*names, *rest), variable.data.reshape(shape), variable.attrs)
+
+
+def _factors_to_json(factors: Sequence[Factor]) -> str:
+    return json.dumps(
+        [{"name": f.name, "size": f.size, "labels": _labels(f.labels, f.size)} for f in factors]
+    )
+
+
+def _labels(labels: Sequence[Any] | None, size: int) -> list[Any] | None:
+    """Return labels as JSON; a range too long to write out stands for itself."""
+    if labels is None or size > 100_000:
+        return None
+    return [label.item() if isinstance(label, np.generic) else label for label in labels]

@@ -1,0 +1,83 @@
+r"""Update: temporal-difference steps on a copy of one chunk.
+
+.. math:: Q_{r+1}(s, a) = Q_r(s, a) + \alpha \, [y - Q_r(s, a)]
+
+applied one transition after another, shard by shard, in the order of the batch: a pair that occurs
+twice is updated twice, in sequence (Watkins and Dayan 1992). The targets y hold round r's maxima, so
+they do not depend on the grid. Invariant: the chunk given is not written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numba import njit
+
+from dqlearn.chunk import Chunk
+from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.transitions import Piece
+
+__all__ = ["update"]
+
+
+def update(chunk: Chunk, pieces: Sequence[Piece], learning_rate: Schedule | VisitCount) -> Chunk:
+    """Apply a round's transitions to the chunk that owns them.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Of round r.
+    pieces : sequence of Piece
+        What it receives from each shard, in the shards' order.
+    learning_rate : Schedule or VisitCount
+        Taken at the transitions made before the round, or at each pair's visits before the update.
+
+    Returns
+    -------
+    Chunk
+        Of round r + 1.
+    """
+    tally = reduce(add, (piece.tally for piece in pieces))
+    if not any(len(piece.offset) for piece in pieces):
+        return Chunk(chunk.q, chunk.visits, tally)
+    q, visits = chunk.q.copy(), chunk.visits.copy()
+    if isinstance(learning_rate, VisitCount):
+        alpha, by_visits = (
+            q.dtype.type(0),
+            (
+                learning_rate.omega,
+                learning_rate.offset,
+                learning_rate.scale,
+            ),
+        )
+    else:
+        alpha, by_visits = q.dtype.type(learning_rate(tally.timesteps)), None
+    td_abs_sum = 0.0
+    for piece in pieces:
+        td_abs_sum += _td(q.ravel(), visits.ravel(), piece.offset, piece.target, alpha, by_visits)
+    return Chunk(q, visits, tally, td_abs_sum)
+
+
+@njit(nogil=True, cache=True)
+def visit_rate(n, omega, offset, scale):
+    """Learning rate of a pair that was updated n times before."""
+    base = n + offset
+    power = base if omega == 1.0 else base**omega
+    return min(1.0, scale / power)
+
+
+@njit(nogil=True, cache=True)
+def _td(q, visits, offset, target, alpha, by_visits):
+    td_abs_sum = 0.0
+    for t in range(len(offset)):
+        x = offset[t]
+        if by_visits is not None:
+            alpha = q.dtype.type(visit_rate(visits[x], by_visits[0], by_visits[1], by_visits[2]))
+        delta = target[t] - q[x]
+        q[x] += alpha * delta
+        visits[x] += np.uint32(1)
+        td_abs_sum += abs(delta)
+    return td_abs_sum

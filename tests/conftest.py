@@ -1,0 +1,32 @@
+"""Shared by all tests: reproducible Hypothesis runs, plots without a screen, one small cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from distributed import Client, LocalCluster
+from hypothesis import settings
+
+os.environ["MPLBACKEND"] = "agg"
+
+# The first example of a test may compile kernels, so there is no deadline.
+settings.register_profile("dqlearn", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("dqlearn")
+
+
+@pytest.fixture(scope="session")
+def local_cluster() -> Iterator[LocalCluster]:
+    """Two worker processes of one thread. A test that kills workers starts a cluster of its own."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(local_cluster: LocalCluster) -> Iterator[Client]:
+    """A client that is Dask's default scheduler for the length of one test."""
+    with Client(local_cluster) as client:
+        yield client
