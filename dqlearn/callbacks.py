@@ -450,7 +450,7 @@ class StopTrainingOnMaxTime(Callback):
 
 
 class StopTrainingOnMaxEpisodes(Callback):
-    """Stop when the run has ended so many episodes, as counted by `learner.history`.
+    """Stop when so many episodes have ended, as counted by `learner.n_episodes`.
 
     Parameters
     ----------
@@ -465,7 +465,7 @@ class StopTrainingOnMaxEpisodes(Callback):
         self.every_rounds = _positive("every_rounds", every_rounds)
 
     def on_round_end(self, event: RoundEnd) -> Stop | None:  # noqa: D102  (inherited)
-        n_episodes = event.learner.history.n_episodes
+        n_episodes = event.learner.n_episodes
         if n_episodes >= self.max_episodes:
             return Stop(f"{n_episodes} episodes reached the limit of {self.max_episodes}")
         return None

@@ -8,7 +8,7 @@ Chunks and shards have homes, dealt over the workers in turn, so that a round mo
 policies and never a chunk. Tasks may run elsewhere when their home has gone; donated shards may not
 (their home's death sends the run back to its last cut).
 
-Invariant: no result is fetched that nobody asked for; losing workers raises :class:`LostWork`, which
+Invariant: no result is fetched that nobody asked for; lost work raises :class:`LostWork`, which
 the run answers by going back to its last cut.
 """
 
@@ -21,8 +21,7 @@ from typing import Any
 
 import dask.base
 import dask.threaded
-import distributed
-from dask._task_spec import GraphNode, Task, TaskRef
+from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, Future, KilledWorker
 
@@ -40,8 +39,10 @@ class LostWork(ClusterError):
     """Results that a run needs have gone with their worker; its last cut has them."""
 
 
-def current_executor() -> Executor:
+def current_executor(here: Executor | None = None) -> Executor:
     """Return where Dask would run now: the active Client's cluster, or this process.
+
+    `here` is returned if it is of the same Client, whose cluster has been looked at already.
 
     Raises
     ------
@@ -50,9 +51,19 @@ def current_executor() -> Executor:
     ClusterLostError, VersionMismatchError
         If there is a Client whose cluster cannot be used.
     """
-    get = dask.base.get_scheduler() or dask.threaded.get
+    try:
+        get = dask.base.get_scheduler() or dask.threaded.get
+    except RuntimeError as error:  # a Client that lost its scheduler leaves this behind
+        raise ClusterLostError(
+            f"{error} Connect a new Client, or go on in this process with "
+            "dask.config.set(scheduler='threads')"
+        ) from error
     client = getattr(get, "__self__", None)
-    return ClusterExecutor(client) if isinstance(client, Client) else local_executor(get)
+    if not isinstance(client, Client):
+        return local_executor(get)
+    if isinstance(here, ClusterExecutor) and here.client is client and here.alive:
+        return here
+    return ClusterExecutor(client)
 
 
 class ClusterExecutor:
@@ -71,7 +82,7 @@ class ClusterExecutor:
         If workers run other versions than the client of packages whose results must agree.
     """
 
-    depth = 4
+    depth, spread = 4, True
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -83,6 +94,28 @@ class ClusterExecutor:
     def alive(self) -> bool:
         """Whether the scheduler answers."""
         return bool(self.client.status == "running")
+
+    @property
+    def intact(self) -> bool:
+        """Whether all homes are there."""
+        return self.alive and not self._gone()
+
+    def _gone(self) -> set[str]:
+        return set(self._homes) - set(self._present())
+
+    def _present(self) -> dict[str, Any]:
+        """Return the workers that the scheduler knows now; none if it does not answer.
+
+        Not `Client.scheduler_info`: what that returns, a timer of the client's own empties.
+        """
+        if self.client.scheduler is None:
+            return {}
+        try:
+            identity = self.client.sync(self.client.scheduler.identity, n_workers=-1)
+        except OSError:
+            return {}
+        workers: dict[str, Any] = identity["workers"]
+        return workers
 
     def rehome(self, timeout: float = 60.0) -> None:
         """Deal homes anew over the workers there are; wait for one if there is none.
@@ -103,7 +136,23 @@ class ClusterExecutor:
                 time.sleep(0.2)
 
     def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
-        """Place data at their homes, or everywhere."""
+        """Place data at their homes, or everywhere.
+
+        Raises
+        ------
+        LostWork
+            If a worker goes meanwhile.
+        ClusterLostError
+            If the scheduler has gone.
+        """
+        try:
+            self._scatter(values, everywhere)
+        except (KeyError, OSError, ValueError) as error:  # as the scheduler meets it
+            if not self.alive:
+                raise self._lost() from error
+            raise LostWork(f"a worker has gone while it was sent data: {error!r}") from error
+
+    def _scatter(self, values: Mapping[Key, Any], everywhere: bool) -> None:
         if everywhere:
             self._futures.update(self.client.scatter(dict(values), broadcast=True))
             return
@@ -114,6 +163,8 @@ class ClusterExecutor:
 
     def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
         """Send a graph to the scheduler; do not wait."""
+        if not self.alive:
+            raise self._lost()
         layers = self._layers(drawn)
         graph = HighLevelGraph(layers, {name: set() for name in layers})
         futures = self.client.get(graph, list(keep), sync=False, fifo_timeout="0s")
@@ -146,6 +197,8 @@ class ClusterExecutor:
 
     def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
         """Wait for results and fetch them; as :meth:`result`."""
+        if not self.alive:
+            raise self._lost()
         try:
             for key in keys:
                 self._wait(self._futures[key])
@@ -160,12 +213,11 @@ class ClusterExecutor:
         """Wait for one future, with an eye on the homes that donated shards cannot leave."""
         while not future.done():
             try:
-                distributed.wait(future, timeout=_POLL)
+                future.exception(timeout=_POLL)  # wait() would want a default client
             except TimeoutError:
-                gone = set(self._homes) - set(self.client.scheduler_info(n_workers=-1)["workers"])
                 if not self.alive:
                     raise self._lost() from None
-                if gone:
+                if gone := self._gone():
                     raise LostWork(f"workers {sorted(gone)} have gone") from None
 
     def drop(self, keys: Iterable[Key]) -> None:
@@ -173,7 +225,7 @@ class ClusterExecutor:
         for key in keys:
             self._futures.pop(key, None)
 
-    def node(self, key: Key) -> GraphNode:
+    def node(self, key: Key) -> TaskRef:
         """Return a kept result as a future, which is a reference that keeps it alive."""
         future: TaskRef = self._futures[key]
         return future
@@ -185,13 +237,13 @@ class ClusterExecutor:
     @property
     def width(self) -> int:
         """Threads of all workers."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = self._present().values()
         return max(1, sum(int(worker["nthreads"]) for worker in workers))
 
     @property
     def memory(self) -> int:
         """Memory limits of all workers."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = self._present().values()
         return sum(int(worker["memory_limit"]) for worker in workers)
 
     @property
@@ -205,7 +257,7 @@ class ClusterExecutor:
     def _workers(self) -> list[str]:
         if not self.alive:
             raise self._lost()
-        workers = sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+        workers = sorted(self._present())
         if not workers:
             raise ClusterLostError(
                 f"the cluster of {self.client!r} has no workers: start some, or wait for them "
@@ -221,7 +273,7 @@ class ClusterExecutor:
 
     def _check_versions(self) -> None:
         """Compare the packages that decide the bits of a result."""
-        versions = self.client.get_versions(packages=list(_MUST_AGREE))
+        versions: Any = self.client.get_versions(packages=list(_MUST_AGREE))
         mine = versions["client"]["packages"]
         for address, info in versions["workers"].items():
             theirs = info["packages"]
@@ -234,5 +286,5 @@ class ClusterExecutor:
 
 
 def _place(key: Key) -> int:
-    """Number of the shard or chunk that a task is about: the last part of its key."""
+    """Return the number of the shard or chunk that a task is about: the last part of its key."""
     return int(key[-1]) if isinstance(key[-1], int) else 0

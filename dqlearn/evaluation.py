@@ -1,8 +1,8 @@
 """Evaluation: whole greedy episodes on fresh seeds.
 
 Episode i draws from a stream of its own, and every episode that is begun is counted, so that short
-ones are not favoured (as they are where the first n to end are taken). Invariant: the returns do not
-depend on how the episodes are divided over tasks.
+ones are not favoured (as they are where the first n to end are taken). Invariant: the returns do
+not depend on how the episodes are divided over tasks.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Played:
 class EvaluationResult:
     """What greedy episodes gave.
 
-    Attributes
+    Parameters
     ----------
     returns : float64 (n_episodes,)
         Undiscounted return of every episode, in units of reward.
@@ -113,7 +113,18 @@ class EvaluationResult:
         return float(self.lengths.mean())
 
     def quantile(self, q: float) -> float:
-        """Return the q-quantile of the returns, 0 <= q <= 1."""
+        """Return a quantile of the returns.
+
+        Parameters
+        ----------
+        q : float
+            Which, 0 .. 1.
+
+        Returns
+        -------
+        float
+            In units of reward.
+        """
         return float(np.quantile(self.returns, q))
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ t_k = 1 where they terminate. The operator
 
 is a contraction by gamma in the largest norm, with the fixed point Q*. It is swept in place, state
 after state (Gauss-Seidel), forwards and backwards in turn. With v the values before a sweep and v'
-after it, the iteration stops when the residual max |v' - v| has
+after it, the iteration stops when the residual ``max |v' - v|`` has
 
     gamma / (1 - gamma) * residual <= tolerance        (gamma < 1),
 
@@ -47,7 +47,7 @@ MAX_BYTES = 2**31
 class Solution:
     """Optimal values of a model.
 
-    Attributes
+    Parameters
     ----------
     q : float64 (n_states, n_actions)
         Action values Q*.

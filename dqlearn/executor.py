@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import dask
-import dask.base
+import dask.local
 import dask.threaded
 import psutil
-from dask._task_spec import DataNode, GraphNode
+from dask._task_spec import DataNode, GraphNode, TaskRef
 
 from dqlearn.errors import ConfigurationError
 from dqlearn.rounds import Drawn, Key
@@ -32,6 +32,8 @@ class Executor(Protocol):
 
     depth: int
     """Rounds that may be under way before the client waits for the oldest."""
+    spread: bool
+    """Whether tasks run in more than one memory."""
 
     def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
         """Place data under their keys; everywhere: a copy with each worker."""
@@ -48,7 +50,7 @@ class Executor(Protocol):
     def drop(self, keys: Iterable[Key]) -> None:
         """Forget results that are no longer needed."""
 
-    def node(self, key: Key) -> GraphNode:
+    def node(self, key: Key) -> GraphNode | TaskRef:
         """Return a kept result as something that a graph can hold."""
 
     def same(self, other: Executor) -> bool:
@@ -76,7 +78,7 @@ class LocalExecutor:
         A scheduler's ``get(graph, keys)``.
     """
 
-    depth = 1
+    depth, spread = 1, False
 
     def __init__(self, get: Callable[..., Any] = dask.threaded.get) -> None:
         self.get = get
@@ -117,7 +119,7 @@ class LocalExecutor:
     @property
     def width(self) -> int:
         """Threads of the scheduler."""
-        if self.get is dask.get:
+        if self.get is dask.local.get_sync:
             return 1
         pool = dask.config.get("pool", None)
         workers = getattr(pool, "_max_workers", None) or dask.config.get("num_workers", None)
@@ -131,7 +133,7 @@ class LocalExecutor:
     @property
     def name(self) -> str:
         """Which scheduler."""
-        kind = "synchronous" if self.get is dask.get else f"{self.width} threads"
+        kind = "synchronous" if self.get is dask.local.get_sync else f"{self.width} threads"
         return f"this process, {kind}"
 
 

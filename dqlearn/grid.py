@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ class ChunkGrid:
             chunks = (_auto_rows(n_states, n_actions * itemsize), n_actions)
         try:
             rows, columns = normalize_chunks(chunks, shape=(n_states, n_actions))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ZeroDivisionError) as error:
             raise GridError(
                 f"chunks must cover {n_states} states x {n_actions} actions, got {chunks=}: {error}"
             ) from error
@@ -136,6 +137,18 @@ class ChunkGrid:
     def column_edges(self) -> npt.NDArray[np.int64]:
         """First action of each column, and the number of actions, shape ``(n_columns + 1,)``."""
         return np.cumsum((0, *self.columns), dtype=np.int64)
+
+    @cached_property
+    def widths(self) -> npt.NDArray[np.int64]:
+        """Actions in each chunk, shape ``(n_chunks,)``."""
+        return np.array([self.chunk_shape(c)[1] for c in range(self.n_chunks)], np.int64)
+
+    @cached_property
+    def bases(self) -> npt.NDArray[np.int64]:
+        """What to subtract for each chunk: ``offset = state * width + action - base``."""
+        origins = [self.origin(c) for c in range(self.n_chunks)]
+        bases = [s * w + a for (s, a), w in zip(origins, self.widths.tolist(), strict=True)]
+        return np.array(bases, np.int64)
 
     def position(self, chunk: int) -> tuple[int, int]:
         """Row and column (i, j) of a chunk's number."""
@@ -171,12 +184,14 @@ class Locator:
     """One axis of a grid, made ready for a kernel: index -> chunk along this axis.
 
     ``guess[x >> shift]`` is the chunk in which a block of indices begins; going up from there while
-    ``edges[guess + 1] <= x`` finds the chunk of x: no division, and no search for regular grids.
+    ``edges[guess + 1] <= x`` finds the chunk of x: no division. Where no block spans two chunks the
+    guess is `exact`.
     """
 
     edges: npt.NDArray[np.int64]
     guess: npt.NDArray[np.int32]
     shift: int
+    exact: bool
 
     @classmethod
     def of(cls, edges: npt.NDArray[np.int64]) -> Locator:
@@ -184,11 +199,19 @@ class Locator:
         shift = max(0, (int(edges[-1]) - 1).bit_length() - _GUESSES.bit_length() + 1)
         blocks = np.arange(0, int(edges[-1]), 1 << shift)
         guess = np.searchsorted(edges, blocks, side="right") - 1
-        return cls(edges, guess.astype(np.int32), shift)
+        exact = bool(np.all(edges[1:-1] % (1 << shift) == 0))
+        return cls(edges, guess.astype(np.int32), shift, exact)
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], int, bool]:
+        """The same as a tuple, for a kernel."""
+        return self.edges, self.guess, self.shift, self.exact
 
 
 def _auto_rows(n_states: int, row_bytes: int) -> int:
     """States per chunk: chunks of some MiB, some chunks, or as many as the largest size asks."""
     total = n_states * row_bytes
     wanted = min(math.ceil(total / _AUTO_BYTES), _AUTO_CHUNKS)
-    return math.ceil(n_states / max(wanted, math.ceil(total / _MAX_CHUNK_BYTES)))
+    rows = math.ceil(n_states / max(wanted, math.ceil(total / _MAX_CHUNK_BYTES)))
+    unit = 1 << max(0, (n_states - 1).bit_length() - _GUESSES.bit_length() + 1)
+    return math.ceil(rows / unit) * unit  # so that a Locator's guesses are exact

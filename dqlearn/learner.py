@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html import escape
 from types import FrameType
 from typing import Any, Self
@@ -40,7 +40,7 @@ from dqlearn.origin import Origin
 from dqlearn.policy import Policy
 from dqlearn.progress import ProgressBar
 from dqlearn.rounds import Key, evaluation_graph
-from dqlearn.runner import Runner
+from dqlearn.runner import Runner, check_room
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.settings import Settings, attributes, from_attributes
 from dqlearn.spaces import BinsLike, SpaceIndex
@@ -144,8 +144,9 @@ class QLearner:
         self._prepare(settings, None)
 
     def _prepare(self, settings: Settings, origin: Origin | None) -> None:
-        width = settings.shards or current_executor().width
-        self._plan = settings.plan(self._resolved, width, origin)
+        executor, shape = current_executor(), (self._resolved.states.n, self._resolved.actions.n)
+        check_room(shape, settings.table_dtype, executor)  # before there is a grid of it
+        self._plan = settings.plan(self._resolved, executor.width, origin)
         self._runner: Runner | None = None
         self._history = History()
         self._callbacks = CallbackList()
@@ -198,6 +199,7 @@ class QLearner:
         with self._bar(total_timesteps, progress_bar) as bar, _interruptible() as interrupted:
             while stop is None and not interrupted.is_set():
                 stop = self._advance(runner, total_timesteps, bar)
+            self._finish(runner, bar)
         reason = stop.reason if stop else "interrupted"
         self.emit(TrainingEnd(self, reason, time.monotonic() - self._began))
         if interrupted.is_set():
@@ -209,6 +211,7 @@ class QLearner:
         try:
             if self._expected(runner) >= total_timesteps:
                 self._take(runner, bar, wait=True)
+                runner.keep()
                 return Stop("all timesteps are made")
             due = self._callbacks.due(runner.submit())
             report = self._take(runner, bar, wait=due or not self._plan.steady)
@@ -219,6 +222,17 @@ class QLearner:
             self._go_back(runner, error)
             raise
         return self.emit(RoundEnd(self, report)) if due and report else None
+
+    def _finish(self, runner: Runner, bar: ProgressBar) -> None:
+        """Take in the rounds under way, and have what a cluster has learned here as well."""
+        try:
+            self._take(runner, bar, wait=True)
+            runner.keep()
+        except LostWork as error:
+            self._go_back(runner, error)
+        except BaseException as error:
+            self._go_back(runner, error)
+            raise
 
     def _expected(self, runner: Runner) -> int:
         """Transitions that there are when the rounds under way are over."""
@@ -253,7 +267,18 @@ class QLearner:
         return self._runner
 
     def emit(self, event: Event) -> Stop | None:
-        """Tell the callbacks of the running `learn` of an event; return the first Stop."""
+        """Tell the callbacks of the running `learn` of an event.
+
+        Parameters
+        ----------
+        event : Event
+            What happened.
+
+        Returns
+        -------
+        Stop or None
+            The first that a callback answers.
+        """
         return self._callbacks.dispatch(event)
 
     # using what was learned
@@ -271,7 +296,7 @@ class QLearner:
         ----------
         observation : element of the observation space, or a batch of them
             A batch is laid out as a ``VectorEnv`` returns it.
-        state, episode_start
+        state, episode_start : object
             As in Stable-Baselines3; a table has no hidden state, so they are not used.
         deterministic : bool
             Greedy; else epsilon-greedy, at the present epsilon.
@@ -353,16 +378,14 @@ class QLearner:
     @property
     def table(self) -> Table:
         """The table after the newest round collected: live Dask arrays, of one round."""
-        runner = self._at_hand()
-        state = runner.settled
-        nodes = [runner.executor.node(key) for key in (*state.chunks, state.policy)]
+        state, nodes = self._at_hand().nodes()
         attrs = attributes(self._plan, self._resolved) | {
             "dqlearn_format": FORMAT,
             "round": state.round,
             "timesteps": self.timesteps,
         }
         labels = Labels(self._resolved.factors, self._resolved.action_labels, attrs)
-        return Table(state.round, self._plan.grid, self._plan.dtype, labels, nodes)
+        return Table(state.round, self._plan.grid, self._plan.dtype, labels, nodes, state.plan[1])
 
     @property
     def history(self) -> xr.Dataset:
@@ -373,6 +396,11 @@ class QLearner:
     def timesteps(self) -> int:
         """Transitions that the table was learned from."""
         return self._history.timesteps or (self._plan.origin.timesteps if self._plan.origin else 0)
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes that ended while this learner learned."""
+        return self._history.n_episodes
 
     @property
     def observation_space(self) -> SpaceIndex:
@@ -441,15 +469,10 @@ class QLearner:
         12032
         """
         where = os.fspath(path)
-        attrs = read_attributes(where)
+        stored = _Stored.at(where)
         learner = cls.__new__(cls)
-        learner._resolved = _environment_of(attrs, env, bins, where)
-        origin = Origin(
-            os.path.abspath(where) if "://" not in where else where,
-            int(attrs["round"]),
-            int(attrs["timesteps"]),
-        )
-        learner._prepare(replace(from_attributes(attrs), **settings), origin)
+        learner._resolved = _environment_of(stored, env, bins)
+        learner._prepare(replace(stored.settings, **settings), stored.origin)
         return learner
 
     def _current_policy(self) -> Policy:
@@ -471,11 +494,11 @@ class QLearner:
         )
 
     def _repr_html_(self) -> str:
-        """A table of what it is and how far it is."""
+        """Return a table of what it is and how far it is."""
         plan = self._plan
         rows = {
             "environment": self._resolved.spec.get("id") or self._resolved.spec["name"],
-            "table": f"{plan.grid.shape[0]:,} states x {plan.grid.shape[1]:,} actions, {plan.dtype}",
+            "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
             "chunks": f"{plan.grid.n_chunks}",
             "environments": f"{plan.num_envs:,} in {plan.shards} shards",
             "round": f"{plan.num_envs * plan.steps_per_round:,} transitions",
@@ -515,25 +538,56 @@ def load(path: str | os.PathLike[str], env: EnvLike | None = None, **settings: A
     return QLearner.load(path, env, **settings)
 
 
-def _environment_of(
-    attrs: Mapping[str, Any], env: EnvLike | None, bins: BinsLike, path: str
-) -> Resolved:
+@dataclass(frozen=True)
+class _Stored:
+    """What the attributes of a stored table say."""
+
+    path: str
+    environment: dict[str, Any]
+    spaces: dict[str, dict[str, Any]]
+    bins: BinsLike
+    settings: Settings
+    origin: Origin
+
+    @classmethod
+    def at(cls, path: str) -> _Stored:
+        attrs = read_attributes(path)
+        try:
+            kinds = ("observation", "action")
+            spaces = {kind: nested(attrs, f"{kind}_space") for kind in kinds}
+            seen, _ = (SpaceIndex.from_spec(spaces[kind]) for kind in kinds)
+            where = path if "://" in path else os.path.abspath(path)
+            return cls(
+                path,
+                dict(nested(attrs, "environment")),
+                spaces,
+                seen.bins,
+                from_attributes(attrs),
+                Origin(where, int(attrs["round"]), int(attrs["timesteps"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IncompatibleTableError(
+                f"expected the attributes that dqlearn saved, got others at {path!r}: {error!r}; "
+                "were they edited?"
+            ) from error
+
+
+def _environment_of(stored: _Stored, env: EnvLike | None, bins: BinsLike) -> Resolved:
     """Make the environment of a stored table, and check that the table fits it."""
-    spec, kwargs = nested(attrs, "environment"), None
-    seen = SpaceIndex.from_spec(nested(attrs, "observation_space"))
+    spec, kwargs = stored.environment, None
     if env is None:
         if "id" not in spec:
             raise IncompatibleTableError(
-                f"the table at {path!r} is of {spec['name']!r}, which has no id: pass env="
+                f"the table at {stored.path!r} is of {spec.get('name')!r}, which has no id: "
+                "pass env="
             )
-        env, kwargs = spec["id"], spec["kwargs"]
-    resolved = resolve(env, kwargs, seen.bins if bins is None else bins)
+        env, kwargs = spec["id"], spec.get("kwargs")
+    resolved = resolve(env, kwargs, stored.bins if bins is None else bins)
     for name, index in (("observation", resolved.states), ("action", resolved.actions)):
-        stored = nested(attrs, f"{name}_space")
-        if index.spec() != stored:
+        if index.spec() != stored.spaces[name]:
             raise IncompatibleTableError(
-                f"the {name} space of {env!r} must be the one that the table at {path!r} was "
-                f"learned with, {stored}; got {index.spec()}"
+                f"the {name} space of {env!r} must be the one that the table at {stored.path!r} "
+                f"was learned with, {stored.spaces[name]}; got {index.spec()}"
             )
     return resolved
 

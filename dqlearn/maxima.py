@@ -1,4 +1,4 @@
-"""Maxima: per state, the best action of a chunk; combined over chunks of actions, joined over states.
+"""Maxima: the best action of each state, per chunk, combined over actions and joined over states.
 
 ::
 
@@ -6,14 +6,16 @@
     chunk (i, 1) ─► (max, argmax) ┴ combine ─► rows i ┐
     chunk (k, 0) ─► ...                        rows k ┴ join ─► (max, argmax) of every state
 
-Ties go to the largest hash(seed, round, state, action): states that nothing is known of are explored
-evenly, and any grid gives the same winner. Invariant: combine is associative and commutative.
+Ties go to the largest hash(seed, round, state, action): states that nothing is known of are
+explored evenly, and any grid gives the same winner. Invariant: combine is associative and
+commutative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,13 @@ import numpy.typing as npt
 from numba import njit
 
 from dqlearn.chunk import Chunk
+from dqlearn.memory import copy, empty
 from dqlearn.random import TIES, stream, word
 from dqlearn.transitions import Sized, Tally
 
 __all__ = ["Maxima", "action_dtype", "combine", "join", "maxima"]
+
+_UNROLLED = 16  # actions
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,16 @@ def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.ui
     (array([3., 2.]), array([5, 4], dtype=uint8))
     """
     n = len(chunk.q)
-    value, action = np.empty(n, chunk.q.dtype), np.empty(n, action_dtype(n_actions))
-    _maxima(chunk.q, origin[0], origin[1], n_actions, tie_key, value, action)
+    value, action = empty(n, chunk.q.dtype), empty(n, action_dtype(n_actions))
+    width = chunk.q.shape[1]
+    kernel = _kernel(width if width <= _UNROLLED else 0)
+    kernel(chunk.q, *origin, n_actions, tie_key, value, action)
     return Maxima(value, action, origin[0], chunk.tally, chunk.td_abs_sum)
 
 
 def combine(a: Maxima, b: Maxima, n_actions: int, tie_key: np.uint64) -> Maxima:
     """Combine the maxima of two disjoint sets of actions over the same states."""
-    value, action = a.value.copy(), a.action.copy()
+    value, action = copy(a.value), copy(a.action)
     _combine(value, action, b.value, b.action, a.first_state, n_actions, tie_key)
     return Maxima(value, action, a.first_state, a.tally, a.td_abs_sum + b.td_abs_sum)
 
@@ -108,8 +115,10 @@ def join(parts: Sequence[Maxima]) -> Maxima:
     td_abs_sum = sum(part.td_abs_sum for part in parts)
     if len(parts) == 1:
         return parts[0]
-    value = np.concatenate([part.value for part in parts])
-    action = np.concatenate([part.action for part in parts])
+    n = sum(len(part.value) for part in parts)
+    value, action = empty(n, parts[0].value.dtype), empty(n, parts[0].action.dtype)
+    np.concatenate([part.value for part in parts], out=value)
+    np.concatenate([part.action for part in parts], out=action)
     return Maxima(value, action, parts[0].first_state, parts[0].tally, td_abs_sum)
 
 
@@ -118,26 +127,32 @@ def _tie_hash(tie_key, state, action, n_actions):
     return word(tie_key, state * n_actions + action)
 
 
-@njit(nogil=True, cache=True)
-def _maxima(q, first_state, first_action, n_actions, tie_key, value, action):
-    for s in range(len(q)):
-        best = q[s, 0]
-        for a in range(1, q.shape[1]):
-            best = max(best, q[s, a])
-        winner, count = 0, 0
-        for a in range(q.shape[1]):
-            tied = q[s, a] == best
-            winner = a if tied else winner
-            count += tied
-        if count > 1:
-            top = np.uint64(0)
-            for a in range(q.shape[1]):
-                if q[s, a] == best:
-                    h = _tie_hash(tie_key, first_state + s, first_action + a, n_actions)
-                    if h >= top:
-                        top, winner = h, a
-        value[s] = q[s, winner]
-        action[s] = first_action + winner
+@cache
+def _kernel(width):
+    """Make the kernel for chunks of so many actions: a constant, so that its loops are unrolled."""
+
+    @njit(nogil=True, cache=True)
+    def best_of_each(q, first_state, first_action, n_actions, tie_key, value, action):
+        n = width if width else q.shape[1]
+        for s in range(len(q)):
+            best = q[s, 0]
+            for a in range(1, n):
+                best = max(best, q[s, a])
+            winner, count = 0, 0
+            for a in range(n):
+                tied = q[s, a] == best
+                winner = a if tied else winner
+                count += tied
+            if count > 1:
+                top = np.uint64(0)
+                for a in range(n):
+                    if q[s, a] == best:
+                        h = _tie_hash(tie_key, first_state + s, first_action + a, n_actions)
+                        if h >= top:
+                            top, winner = h, a
+            value[s], action[s] = q[s, winner], first_action + winner
+
+    return best_of_each
 
 
 @njit(nogil=True, cache=True)

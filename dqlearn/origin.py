@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 
 from dqlearn.chunk import Chunk
+from dqlearn.errors import IncompatibleTableError
 from dqlearn.grid import ChunkGrid
 from dqlearn.transitions import Tally
 
@@ -36,10 +37,32 @@ class Origin:
     timesteps: int
 
     def chunk(self, grid: ChunkGrid, c: int, dtype: np.dtype[Any]) -> Chunk:
-        """Read one chunk."""
-        (s, a), (height, width) = grid.origin(c), grid.chunk_shape(c)
-        group = zarr.open_group(self.path, mode="r")
-        where = (slice(s, s + height), slice(a, a + width))
-        q = np.ascontiguousarray(np.asarray(group["q"][where]), dtype)
-        visits = np.ascontiguousarray(np.asarray(group["visits"][where]), np.uint32)
+        """Read one chunk.
+
+        Raises
+        ------
+        IncompatibleTableError
+            If the chunk is damaged, or another table has taken the place of this one.
+        """
+        (s, a), shape = grid.origin(c), grid.chunk_shape(c)
+        where = (slice(s, s + shape[0]), slice(a, a + shape[1]))
+        try:
+            group: Any = zarr.open_group(self.path, mode="r")
+            found = int(group.attrs["timesteps"])
+            q = np.ascontiguousarray(np.asarray(group["q"][where]), dtype)
+            visits = np.ascontiguousarray(np.asarray(group["visits"][where]), np.uint32)
+        except Exception as error:  # codecs raise what they like
+            raise IncompatibleTableError(
+                f"chunk {c} of the table at {self.path!r} cannot be read: {error!r}"
+            ) from error
+        if found != self.timesteps:
+            raise IncompatibleTableError(
+                f"expected a table of {self.timesteps} transitions, got {found} at {self.path!r}: "
+                "it was replaced after it was loaded; load it again"
+            )
+        if not q.shape == visits.shape == shape or not np.isfinite(q).all():
+            raise IncompatibleTableError(
+                f"chunk {c} of the table at {self.path!r} must have finite values of shape "
+                f"{shape}, got {q.shape=}, {visits.shape=}: a part of it is missing"
+            )
         return Chunk(q, visits, Tally(self.timesteps, 0.0))

@@ -7,13 +7,13 @@
 
 Outcomes of one successor are merged, and those that terminate leave only their reward: nothing
 follows them. Memory: 12 bytes a merged outcome and 12 a pair (16 and 12 above 2**31 states).
-Blocks of states are kept, in the order asked for, while they fit into `max_bytes` together; one that
-does not is tabulated anew whenever it is asked for. Invariant: kept or anew, it has the same bits.
+Blocks of states are kept, in the order asked for, while they fit into `max_bytes` together; one
+that does not is tabulated anew whenever asked for. Invariant: either way its bits are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -54,9 +54,9 @@ class TableOutcomes:
     n_actions: int
     block: Block
 
-    def blocks(self, backward: bool = False) -> Iterator[tuple[int, Block]]:
-        """Iterate over the first state, 0, and the block."""
-        yield 0, self.block
+    def blocks(self, backward: bool = False) -> Iterable[tuple[int, Block]]:
+        """Return the first state, 0, and the block."""
+        return [(0, self.block)]
 
 
 class ModelOutcomes:

@@ -5,8 +5,10 @@ Invariant: frozen, and the same for every round; tasks refer to one copy of it p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from dqlearn.grid import ChunkGrid
 from dqlearn.origin import Origin
 from dqlearn.schedules import Schedule, VisitCount
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "check_count"]
 
 
 @dataclass(frozen=True)
@@ -67,23 +69,25 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""
-        _positive("num_envs", self.num_envs)
-        _positive("shards", self.shards)
-        _positive("steps_per_round", self.steps_per_round)
+        check_count("num_envs", self.num_envs)
+        check_count("shards", self.shards)
+        check_count("steps_per_round", self.steps_per_round)
         if self.shards > self.num_envs:
             raise ConfigurationError(
                 f"shards must be at most num_envs, got {self.shards=} and {self.num_envs=}"
             )
-        if not 0.0 <= self.gamma <= 1.0:
-            raise ConfigurationError(f"gamma must be in 0 .. 1, got {self.gamma}")
-        if not np.isfinite(self.initial_value):
-            raise ConfigurationError(f"initial_value must be finite, got {self.initial_value}")
+        if not (isinstance(self.gamma, Real) and 0.0 <= self.gamma <= 1.0):
+            raise ConfigurationError(f"gamma must be in 0 .. 1, got {self.gamma!r}")
+        if not (isinstance(self.initial_value, Real) and math.isfinite(self.initial_value)):
+            raise ConfigurationError(f"initial_value must be finite, got {self.initial_value!r}")
         if self.policy_lag not in (0, 1):
             raise ConfigurationError(f"policy_lag must be 0 or 1, got {self.policy_lag}")
         if self.dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
-        if not 0 <= self.seed < 2**64:
-            raise ConfigurationError(f"seed must be in 0 .. 2**64 - 1, got {self.seed}")
+        if not (isinstance(self.seed, Integral) and 0 <= self.seed < 2**64):
+            raise ConfigurationError(
+                f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
+            )
 
     @property
     def donated(self) -> bool:
@@ -102,13 +106,15 @@ class Plan:
 
     @cached_property
     def first_envs(self) -> tuple[int, ...]:
-        """First environment of each shard, and `num_envs`; at multiples of 64 where that is even."""
+        """First environment of each shard, and `num_envs`; at multiples of 64 where possible."""
         unit = 64 if self.num_envs >= 64 * self.shards else 1
         blocks = -(-self.num_envs // unit)
         edges = [w * blocks // self.shards * unit for w in range(self.shards)]
         return (*edges, self.num_envs)
 
 
-def _positive(name: str, value: int) -> None:
+def check_count(name: str, value: int) -> int:
+    """Return a count of something that there must be."""
     if not isinstance(value, int | np.integer) or value < 1:
         raise ConfigurationError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)

@@ -28,7 +28,7 @@ _HALF = _U(32)
 _LOW = _U(0xFFFFFFFF)
 
 # purposes: what a stream of numbers is for
-STEPS, TIES, SEEDS, EVALUATION = (_U(i) for i in range(1, 5))
+STEPS, TIES, SEEDS, EVALUATION, VIEW = (_U(i) for i in range(1, 6))
 
 
 @njit(cache=True, inline="always")
@@ -68,7 +68,7 @@ def reset_key(key: np.uint64) -> np.uint64:
 
 @njit(cache=True, inline="always")
 def word(key: np.uint64, i: int) -> np.uint64:
-    """The i-th 64-bit number of a key."""
+    """Return the i-th 64-bit number of a key."""
     return mix(key + _U(i + 1) * _GOLDEN)
 
 
@@ -98,8 +98,8 @@ def uniform(key: np.uint64, i: int) -> float:
 
 
 @njit(cache=True)
-def integers(key: np.uint64, i: int, n: int) -> int:
-    """Draw the i-th number of a key as an integer, uniform on ``0 .. n - 1``.
+def integers(key: np.uint64, i: int, n: int) -> np.int64:
+    """Draw the i-th number of a key as a non-negative integer, uniform below n.
 
     Parameters
     ----------
@@ -152,7 +152,9 @@ def bernoulli(key: np.uint64, i: int, p: float) -> bool:
 
 
 @njit(cache=True, inline="always")
-def choose(key: np.uint64, greedy: int, threshold: np.uint64, n_actions: np.uint64) -> int:
+def choose(
+    key: np.uint64, greedy: np.int64, threshold: np.uint64, n_actions: np.uint64
+) -> np.int64:
     """Epsilon-greedy choice: the key's upper half decides whether, its lower half which.
 
     `threshold` is epsilon * 2**32. The key itself is the draw, so that a step costs no more

@@ -4,8 +4,8 @@
 
     (shard, policy of round r) ──► Transitions of the round, shard with its environments K steps on
 
-Order of a batch: block of 64 environments, step, environment. A block's states stay in cache, in the
-rollout and again in the update, and its lanes are independent, so that their latencies overlap.
+Order of a batch: block of 64 environments, step, environment. A block's states stay in cache, in
+the rollout and again in the update, and its lanes are independent, so that their latencies overlap.
 Shards hold successive environments; where they begin at a multiple of 64, their number does not
 show in the order either.
 
@@ -23,13 +23,17 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import RewardError, StateRangeError
+from dqlearn.errors import StateRangeError
+from dqlearn.faults import check_transition
 from dqlearn.maxima import action_dtype
+from dqlearn.memory import empty
 from dqlearn.policy import Policy
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.transitions import Sized, Tally, Transitions
 
-__all__ = ["BLOCK", "CompiledShard", "check_transition", "open_shard", "rollout", "state_dtype"]
+__all__ = ["BLOCK", "CompiledShard", "Walk", "open_shard", "rollout", "state_dtype"]
+
+Columns = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 BLOCK = 64
 
@@ -127,55 +131,78 @@ def rollout(
     StateRangeError
         If a state is outside the model's range.
     """
-    n = len(shard.state)
-    state, elapsed, returns = shard.state.copy(), shard.elapsed.copy(), shard.returns.copy()
-    place = state_dtype(env.n_states)
-    out = (
-        np.empty(n * n_steps, place),
-        np.empty(n * n_steps, action_dtype(env.n_actions)),
-        np.empty(n * n_steps, policy.value.dtype),
-        np.empty(n * n_steps, place),
-    )
-    episodes = np.array([0.0, 0.0, 0.0, 0.0, np.inf, -np.inf])
-    fault = env.kernels.walk(
-        streams(np.uint64(seed), STEPS, shard.first_env, n),
-        shard.steps,
-        n_steps,
-        BLOCK,
-        env.limits,
-        env.params,
-        policy.action,
-        exploration_threshold(epsilon),
-        (state, elapsed, returns),
-        out,
-        episodes,
-    )
-    if fault[0] >= 0:
-        check_transition(shard.first_env + fault[0], *fault[1:], env.n_states)
-    tally = Tally(
-        policy.timesteps,
-        epsilon,
-        n * n_steps,
-        int(episodes[0]),
-        float(episodes[1]),
-        float(episodes[2]),
-        int(episodes[3]),
-        float(episodes[4]),
-        float(episodes[5]),
-    )
-    after = CompiledShard(shard.first_env, state, elapsed, returns, shard.steps + n_steps)
-    return Transitions(*out, tally), after
+    walk = Walk(env, shard, policy, epsilon, seed, n_steps)
+    out = walk.room(walk.n_envs)
+    walk.take(0, walk.n_envs, out)
+    return Transitions(*out, walk.tally()), walk.after()
 
 
-def check_transition(
-    environment: int, state: int, action: int, next_state: int, reward: float, n_states: int
-) -> None:
-    """Raise the error that names what is wrong with a transition."""
-    where = f"environment {environment} in state {state}, action {action}"
-    if not np.isfinite(reward):
-        raise RewardError(f"a reward must be finite, got {reward} from {where}")
-    if not 0 <= next_state < n_states:
-        raise StateRangeError(
-            f"a state must be in 0 .. {n_states - 1}, got {next_state} after {where}: "
-            "check n_states, or the transition"
+class Walk:
+    """A rollout in parts: each takes all steps of some successive environments.
+
+    Parameters are those of :func:`rollout`.
+    """
+
+    def __init__(
+        self,
+        env: TabularEnv,
+        shard: CompiledShard,
+        policy: Policy,
+        epsilon: float,
+        seed: int,
+        n_steps: int,
+    ) -> None:
+        self.env, self.policy, self.epsilon, self.n_steps = env, policy, epsilon, n_steps
+        self._shard, self.n_envs = shard, len(shard.state)
+        self._streams = streams(np.uint64(seed), STEPS, shard.first_env, self.n_envs)
+        self._moving = (shard.state.copy(), shard.elapsed.copy(), shard.returns.copy())
+        self._episodes = np.array([0.0, 0.0, 0.0, 0.0, np.inf, -np.inf])
+
+    def room(self, n_envs: int) -> Columns:
+        """Make arrays for the transitions of so many environments: (s, a, r, s')."""
+        n, place = n_envs * self.n_steps, state_dtype(self.env.n_states)
+        return (
+            empty(n, place),
+            empty(n, action_dtype(self.env.n_actions)),
+            empty(n, self.policy.value.dtype),
+            empty(n, place),
         )
+
+    def take(self, first: int, last: int, out: Columns) -> None:
+        """Take all steps of the shard's environments ``first .. last - 1``, and write them down."""
+        fault = self.env.kernels.walk(
+            self._streams[first:last],
+            self._shard.steps,
+            self.n_steps,
+            BLOCK,
+            self.env.limits,
+            self.env.params,
+            self.policy.action,
+            exploration_threshold(self.epsilon),
+            tuple(part[first:last] for part in self._moving),
+            out,
+            self._episodes,
+        )
+        at, state, action, next_state, reward = fault
+        if at >= 0:
+            where = self._shard.first_env + first + at
+            check_transition(where, state, action, next_state, reward, self.env.n_states)
+
+    def tally(self) -> Tally:
+        """Count what was taken."""
+        count, total, squares, lengths, least, most = self._episodes.tolist()
+        return Tally(
+            self.policy.timesteps,
+            self.epsilon,
+            self.n_envs * self.n_steps,
+            int(count),
+            total,
+            squares,
+            int(lengths),
+            least,
+            most,
+        )
+
+    def after(self) -> CompiledShard:
+        """Return the environments after all steps were taken."""
+        return CompiledShard(self._shard.first_env, *self._moving, self._shard.steps + self.n_steps)

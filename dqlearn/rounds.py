@@ -2,16 +2,17 @@
 
 Lag 0: round r acts on Q_r::
 
-    shard w, policy r ──► rollout + route (w) ──► pieces (w, c) ──► update c ──► maxima c ──► policy r+1
-                                 └──► shard w of round r+1                                      └──► report
+    shard w, policy r ─► rollout + route w ─► pieces (c, w) ─► update c ─► maxima c ─► policy r+1
+                               └─► shard w of round r+1                                   └─► report
 
-Lag 1: round r's transitions are there already, and the rollout of round r + 1 acts on Q_r beside the
-updates that make Q_{r+1}::
+Lag 1: round r's transitions are there already, and the rollout of round r + 1 acts on Q_r beside
+the updates that make Q_{r+1}::
 
-    batch w, policy r ──► route w ──► pieces (w, c) ──► update c ──► maxima c ──► policy r+1
-    shard w, policy r ──► rollout w ──► batch w, shard w of round r+1
+    batch w, policy r ─► route w ─► pieces (c, w) ─► update c ─► maxima c ─► policy r+1
+    shard w, policy r ─► rollout w ─► batch w, shard w of round r+1
 
-The bootstrap reads policy r in both. W shards and C chunks make about 2 W + W C + 2 C + 2 tasks.
+The bootstrap reads policy r in both. W shards and C chunks make 2 W + W C + 2 C + 2 tasks; in one
+memory there are no pieces, and W C fewer.
 Invariant: every task is a pure function of its inputs, donated shards excepted, which check theirs.
 """
 
@@ -29,6 +30,7 @@ from dask._task_spec import List, Task, TaskRef
 
 from dqlearn.chunk import Chunk, filled
 from dqlearn.envs.python import (
+    Parked,
     PythonEnv,
     PythonShard,
     freeze,
@@ -36,14 +38,16 @@ from dqlearn.envs.python import (
     python_rollout,
     thaw,
 )
+from dqlearn.envs.tabular import TabularEnv
 from dqlearn.evaluation import EpisodePlan, Played, play_compiled, play_python
 from dqlearn.events import RoundReport
 from dqlearn.maxima import Maxima, combine, join, maxima, ties
 from dqlearn.plan import Plan
 from dqlearn.policy import Policy
-from dqlearn.rollout import CompiledShard, open_shard, rollout
+from dqlearn.rollout import CompiledShard, Walk, open_shard, rollout
 from dqlearn.routing import route
 from dqlearn.schedules import Schedule
+from dqlearn.tiles import walk_and_route
 from dqlearn.transitions import Piece, Routed, Transitions
 from dqlearn.update import update
 
@@ -54,6 +58,7 @@ __all__ = [
     "begin_graph",
     "evaluation_graph",
     "freeze_graph",
+    "rebuild_graph",
     "round_graph",
     "thaw_graph",
 ]
@@ -149,7 +154,7 @@ def begin_graph(plan: Plan, run: str) -> Drawn:
     return draw.to(State(begun, draw.plan, policy, tuple(chunks), tuple(shards), tuple(batches)))
 
 
-def round_graph(plan: Plan, state: State) -> Drawn:
+def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
     """Draw the round that a state comes before.
 
     Parameters
@@ -158,6 +163,9 @@ def round_graph(plan: Plan, state: State) -> Drawn:
         Of the run.
     state : State
         Of round r.
+    spread : bool
+        Whether tasks run in several memories, so that what chunks receive has to be cut out and
+        sent; else they read it where it is.
 
     Returns
     -------
@@ -178,20 +186,8 @@ def round_graph(plan: Plan, state: State) -> Drawn:
             for w, shard in enumerate(state.shards)
         ]
         routed, shards, batches = made, draw.second(made), []
-    pieces = {
-        (w, c): draw.task("piece", _piece, key, c, at=(c, w))
-        for w, key in enumerate(routed)
-        for c in range(plan.grid.n_chunks)
-    }
     chunks = [
-        draw.task(
-            "update",
-            _update,
-            draw.plan,
-            chunk,
-            [pieces[w, c] for w in range(plan.shards)],
-            at=(c,),
-        )
+        draw.task("update", _update, draw.plan, c, chunk, draw.sent(routed, c, spread), at=(c,))
         for c, chunk in enumerate(state.chunks)
     ]
     policy = draw.policy(plan, chunks, round_=r + 1)
@@ -200,10 +196,12 @@ def round_graph(plan: Plan, state: State) -> Drawn:
     return draw.to(after, report)
 
 
-def freeze_graph(plan: Plan, state: State) -> Drawn:
+def freeze_graph(plan: Plan, state: State, stay: bool) -> Drawn:
     """Draw the copying of donated shards; the state it leads to holds copies in their places."""
     draw = _Draw(state.plan, state.round, plan.donated)
-    copies = [draw.shard_task("freeze", freeze, shard, w=w) for w, shard in enumerate(state.shards)]
+    copies = [
+        draw.shard_task("freeze", freeze, shard, stay, w=w) for w, shard in enumerate(state.shards)
+    ]
     return draw.to(replace(state, shards=tuple(copies)))
 
 
@@ -215,6 +213,23 @@ def thaw_graph(plan: Plan, state: State, placed: int) -> Drawn:
         for w, copy in enumerate(state.shards)
     ]
     return draw.to(replace(state, shards=tuple(shards)))
+
+
+def rebuild_graph(plan: Plan, state: State, run: str, placed: int) -> Drawn:
+    """Draw the making of all Python environments anew, for a table that stays as it is.
+
+    `run` is the name of the plan's new place, and `placed` gives the environments other seeds.
+    """
+    draw = _Draw(("dqlearn-plan", run), -1, plan.donated)
+    shards = [
+        draw.shard_task("open", _reopen, draw.plan, w, state.round, placed, w=w)
+        for w in range(plan.shards)
+    ]
+    batches: list[Key] = []
+    if plan.policy_lag:
+        batches, shards = draw.rollouts(shards, state.policy, state.round)
+    fresh = replace(state, plan=draw.plan, shards=tuple(shards), batches=tuple(batches))
+    return draw.to(fresh)
 
 
 def evaluation_graph(
@@ -271,6 +286,12 @@ class _Draw:
         """Add the picking of the shards out of rollouts' results."""
         return [self.shard_task("shard", _second, key, w=w) for w, key in enumerate(made)]
 
+    def sent(self, routed: Sequence[Key], c: int, spread: bool) -> list[Key]:
+        """Add the sending of chunk c's transitions; in one memory there is nothing to send."""
+        if not spread:
+            return list(routed)
+        return [self.task("piece", _piece, key, c, at=(c, w)) for w, key in enumerate(routed)]
+
     def policy(self, plan: Plan, chunks: Sequence[Key], round_: int) -> Key:
         """Add maxima and their reduction."""
         best = [
@@ -293,17 +314,23 @@ def _argument(arg: Any) -> Any:
 
 def _open(plan: Plan, w: int) -> Shard:
     first, last = plan.first_envs[w], plan.first_envs[w + 1]
+    # A stored table goes on in fresh episodes: on numbers that no environment has drawn yet.
+    begun, drawn = (plan.origin.round, plan.origin.timesteps) if plan.origin else (0, 0)
     if isinstance(plan.env, PythonEnv):
-        return open_python_shard(plan.env, first, last - first, plan.seed)
-    return open_shard(plan.env, first, last - first, plan.seed)
+        return open_python_shard(plan.env, first, last - first, plan.seed, begun, drawn, begun)
+    return open_shard(plan.env, first, last - first, plan.seed, drawn)
 
 
-def _thaw(plan: Plan, copy: bytes | None, w: int, round_: int, placed: int) -> Shard:
-    if copy is not None:
-        return thaw(copy)
+def _thaw(plan: Plan, copy: bytes | Parked | None, w: int, round_: int, placed: int) -> Shard:
+    shard = thaw(copy)
+    return _reopen(plan, w, round_ + plan.policy_lag, placed) if shard is None else shard
+
+
+def _reopen(plan: Plan, w: int, round_: int, placed: int) -> Shard:
     first, last = plan.first_envs[w], plan.first_envs[w + 1]
-    env = cast("PythonEnv", plan.env)  # only donated shards are thawed
-    return open_python_shard(env, first, last - first, plan.seed, round_ + plan.policy_lag, placed)
+    drawn = round_ * plan.steps_per_round + (plan.origin.timesteps if plan.origin else 0)
+    env = cast("PythonEnv", plan.env)  # shards of compiled ones are never opened again
+    return open_python_shard(env, first, last - first, plan.seed, round_, drawn, placed)
 
 
 def _fill(plan: Plan, c: int) -> Chunk:
@@ -314,11 +341,13 @@ def _fill(plan: Plan, c: int) -> Chunk:
 
 def _rollout(plan: Plan, shard: Shard, policy: Policy, round_: int) -> tuple[Transitions, Shard]:
     epsilon = plan.epsilon(policy.timesteps)
-    if isinstance(plan.env, PythonEnv):
-        return python_rollout(
-            plan.env, shard, policy, epsilon, plan.seed, plan.steps_per_round, round_
-        )
-    return rollout(plan.env, shard, policy, epsilon, plan.seed, plan.steps_per_round)
+    if isinstance(plan.env, TabularEnv):
+        compiled = cast("CompiledShard", shard)
+        return rollout(plan.env, compiled, policy, epsilon, plan.seed, plan.steps_per_round)
+    donated = cast("PythonShard", shard)
+    return python_rollout(
+        plan.env, donated, policy, epsilon, plan.seed, plan.steps_per_round, round_
+    )
 
 
 def _route(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
@@ -328,16 +357,28 @@ def _route(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
 def _rollout_and_route(
     plan: Plan, shard: Shard, policy: Policy, round_: int
 ) -> tuple[Routed, Shard]:
+    if isinstance(plan.env, TabularEnv):
+        walk = Walk(
+            plan.env,
+            cast("CompiledShard", shard),
+            policy,
+            plan.epsilon(policy.timesteps),
+            plan.seed,
+            plan.steps_per_round,
+        )
+        return walk_and_route(walk, plan.gamma, plan.grid), walk.after()
     batch, after = _rollout(plan, shard, policy, round_)
     return _route(plan, batch, policy), after
 
 
-def _piece(routed: Routed | tuple[Routed, Shard], c: int) -> Piece:
-    return (routed[0] if isinstance(routed, tuple) else routed).piece(c)
+def _piece(routed: Piece | Routed | tuple[Routed, Shard], c: int) -> Piece:
+    if isinstance(routed, tuple):
+        routed = routed[0]
+    return routed.piece(c) if isinstance(routed, Routed) else routed
 
 
-def _update(plan: Plan, chunk: Chunk, pieces: list[Piece]) -> Chunk:
-    return update(chunk, pieces, plan.learning_rate)
+def _update(plan: Plan, c: int, chunk: Chunk, sent: list[Any]) -> Chunk:
+    return update(chunk, [_piece(routed, c) for routed in sent], plan.learning_rate)
 
 
 def _maxima(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
@@ -377,8 +418,9 @@ def _report(plan: Plan, policy: Policy, round_: int) -> RoundReport:
 
 
 def _evaluate(plan: Plan, policy: Policy, episodes: EpisodePlan, first: int, last: int) -> Played:
-    play = play_python if isinstance(plan.env, PythonEnv) else play_compiled
-    return play(plan.env, policy.action, episodes, first, last)
+    if isinstance(plan.env, TabularEnv):
+        return play_compiled(plan.env, policy.action, episodes, first, last)
+    return play_python(plan.env, policy.action, episodes, first, last)
 
 
 def _first(pair: tuple[Any, Any]) -> Any:

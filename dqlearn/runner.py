@@ -7,8 +7,8 @@
     every so many rounds: cut           the state copied to the client, and placed anew without
                                         its history; what is lost later is made again from there
 
-Invariant: rounds are pure, so whichever way the state of round r was come by, its bits are the same;
-and the scheduler never holds more tasks than lie between two cuts.
+Invariant: rounds are pure, so whichever way the state of round r was come by, its bits are the
+same; and the scheduler never holds more tasks than lie between two cuts.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ import uuid
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from dask._task_spec import GraphNode, TaskRef
 from dask.utils import format_bytes
 
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
@@ -28,9 +31,18 @@ from dqlearn.errors import ClusterError, TableTooLargeError
 from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.plan import Plan
-from dqlearn.rounds import Drawn, Key, State, begin_graph, freeze_graph, round_graph, thaw_graph
+from dqlearn.rounds import (
+    Drawn,
+    Key,
+    State,
+    begin_graph,
+    freeze_graph,
+    rebuild_graph,
+    round_graph,
+    thaw_graph,
+)
 
-__all__ = ["Cut", "Runner"]
+__all__ = ["Cut", "Runner", "check_room"]
 
 _CUT_TASKS = 2_000
 _CUT_TASKS_AT_MOST = 50_000
@@ -72,7 +84,7 @@ class Runner:
         self._cut = cut
         self._placed = self._failures = self._tasks = 0
         self._cut_at, self._cut_seconds = time.monotonic(), 0.0
-        _check_room(plan, self.executor)
+        check_room(plan.grid.shape, plan.dtype, self.executor)
         self._settled = self._place()
 
     @property
@@ -85,6 +97,16 @@ class Runner:
         """State of the newest round collected; all of it is kept."""
         return self._settled
 
+    def nodes(self) -> tuple[State, list[GraphNode | TaskRef]]:
+        """Return the settled state with its chunks and, last, its policy, as graph nodes."""
+        while True:
+            state = self._settled
+            try:
+                return state, [self.executor.node(key) for key in (*state.chunks, state.policy)]
+            except KeyError:  # a round ended in another thread, which dropped what was before it
+                if state is self._settled:
+                    raise
+
     @property
     def under_way(self) -> int:
         """Rounds submitted and not collected."""
@@ -92,18 +114,22 @@ class Runner:
 
     def move(self) -> None:
         """Go where Dask would run now, if that is elsewhere, with the state or the last cut."""
-        target, here = current_executor(), self.executor
+        here = self.executor
+        target = current_executor(here)
         if isinstance(target, LocalExecutor) and isinstance(here, LocalExecutor):
             here.get = target.get
         elif not target.same(here):
-            _check_room(self.plan, target)
+            check_room(self.plan.grid.shape, self.plan.dtype, target)
             self._save_cut()
             self.executor = target
-            self._settled = self._place()
+            self._go_to_cut()
+        elif isinstance(here, ClusterExecutor) and self._stranded(here):
+            here.rehome()
+            self._go_to_cut()
 
     def submit(self) -> int:
         """Submit the next round; return its number."""
-        drawn = round_graph(self.plan, self.state)
+        drawn = round_graph(self.plan, self.state, self.executor.spread)
         self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
         self._pending.append(drawn)
         self._tasks += len(drawn.tasks)
@@ -123,16 +149,25 @@ class Runner:
     def cut(self) -> None:
         """Copy the state to the client, and place it anew without its history."""
         before = self._settled
-        self._cut = self.copy()
+        self._cut = self.copy(stay=True)
         self._settled = self._place()
         self.executor.drop([before.plan, *before.keys])
 
-    def copy(self) -> Cut:
-        """Copy the state to the client; no round may be under way."""
+    def keep(self) -> None:
+        """Copy what was learned on a cluster to the client, so that the cluster may go."""
+        known = self._cut.state.round if self._cut else 0
+        if isinstance(self.executor, ClusterExecutor) and self._settled.round > known:
+            self._cut = self.copy()
+
+    def copy(self, *, stay: bool = False) -> Cut:
+        """Copy the state to the client; no round may be under way.
+
+        Live environments have no copy; if they `stay`, they are found again where they are.
+        """
         began = time.monotonic()
         state = self._settled
         if self.plan.donated:
-            frozen = freeze_graph(self.plan, state)
+            frozen = freeze_graph(self.plan, state, stay)
             self.executor.submit(frozen, frozen.state.shards)
             state = frozen.state
         copy = Cut(state, self.executor.gather(state.keys))
@@ -156,11 +191,18 @@ class Runner:
         self._failures += lost
         if self._failures > _ATTEMPTS:
             raise error
-        if isinstance(self.executor, ClusterExecutor) and (lost or self.plan.donated):
+        if isinstance(self.executor, ClusterExecutor) and isinstance(error, ClusterError):
             self.executor.rehome()
-            self._settled = self._place()
+            try:
+                self._go_to_cut()
+            except LostWork as another:
+                self.recover(another)
         elif self.plan.donated:
             self._rebuild_shards(error)
+
+    def _stranded(self, here: ClusterExecutor) -> bool:
+        """Whether donated shards died with their worker between two calls of the user."""
+        return self.plan.donated and not self._pending and not here.intact
 
     def _cut_is_due(self) -> bool:
         """Whether the lineage has grown, and the last cut has been paid for."""
@@ -185,23 +227,36 @@ class Runner:
 
     def _save_cut(self) -> None:
         """Take the state along, or what the last cut holds of it when its cluster has gone."""
+        back = self._cut.state.round if self._cut else 0
+        if self._cut and back == self._settled.round:
+            return
         try:
             self._cut = self.copy()
         except ClusterError as error:
-            back = self._cut.state.round if self._cut else 0
             warnings.warn(
                 f"{self.executor.name} has gone with rounds {back} .. {self._settled.round - 1}: "
                 f"going back to round {back} ({error})",
-                stacklevel=3,
+                stacklevel=5,
+            )
+
+    def _go_to_cut(self) -> None:
+        """Place the last cut where its environments are not; live ones are built anew."""
+        self._settled = self._place()
+        if self.plan.donated and self._cut is None:
+            with suppress(LostWork):  # the next round meets it again
+                self.cut()
+        copies = [self._cut.values[key] for key in self._cut.state.shards] if self._cut else []
+        if self.plan.donated and not all(isinstance(copy, bytes) for copy in copies):
+            warnings.warn(
+                f"the environments cannot be copied: at round {self._settled.round} all of them "
+                "were built and reset anew; the table is that of the round",
+                stacklevel=6,
             )
 
     def _place(self) -> State:
         """Place the last cut, or make the state of round 0, under keys of its own."""
-        self._placed += 1
         self._tasks, self._cut_at = 0, time.monotonic()
-        name = f"{self._run}-{self._placed}"
-        plan: Key = ("dqlearn-plan", name)
-        self.executor.put({plan: self.plan}, everywhere=True)
+        name = self._place_plan()
         if self._cut is None:
             drawn = begin_graph(self.plan, name)
             self.executor.submit(drawn, drawn.state.keys)
@@ -211,33 +266,48 @@ class Runner:
         self.executor.put(dict(zip(state.keys, values, strict=True)))
         return self._thaw(state) if self.plan.donated else state
 
+    def _place_plan(self) -> str:
+        """Place the plan under a new name, which makes all keys of its tasks new."""
+        self._placed += 1
+        name = f"{self._run}-{self._placed}"
+        self.executor.put({("dqlearn-plan", name): self.plan}, everywhere=True)
+        return name
+
     def _thaw(self, state: State) -> State:
         """Make shards of their copies."""
         drawn = thaw_graph(self.plan, state, self._placed)
         self.executor.submit(drawn, drawn.state.shards)
+        self.executor.drop(state.shards)  # the copies
         return drawn.state
 
     def _rebuild_shards(self, error: BaseException) -> None:
-        """In this process: the table is whole, but shards were left in mid-round."""
+        """Make all environments anew: the table is whole, but shards were left in mid-round."""
         warnings.warn(
             f"round {self._settled.round} failed ({error!r}): the table is that of the round "
             "before, and all environments are built and reset anew",
-            stacklevel=4,
+            stacklevel=6,
         )
         before = self._settled
-        self._placed += 1
-        self.executor.put(dict.fromkeys(before.shards))
-        self._settled = self._thaw(before)
+        drawn = rebuild_graph(self.plan, before, self._place_plan(), self._placed)
+        self.executor.submit(drawn, [*drawn.state.shards, *drawn.state.batches])
+        self._settled = drawn.state
+        self.executor.drop([*before.shards, *before.batches])
 
 
-def _check_room(plan: Plan, executor: Executor) -> None:
-    """Compare the table with the memory there is."""
-    n_states, n_actions = plan.grid.shape
-    table = n_states * n_actions * (plan.dtype.itemsize + 4)
-    policy = n_states * (plan.dtype.itemsize + 1)
+def check_room(shape: tuple[int, int], dtype: np.dtype[Any], executor: Executor) -> None:
+    """Compare a table with the memory there is.
+
+    Raises
+    ------
+    TableTooLargeError
+        If that is too little.
+    """
+    n_states, n_actions = shape
+    table = n_states * n_actions * (dtype.itemsize + 4)
+    policy = n_states * (dtype.itemsize + 1)
     if table + policy > executor.memory:
         raise TableTooLargeError(
-            f"a table of {n_states} states x {n_actions} actions in {plan.dtype} needs "
+            f"a table of {n_states} states x {n_actions} actions in {dtype} needs "
             f"{format_bytes(table + policy)} with its visit counts, got "
             f"{format_bytes(executor.memory)} of memory ({executor.name}): use fewer bins or "
             "states, dtype='float32', or a cluster with more memory"

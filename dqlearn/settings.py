@@ -21,7 +21,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.grid import ChunkGrid, Chunks
 from dqlearn.origin import Origin
-from dqlearn.plan import Plan
+from dqlearn.plan import Plan, check_count
 from dqlearn.schedules import Schedule, VisitCount, as_learning_rate, as_schedule, from_spec
 
 __all__ = ["Settings"]
@@ -46,26 +46,32 @@ class Settings:
     dtype: npt.DTypeLike = "float32"
     seed: int = 0
 
+    @property
+    def table_dtype(self) -> np.dtype[Any]:
+        """The dtype as one."""
+        try:
+            return np.dtype(self.dtype)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"dtype must be float32 or float64, got {self.dtype!r}"
+            ) from error
+
     def plan(self, resolved: Resolved, width: int, origin: Origin | None = None) -> Plan:
         """Make the plan of a run; `width` is the number of threads there are."""
         compiled = isinstance(resolved.env, TabularEnv)
-        num_envs = self.num_envs or (_COMPILED_ENVS if compiled else _PYTHON_ENVS)
+        default = _COMPILED_ENVS if compiled else _PYTHON_ENVS
+        num_envs = default if self.num_envs is None else check_count("num_envs", self.num_envs)
         n_states, n_actions = resolved.states.n, resolved.actions.n
         steps = self.steps_per_round
         if steps is None:
             most = _COMPILED_STEPS if compiled else _PYTHON_STEPS
             steps = min(max(1, math.ceil(n_states * n_actions / num_envs)), most)
-        try:
-            dtype = np.dtype(self.dtype)
-        except TypeError as error:
-            raise ConfigurationError(
-                f"dtype must be float32 or float64, got {self.dtype!r}"
-            ) from error
+        dtype = self.table_dtype
         return Plan(
             env=resolved.env,
             grid=ChunkGrid.of(n_states, n_actions, self.chunks, dtype.itemsize),
             num_envs=num_envs,
-            shards=self.shards or min(width, num_envs),
+            shards=min(width, num_envs) if self.shards is None else self.shards,
             steps_per_round=steps,
             gamma=self.gamma,
             learning_rate=as_learning_rate(self.learning_rate),

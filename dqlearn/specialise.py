@@ -6,9 +6,10 @@
                            ├──► module whose globals are the user's functions ──► numba, cache=True
     functions (the user's) ┘         file name = template + fingerprint
 
-Numba's own cache knows a function by its file, and does not see that something it calls has changed.
-So the specialised source is written to a file of its own, named by a fingerprint of all code and
-constants that the user's functions reach: another model is another file, a changed one too.
+Numba's own cache knows a function by its file, and does not see when something it calls has
+changed. So the specialised source is written to a file of its own, named by a fingerprint of all
+code and constants that the user's functions reach: another model, or a changed one, is another
+file.
 
 Invariant: equal fingerprints, equal machine code; a function that cannot be fingerprinted is
 compiled anew in each process instead of being cached wrongly.
@@ -24,6 +25,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
+from enum import EnumType
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ import dqlearn.random
 __all__ = ["fingerprint", "specialise"]
 
 _VERSIONED = ("numba", "numpy")
+_SEMANTIC = ("fastmath", "error_model", "boundscheck")  # options of njit that change results
 _lock = threading.Lock()
 
 
@@ -44,20 +47,50 @@ def python_function(function: Callable[..., Any]) -> types.FunctionType:
     return function.py_func if isinstance(function, Dispatcher) else function  # type: ignore[return-value]
 
 
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Yield the names in a function's code, and in the functions inside it."""
+    yield from code.co_names
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _names(const)
+
+
 def _reached(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield the names and values that the function's code takes from outside itself."""
-    cells = function.__closure__ or ()
-    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-        yield name, cell.cell_contents
-    for name in function.__code__.co_names:
-        if name in function.__globals__:
-            yield name, function.__globals__[name]
+    yield "defaults", function.__defaults__
+    names = sorted(set(_names(function.__code__)))
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    found = {name: cell.cell_contents for name, cell in cells}
+    found |= {name: function.__globals__[name] for name in names if name in function.__globals__}
+    modules: set[int] = set()
+    for name, value in found.items():
+        yield from _attributes(name, value, names, modules)
+
+
+def _attributes(
+    path: str, value: Any, names: list[str], modules: set[int]
+) -> Iterator[tuple[str, Any]]:
+    """Yield a value and, if it is a module that may be edited, what the names may mean in it."""
+    yield path, value
+    if isinstance(value, types.ModuleType) and not _fixed(value.__name__):
+        if id(value) not in modules:
+            modules.add(id(value))
+            for name in names:
+                if hasattr(value, name):
+                    yield from _attributes(f"{path}.{name}", getattr(value, name), names, modules)
+
+
+def _fixed(module: str | None) -> bool:
+    """Whether a module changes only with versions that the fingerprint or numba's cache holds."""
+    package = (module or "").split(".")[0]
+    return package in _VERSIONED or package in sys.stdlib_module_names
 
 
 def _describe(value: Any, seen: set[int]) -> bytes:
     """Return bytes that change whenever compiled code that uses `value` would."""
     if isinstance(value, Dispatcher):
-        value = value.py_func
+        given = {k: v for k, v in value.targetoptions.items() if k in _SEMANTIC and v}
+        return (repr(given).encode() if given else b"") + _describe(value.py_func, seen)
     if isinstance(value, types.FunctionType):
         return _describe_function(value, seen)
     if isinstance(value, types.CodeType):
@@ -66,10 +99,16 @@ def _describe(value: Any, seen: set[int]) -> bytes:
     if isinstance(value, np.ndarray | np.generic):
         return f"{value.dtype}{np.shape(value)}".encode() + value.tobytes()
     if isinstance(value, tuple | frozenset):
-        return b"(" + b",".join(_describe(item, seen) for item in value) + b")"
+        fields = repr(getattr(value, "_fields", "")).encode()
+        return fields + b"(" + b",".join(_describe(item, seen) for item in value) + b")"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return f"{type(value).__name__}:{value!r}".encode()
-    if isinstance(value, types.ModuleType | type | types.BuiltinFunctionType | np.ufunc):
+    if isinstance(value, EnumType):
+        return repr(list(value.__members__.items())).encode()
+    if isinstance(value, types.ModuleType) or (
+        isinstance(value, type | types.BuiltinFunctionType | np.ufunc)
+        and _fixed(getattr(value, "__module__", "numpy"))  # which ufuncs do not have
+    ):
         return f"{getattr(value, '__module__', '')}.{value.__name__}".encode()
     raise TypeError(f"cannot fingerprint {value!r}")
 
@@ -80,7 +119,7 @@ def _describe_function(function: types.FunctionType, seen: set[int]) -> bytes:
         return b"again:" + function.__qualname__.encode()
     seen.add(id(function))
     # What packages hold changes with their versions, which are in the fingerprint.
-    if function.__module__.split(".")[0] in _VERSIONED:
+    if _fixed(function.__module__):
         return f"{function.__module__}.{function.__qualname__}".encode()
     parts = [_describe(function.__code__, seen)]
     for name, value in _reached(function):
@@ -130,7 +169,8 @@ def _cache_file(template: Path, digest: str, source: str) -> Path:
     """Write the specialised source once, atomically, and return where it stands."""
     root = os.environ.get("DQLEARN_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     folder = Path(root) if root else Path.home() / ".cache"
-    ours = source + inspect.getsource(dqlearn.random)  # all that templates import
+    ours = inspect.getsource(dqlearn.random)  # all that templates import, besides each other
+    ours += "".join(sibling.read_text() for sibling in sorted(template.parent.glob("_*.py")))
     own = hashlib.sha256(ours.encode()).hexdigest()[:12]
     target = folder / "dqlearn" / f"{template.stem.strip('_')}_{own}_{digest}.py"
     if not target.exists():

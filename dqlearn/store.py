@@ -11,10 +11,14 @@ hold them, so on a cluster the path must be one that they all see.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ from dqlearn.table import Table
 __all__ = ["FORMAT", "nested", "read_attributes", "write"]
 
 FORMAT = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write(table: Table, path: str) -> None:
@@ -54,14 +59,45 @@ def write(table: Table, path: str) -> None:
     dataset = table.to_xarray()
     rows, columns = max(table.grid.rows), max(table.grid.columns)
     dataset = dataset.chunk({"state": rows, "action": columns})  # Zarr's chunks are all alike
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _removed_on_failure(draft if local else None):
         # zarr warns that v3 does not specify what xarray needs to open a group in one read
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=True)
     if local:
-        if Path(path).exists():
-            shutil.rmtree(path)
-        Path(draft).replace(path)
+        _replace(Path(path), Path(draft))
+
+
+@contextmanager
+def _removed_on_failure(draft: str | None) -> Iterator[None]:
+    """Leave no half of a table behind, and name a full disk."""
+    try:
+        yield
+    except BaseException as error:
+        if draft is not None:
+            _remove(Path(draft))
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise TableTooLargeError(
+                f"the disk filled up while saving, nothing was replaced: {error}"
+            ) from error
+        raise
+
+
+def _remove(draft: Path) -> None:
+    """Remove a folder that tasks under way may still be writing to."""
+    for _ in range(20):
+        shutil.rmtree(draft, ignore_errors=True)
+        time.sleep(0.1)
+        if not draft.exists():
+            return
+
+
+def _replace(path: Path, draft: Path) -> None:
+    """Put a whole table where another one may be; one of the two is there at any moment but one."""
+    before = path.with_name(f"{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.rename(before)
+    draft.rename(path)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def read_attributes(path: str) -> dict[str, Any]:
@@ -86,7 +122,9 @@ def read_attributes(path: str) -> dict[str, Any]:
         group = zarr.open_group(path, mode="r")
         attrs: dict[str, Any] = dict(group.attrs)
         known = attrs["dqlearn_format"]
-    except (OSError, KeyError, ValueError) as error:
+        for array in ("q", "visits"):
+            group[array]
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise IncompatibleTableError(
             f"expected a table that dqlearn saved, got {path!r}: {error!r}"
         ) from error
@@ -104,8 +142,13 @@ def nested(attrs: dict[str, Any], name: str) -> Any:
 
 
 def _check_target(path: Path) -> None:
-    """Refuse to replace anything but a Zarr group."""
-    if path.exists() and not (path / "zarr.json").is_file():
+    """Refuse to replace anything but a table of ours."""
+    try:
+        header = json.loads((path / "zarr.json").read_text())
+        replaceable = "dqlearn_format" in header["attributes"]
+    except (OSError, KeyError, TypeError, ValueError):
+        replaceable = not path.exists()
+    if not replaceable:
         raise IncompatibleTableError(
             f"expected no file, or a table to replace, at {str(path)!r}: choose another path"
         )

@@ -57,7 +57,7 @@ class Table:
 
     Made by :attr:`dqlearn.QLearner.table`.
 
-    Attributes
+    Parameters
     ----------
     round : int
         Rounds that made it.
@@ -67,15 +67,18 @@ class Table:
         Of the Q-values.
     labels : Labels
         Of its axes.
-    nodes : sequence of GraphNode
+    nodes : sequence of GraphNode or TaskRef
         Where its chunks are, and last its policy.
+    run : str
+        Tells its arrays from those of other runs.
     """
 
     round: int
     grid: ChunkGrid
     dtype: np.dtype[Any]
     labels: Labels
-    nodes: Sequence[GraphNode]
+    nodes: Sequence[GraphNode | TaskRef]
+    run: str
 
     @property
     def q(self) -> da.Array:
@@ -115,7 +118,8 @@ class Table:
         both, state = ("state", "action"), ("state",)
         coords: dict[Hashable, Any] = {}
         if self.labels.actions is not None:
-            coords["action"] = ("action", list(self.labels.actions))
+            # Not NumPy's fixed-length text, which no Zarr v3 specification knows.
+            coords["action"] = ("action", np.array(self.labels.actions, object))
         return xr.Dataset(
             {
                 "q": (both, self.q, {"long_name": "action value", "units": "reward"}),
@@ -138,16 +142,17 @@ class Table:
 
     def _from_policy(self, field: str, dtype: np.dtype[Any]) -> da.Array:
         whole = self._array(field, {(0,): self.nodes[-1]}, ((self.grid.shape[0],),), dtype)
-        return whole.rechunk((self.grid.rows,))
+        rows: da.Array = whole.rechunk((self.grid.rows,))
+        return rows
 
     def _array(
         self,
         field: str,
-        nodes: dict[tuple[int, ...], GraphNode],
+        nodes: dict[tuple[int, ...], GraphNode | TaskRef],
         chunks: tuple[tuple[int, ...], ...],
         dtype: np.dtype[Any],
     ) -> da.Array:
-        name = f"dqlearn-{field}-{self.nodes[-1].key[1]}-{self.round}"
+        name = f"dqlearn-{field}-{self.run}-{self.round}"
         pick: Callable[[Any], Any] = attrgetter(field)
         layer: dict[Any, GraphNode] = {}
         for index, node in nodes.items():
@@ -167,7 +172,7 @@ class Table:
         )
 
     def _repr_html_(self) -> str:
-        """The line of `__repr__`, and Dask's drawing of the chunks."""
+        """Return the line of `__repr__`, and Dask's drawing of the chunks."""
         line = repr(self).strip("<>")
         return f"<p><strong>{line}</strong></p>{self.q._repr_html_()}"
 

@@ -106,7 +106,7 @@ class Transitions(Sized):
 
 @dataclass(frozen=True)
 class Piece(Sized):
-    """What one chunk receives from one shard: offsets in the chunk (n,), targets (n,), the tally."""
+    """What one chunk receives from one shard: offsets (n,), targets (n,), and the tally."""
 
     offset: npt.NDArray[np.int32]
     target: npt.NDArray[Any]

@@ -3,13 +3,14 @@ r"""Update: temporal-difference steps on a copy of one chunk.
 .. math:: Q_{r+1}(s, a) = Q_r(s, a) + \alpha \, [y - Q_r(s, a)]
 
 applied one transition after another, shard by shard, in the order of the batch: a pair that occurs
-twice is updated twice, in sequence (Watkins and Dayan 1992). The targets y hold round r's maxima, so
-they do not depend on the grid. Invariant: the chunk given is not written to.
+twice is updated twice, in sequence (Watkins and Dayan 1992). The targets y hold round r's maxima,
+so they do not depend on the grid. Invariant: the chunk given is not written to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -17,6 +18,7 @@ import numpy as np
 from numba import njit
 
 from dqlearn.chunk import Chunk
+from dqlearn.memory import copy
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.transitions import Piece
 
@@ -40,10 +42,12 @@ def update(chunk: Chunk, pieces: Sequence[Piece], learning_rate: Schedule | Visi
     Chunk
         Of round r + 1.
     """
-    tally = reduce(add, (piece.tally for piece in pieces))
+    # Not the pieces' own count: with policy_lag 1 they were made before the last round was learned.
+    made = chunk.tally.timesteps + chunk.tally.n_transitions
+    tally = replace(reduce(add, (piece.tally for piece in pieces)), timesteps=made)
     if not any(len(piece.offset) for piece in pieces):
         return Chunk(chunk.q, chunk.visits, tally)
-    q, visits = chunk.q.copy(), chunk.visits.copy()
+    q, visits = copy(chunk.q), copy(chunk.visits)
     if isinstance(learning_rate, VisitCount):
         alpha, by_visits = (
             q.dtype.type(0),

@@ -20,7 +20,7 @@ settings.load_profile("dqlearn")
 def local_cluster() -> Iterator[LocalCluster]:
     """Two worker processes of one thread. A test that kills workers starts a cluster of its own."""
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
     ) as cluster:
         yield cluster
 

@@ -5,7 +5,6 @@
 drawn from an environment's stream, resets and steps, so that no two draw the same.
 """
 
-# ruff: noqa: F821  (the model's kernels are bound before this source runs)
 from __future__ import annotations
 
 import numpy as np
@@ -14,13 +13,24 @@ from numba import njit
 from dqlearn.random import reset_key, step_key
 
 
+@njit(cache=True)
+def first_at(stream, t, params):
+    """Draw an initial state by call t of a stream."""
+    return first(reset_key(step_key(stream, np.uint64(t))), params)
+
+
+@njit(cache=True)
+def step_at(stream, t, state, action, params):
+    """Make one transition by call t of a stream: (next_state, reward, terminated)."""
+    return step(state, action, step_key(stream, np.uint64(t)), params)
+
+
 @njit(nogil=True, cache=True)
 def reset_many(streams, calls, which, params, state):
     """Write initial states where `which`."""
     for e in range(len(state)):
         if which[e]:
-            key = reset_key(step_key(streams[e], np.uint64(calls[e])))
-            state[e] = first(key, params)
+            state[e] = first_at(streams[e], calls[e], params)
             calls[e] += 1
 
 
@@ -30,8 +40,9 @@ def step_many(streams, calls, which, params, action, state, reward, terminated):
     for e in range(len(state)):
         reward[e], terminated[e] = 0.0, False
         if which[e]:
-            key = step_key(streams[e], np.uint64(calls[e]))
-            state[e], reward[e], terminated[e] = step(state[e], action[e], key, params)
+            state[e], reward[e], terminated[e] = step_at(
+                streams[e], calls[e], state[e], action[e], params
+            )
             calls[e] += 1
 
 

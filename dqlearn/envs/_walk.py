@@ -24,7 +24,7 @@ initial: Callable[..., Any]
 events: Callable[..., Any] | None
 transition: Callable[..., Any]
 
-if events is None:  # noqa: F821  (bound before this source runs)
+if events is None:
     OUTCOME = np.uint64
 
     @njit(cache=True)
@@ -181,7 +181,7 @@ def play(streams, limits, params, greedy, max_steps, returns, lengths):
 
     An episode is cut off after `max_steps` steps, and truncated after ``max_episode_steps``.
     """
-    n_states, n_actions, max_episode_steps = limits
+    n_states, _, max_episode_steps = limits
     cut = 0
     for i in range(len(streams)):
         state = np.int64(initial(reset_key(streams[i]), params))

@@ -106,5 +106,7 @@ def _transition(
     state: Any, action: Any, happened: Any, params: tuple[Any, ...]
 ) -> tuple[Any, Any, bool]:
     outcomes = params[0]
-    outcome = outcomes[state, action, happened & (outcomes.shape[2] - 1)]
+    successor = happened & (outcomes.shape[2] - 1)
+    # Unsigned: a signed index is first tested for counting from the end, which costs a third.
+    outcome = outcomes[np.uint64(state), np.uint64(action), np.uint64(successor)]
     return outcome["next_state"], outcome["reward"], False

@@ -20,26 +20,23 @@ from gymnasium.spaces import Discrete
 
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError, StateRangeError
-from dqlearn.random import reset_key, step_key, stream
-from dqlearn.rollout import check_transition
-from dqlearn.specialise import specialise
+from dqlearn.faults import check_transition
+from dqlearn.random import VIEW, stream
 
 __all__ = ["TabularGymEnv"]
 
 _TEMPLATE = Path(__file__).with_name("_view.py")
-_VIEW = np.uint64(5)  # a purpose of dqlearn.random: what the learner draws is independent
 
 
 def view_kernels(model: TabularEnv) -> types.ModuleType:
     """Return the model's kernels of ``_view.py``."""
     own = {name: getattr(model.kernels, name) for name in ("first", "step", "enumerate_outcomes")}
-    return specialise(_TEMPLATE, own, model._token, cached=model.digest is not None)
+    return model.specialised(_TEMPLATE, own)
 
 
 def view_stream(seed: int) -> np.uint64:
     """Return the stream of the environment that is reset with `seed`."""
-    key: np.uint64 = stream(np.uint64(seed % 2**64), _VIEW, np.uint64(0))
-    return key
+    return np.uint64(stream(np.uint64(seed % 2**64), VIEW, np.uint64(0)))
 
 
 def check_initial(state: int, n_states: int) -> None:
@@ -77,14 +74,14 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     >>> before = env.render()
     >>> _ = env.step(1)
     >>> before, env.render()
-    ('row=5 column=2', 'row=6 column=2')
+    ('row=0 column=7', 'row=1 column=7')
     """
 
     def __init__(self, model: TabularEnv, render_mode: str | None = None) -> None:
         if render_mode not in (None, "ansi"):
             raise ConfigurationError(f"render_mode must be None or 'ansi', got {render_mode!r}")
         self.model = model
-        self.metadata = {"render_modes": ["ansi"]}
+        self.metadata = {"render_modes": ["ansi"], "render_fps": 4}
         self.render_mode = render_mode
         self.observation_space = Discrete(model.n_states)
         self.action_space = Discrete(model.n_actions)
@@ -119,8 +116,8 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         super().reset(seed=seed)
         if seed is not None or self._stream is None:
             self._stream, self._calls = view_stream(self.np_random_seed), 0
-        key = reset_key(step_key(self._stream, np.uint64(self._calls)))
-        state = self.model.kernels.first(key, self.model.params)
+        kernels = view_kernels(self.model)
+        state = kernels.first_at(self._stream, self._calls, self.model.params)
         check_initial(state, self.model.n_states)
         self._state, self._elapsed = state, 0
         self._calls += 1
@@ -161,8 +158,9 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
             raise ResetNeeded("call reset() before step()")
         if not 0 <= action < model.n_actions:
             raise SpaceError(f"an action must be in 0 .. {model.n_actions - 1}, got {action!r}")
-        key = step_key(self._stream, np.uint64(self._calls))
-        after, reward, terminated = model.kernels.step(state, int(action), key, model.params)
+        after, reward, terminated = view_kernels(model).step_at(
+            self._stream, self._calls, state, int(action), model.params
+        )
         check_transition(0, state, int(action), after, reward, model.n_states)
         self._state = after
         self._calls += 1

@@ -17,25 +17,38 @@ the state it was cut off in, and returns and lengths are counted from transition
 from __future__ import annotations
 
 import inspect
+import uuid
+import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import cloudpickle
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import iterate
 from numba import njit
 
-from dqlearn.errors import ConfigurationError, EnvironmentFault, StaleShardError
+from dqlearn.errors import (
+    ConfigurationError,
+    EnvironmentFault,
+    RewardError,
+    SpaceError,
+    StaleShardError,
+    StateRangeError,
+)
 from dqlearn.maxima import action_dtype
 from dqlearn.policy import Policy
 from dqlearn.random import SEEDS, STEPS, choose, exploration_threshold, step_key, streams
-from dqlearn.rollout import BLOCK, check_transition, state_dtype
+from dqlearn.rollout import BLOCK, state_dtype
 from dqlearn.spaces import SpaceIndex
 from dqlearn.transitions import NO_BOOTSTRAP, Tally, Transitions
 
 __all__ = [
+    "Parked",
     "PythonEnv",
     "PythonShard",
     "freeze",
@@ -62,7 +75,7 @@ class PythonEnv:
     states: SpaceIndex
     actions: SpaceIndex
 
-    @property
+    @cached_property
     def vectorised(self) -> bool:
         """Whether `make` makes a vector environment."""
         return takes_num_envs(self.make)
@@ -124,6 +137,11 @@ class PythonShard:
         n = len(self.state)
         self.elapsed, self.returns = np.zeros(n, np.int64), np.zeros(n)
         self.resetting = np.zeros(n, np.bool_)
+        self.close_at_end()
+
+    def close_at_end(self) -> None:
+        """Have the environments closed when nothing refers to the shard any more."""
+        weakref.finalize(self, _close, self.envs).atexit = False
 
     @property
     def autoreset(self) -> AutoresetMode:
@@ -133,7 +151,13 @@ class PythonShard:
 
 
 def open_python_shard(
-    env: PythonEnv, first_env: int, n_envs: int, seed: int, round_: int = 0, attempt: int = 0
+    env: PythonEnv,
+    first_env: int,
+    n_envs: int,
+    seed: int,
+    round_: int = 0,
+    steps: int = 0,
+    attempt: int = 0,
 ) -> PythonShard:
     """Make and reset `n_envs` successive environments, each from a seed of its own.
 
@@ -147,39 +171,97 @@ def open_python_shard(
         Seed of the run.
     round_ : int
         The round whose rollout comes next.
+    steps : int
+        Where in their streams of random numbers they begin.
     attempt : int
-        Makes other seeds, for environments that are built anew after a failure.
+        Makes other seeds, for environments that are built anew in mid-run.
 
     Raises
     ------
     EnvironmentFault
         If the environments cannot be made or reset.
     """
-    own_seeds = streams(np.uint64(seed), SEEDS, first_env + (attempt << 40), n_envs)
-    seeds = [int(own >> np.uint64(33)) for own in own_seeds]
+    own_seeds = streams(np.uint64(seed), SEEDS, first_env + (attempt << 32), n_envs)
+    seeds: Any = [int(own >> np.uint64(33)) for own in own_seeds]
     try:
         envs = env.vector(n_envs)
         own = isinstance(envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
         observation, _ = envs.reset(seed=seeds if own else seeds[0])
+        state = _encode(env, envs, first_env, observation)
+    except EnvironmentFault:
+        raise
     except Exception as error:
         raise EnvironmentFault(
             f"environments {first_env} .. {first_env + n_envs - 1} could not be made or reset: "
             f"{error!r}"
         ) from error
-    return PythonShard(first_env, envs, env.states.encode(observation), round=round_)
+    return PythonShard(first_env, envs, state, round_, steps)
 
 
-def freeze(shard: PythonShard) -> bytes | None:
-    """Copy a shard, as bytes that stay in memory; None for live environments, which have no copy."""
+def _encode(
+    env: PythonEnv, envs: VectorEnv[Any, Any, Any], first_env: int, observation: Any
+) -> npt.NDArray[np.int64]:
+    """Return the states of a batch of observations."""
     try:
-        return cloudpickle.dumps(shard)
+        return env.states.encode(observation)
+    except SpaceError:
+        for e, one in enumerate(iterate(envs.observation_space, observation)):
+            _encode_one(env, envs, first_env + e, one)
+        raise
+
+
+def _encode_one(
+    env: PythonEnv, envs: VectorEnv[Any, Any, Any], environment: int, observation: Any
+) -> int:
+    """Return the state of one environment's observation."""
+    try:
+        return env.states.encode_one(observation)
+    except SpaceError as error:
+        raise StateRangeError(
+            f"environment {environment} returned the observation {observation!r}, expected an "
+            f"element of {envs.single_observation_space}: declare a larger space, or correct the "
+            "environment"
+        ) from error
+
+
+def _close(envs: VectorEnv[Any, Any, Any]) -> None:
+    """Close environments that nobody will miss; what they hold may be broken."""
+    with suppress(Exception):
+        envs.close()
+
+
+@dataclass(frozen=True)
+class Parked:
+    """In place of a copy: the ticket of a live shard, which waits in its process."""
+
+    ticket: str
+
+
+_parked: dict[str, PythonShard] = {}
+
+
+def freeze(shard: PythonShard, stay: bool = False) -> bytes | Parked | None:
+    """Copy a shard, as bytes that stay in memory.
+
+    Live environments have no copy: None, or, if the run will `stay` where it is, a ticket.
+    """
+    try:
+        copy: bytes = cloudpickle.dumps(shard)
+        return copy
     except Exception:
-        return None
+        if not stay:
+            return None
+    parked = Parked(uuid.uuid4().hex)
+    _parked[parked.ticket] = shard
+    return parked
 
 
-def thaw(copy: bytes) -> PythonShard:
-    """Make a shard of its copy."""
+def thaw(copy: bytes | Parked | None) -> PythonShard | None:
+    """Make a shard of its copy, or hand out the parked one, once; None if there is neither."""
+    if not isinstance(copy, bytes):
+        return _parked.pop(copy.ticket, None) if copy else None
     shard: PythonShard = cloudpickle.loads(copy)
+    shard.close_at_end()
     return shard
 
 
@@ -246,16 +328,18 @@ def python_rollout(
 def _step(
     env: PythonEnv, shard: PythonShard, action: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Step once; return rewards, terminated, truncated, final states and the states to go on from."""
+    """Step once; return rewards, terminated, truncated, final states, and states to go on from."""
     try:
         observation, reward, terminated, truncated, info = shard.envs.step(
             env.actions.decode(action)
         )
         done = terminated | truncated
-        after = env.states.encode(observation)
+        after = _encode(env, shard.envs, shard.first_env, observation)
         final = after
         if done.any():
             final, after = _ends(env, shard, done, after, info)
+    except EnvironmentFault:
+        raise
     except Exception as error:
         last = shard.first_env + len(shard.state) - 1
         raise EnvironmentFault(
@@ -276,11 +360,13 @@ def _ends(
     if shard.autoreset is AutoresetMode.SAME_STEP:
         final = after.copy()
         for e in np.flatnonzero(done):
-            final[e] = env.states.encode_one(_element(info["final_obs"], int(e)))
+            last = _element(info["final_obs"], int(e))
+            final[e] = _encode_one(env, shard.envs, shard.first_env + int(e), last)
         return final, after
     if shard.autoreset is AutoresetMode.DISABLED:
         observation, _ = shard.envs.reset(options={"reset_mask": done.copy()})
-        return after, np.where(done, env.states.encode(observation), after)
+        fresh = _encode(env, shard.envs, shard.first_env, observation)
+        return after, np.where(done, fresh, after)
     return after, after
 
 
@@ -318,17 +404,14 @@ class _Rows:
     ) -> None:
         """Write step k, and move the shard's episodes on."""
         real = ~shard.resetting
-        for e in np.flatnonzero(~np.isfinite(reward))[:1]:
-            check_transition(
-                shard.first_env + int(e),
-                int(shard.state[e]),
-                int(action[e]),
-                int(final[e]),
-                float(reward[e]),
-                self.n_states,
+        with np.errstate(over="ignore"):
+            self.reward[k] = reward
+        for e in np.flatnonzero(real & ~np.isfinite(self.reward[k]))[:1]:
+            raise RewardError(
+                f"a reward must be finite in {self.reward.dtype}, got {reward[e]} from environment "
+                f"{shard.first_env + int(e)} in state {shard.state[e]}, action {action[e]}"
             )
         self.state[k], self.action[k], self.real[k] = shard.state, action, real
-        self.reward[k] = reward
         self.next_state[k] = np.where(terminated, NO_BOOTSTRAP, final)
         shard.returns += np.where(real, reward, 0.0)
         shard.elapsed += real
@@ -355,8 +438,11 @@ class _Rows:
             min(self.returns, default=float("inf")),
             max(self.returns, default=float("-inf")),
         )
-        columns = (self.state, self.action, self.reward, self.next_state)
-        return Transitions(*(_by_block(column)[real] for column in columns), tally)
+        state, action, reward, next_state = (
+            _by_block(column)[real]
+            for column in (self.state, self.action, self.reward, self.next_state)
+        )
+        return Transitions(state, action, reward, next_state, tally)
 
 
 def _by_block(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:

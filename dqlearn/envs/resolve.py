@@ -116,10 +116,11 @@ def _tabular(model: TabularEnv, spec: dict[str, Any]) -> Resolved:
 
 
 def _gymnasium(make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any]) -> Resolved:
-    one = _probe(make)
+    one = _probe(make, spec.get("id") or spec["name"])
     try:
         model = compiled_model(one) if isinstance(one, gymnasium.Env) else None
         if model is not None:
+            _refuse(None, bins)
             return _tabular(model, spec)
         vector = isinstance(one, gymnasium.vector.VectorEnv)
         seen = one.single_observation_space if vector else one.observation_space
@@ -131,14 +132,15 @@ def _gymnasium(make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any]) -
     return Resolved(PythonEnv(make, states, actions), states, actions, states.factors, None, spec)
 
 
-def _probe(make: Callable[..., Any]) -> Any:
+def _probe(make: Callable[..., Any], name: str) -> Any:
     """Make one environment, to look at it."""
     try:
         one = make(num_envs=1) if takes_num_envs(make) else make()
     except Exception as error:
-        raise EnvironmentFault(f"{make!r} could not make an environment: {error!r}") from error
+        raise EnvironmentFault(f"{name!r} could not make an environment: {error!r}") from error
     if not isinstance(one, gymnasium.Env | gymnasium.vector.VectorEnv):
         raise ConfigurationError(
-            f"a factory must return a gymnasium.Env, or a VectorEnv if it takes num_envs; got {one!r}"
+            "a factory must return a gymnasium.Env, or a VectorEnv if it takes num_envs; got "
+            f"{one!r}"
         )
     return one

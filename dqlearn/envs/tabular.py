@@ -121,7 +121,26 @@ class TabularEnv:
     @property
     def kernels(self) -> types.ModuleType:
         """The compiled module of this model (one a process)."""
-        return specialise(_TEMPLATE, self.functions, self._token, cached=self.digest is not None)
+        return self.specialised(_TEMPLATE, self.functions)
+
+    def specialised(
+        self, template: Path, functions: Mapping[str, Callable[..., Any] | None]
+    ) -> types.ModuleType:
+        """Compile another kernel template for this model, as :attr:`kernels` is.
+
+        Parameters
+        ----------
+        template : Path
+            Python source; see :func:`dqlearn.specialise.specialise`.
+        functions : mapping of str to callable or None
+            What its free names stand for; they must follow from the model alone.
+
+        Returns
+        -------
+        module
+            One a process.
+        """
+        return specialise(template, functions, self._token, cached=self.digest is not None)
 
     @property
     def limits(self) -> tuple[int, int, int]:

@@ -26,7 +26,7 @@ from gymnasium.vector.utils import batch_space
 from dqlearn.envs.gym_view import check_initial, view_kernels, view_stream
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError
-from dqlearn.rollout import check_transition
+from dqlearn.faults import check_transition
 
 __all__ = ["TabularVectorEnv"]
 
@@ -239,7 +239,7 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         if not ended.any():
             return {}
         final = np.full(self.num_envs, None, object)
-        final[ended] = self._state[ended]
+        final[ended] = list(self._state[ended])
         self._begin(ended)
         return {
             "final_obs": final,

@@ -174,7 +174,18 @@ class SpaceIndex:
         return self._root.encode(batch)
 
     def is_element(self, value: Any) -> bool:
-        """Whether a value is laid out as one element of the space; else as a batch of them."""
+        """Tell one element of the space from a batch of them, by the layout.
+
+        Parameters
+        ----------
+        value : object
+            An element, or a batch as a `VectorEnv` returns it.
+
+        Returns
+        -------
+        bool
+            True for an element.
+        """
         return self._root.is_element(value)
 
     def encode_one(self, element: Any) -> int:

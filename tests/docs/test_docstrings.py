@@ -23,7 +23,10 @@ MISSING_OR_WRONG = {
 
 
 def public_names(module: ModuleType) -> Iterator[str]:
-    """Dotted names of all that a module exports, with the methods and properties of its classes."""
+    """Dotted names of all that a module exports, with the methods and properties of its classes.
+
+    A method that overrides one is documented where it is first defined.
+    """
     for name in module.__all__:
         thing, path = getattr(module, name), f"{module.__name__}.{name}"
         if inspect.ismodule(thing):
@@ -34,7 +37,9 @@ def public_names(module: ModuleType) -> Iterator[str]:
             yield from (
                 f"{path}.{member}"
                 for member, value in vars(thing).items()
-                if not member.startswith("_") and (callable(value) or isinstance(value, property))
+                if not member.startswith("_")
+                and (callable(value) or isinstance(value, property))
+                and not any(hasattr(base, member) for base in thing.__bases__)
             )
 
 

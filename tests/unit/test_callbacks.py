@@ -58,6 +58,11 @@ class ScriptedLearner:
     saved: list[str] = field(default_factory=list)
     waits: list[int] = field(default_factory=list)
 
+    @property
+    def n_episodes(self) -> int:
+        """Episodes of all rounds."""
+        return self.history.n_episodes
+
     def evaluate(self, n_episodes: int, seed: int | None) -> Result:
         """Return the next of the results."""
         self.asked.append({"n_episodes": n_episodes, "seed": seed})

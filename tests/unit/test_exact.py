@@ -58,7 +58,7 @@ def of_model(model: TabularEnv) -> Dense:
 
 
 def of_table(env: gymnasium.Env[Any, Any]) -> Dense:
-    table: Any = env.unwrapped.P  # type: ignore[attr-defined]
+    table: Any = env.unwrapped.P
     return dense(lambda s, a: table[s][a], len(table), len(table[0]))
 
 
@@ -76,7 +76,7 @@ def chain(p: float = 0.5, reward: float = 1.0) -> TabularEnv:
 
 
 def test_chain_by_hand() -> None:
-    """V(1) = 1; V(0) = gamma (V(1) + V(0)) / 2 = 0.8 / 1.2 at gamma 0.8, and waiting is 0.8 of it."""
+    """V(1) = 1; V(0) = 0.8 (V(1) + V(0)) / 2 = 0.8 / 1.2; to wait is worth 0.8 of it."""
     solution = exact.solve(chain(), gamma=0.8, tolerance=1e-12)
     two_thirds = 2 / 3
     np.testing.assert_allclose(solution.q, [[0.8 * two_thirds, two_thirds], [1, 1]], atol=1e-12)
@@ -149,7 +149,7 @@ def test_gymnasium_tables(name: str, kwargs: dict[str, Any]) -> None:
 
 def as_model(env: gymnasium.Env[Any, Any]) -> TabularEnv:
     """Write a table of at most 3 equally likely outcomes as a model: events of 1/3 and 1/2."""
-    table: Any = env.unwrapped.P  # type: ignore[attr-defined]
+    table: Any = env.unwrapped.P
     shape = (len(table), len(table[0]), 3)
     after, reward, ends = np.empty(shape, int), np.empty(shape), np.empty(shape, bool)
     for s, a, k in np.ndindex(*shape):
@@ -181,7 +181,7 @@ def test_a_table_and_a_model_of_it_are_one(gamma: float) -> None:
 
 
 def test_blocks_kept_or_made_anew() -> None:
-    """5.1 million outcomes are two blocks: with room for none, one or both, the bits are the same."""
+    """5.1 million outcomes are two blocks: with room for none, one or both, the same bits."""
     model = torus(side=400)
     one_block = 131_072 * 4 * (12 + 4 * 12)
     none, one, both = (

@@ -220,4 +220,4 @@ def broken(initial: int, state: int, reward: float) -> TabularEnv:
 def test_a_model_at_fault(model: TabularEnv, error: type[Exception], message: str) -> None:
     for env, action in ((TabularGymEnv(model), 0), (TabularVectorEnv(model, 2), [0, 0])):
         with pytest.raises(error, match=message):
-            env.reset(seed=0) and env.step(action)  # type: ignore[attr-defined]
+            env.reset(seed=0) and env.step(action)

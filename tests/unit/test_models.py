@@ -51,7 +51,7 @@ def test_torus_outcomes_by_hand() -> None:
     """From cell (0, 1) of 3 x 3, left is the goal; a slip goes each way with 0.2 / 4."""
     chance: dict[tuple[int, float, bool], float] = {}
     for p, *outcome in torus(side=3, slip=0.2).outcomes(1, LEFT):
-        chance[tuple(outcome)] = chance.get(tuple(outcome), 0.0) + p  # type: ignore[index, arg-type]
+        chance[tuple(outcome)] = chance.get(tuple(outcome), 0.0) + p
     assert chance == pytest.approx(
         {
             (0, 1.0, True): 0.85,
@@ -99,7 +99,7 @@ def test_garnet_is_its_seed() -> None:
     ("make", "message"),
     [
         (lambda: torus(side=1), "side must be an integer in 2 .. 33554432, got 1"),
-        (lambda: torus(side=2.0), "got 2.0"),  # type: ignore[arg-type]
+        (lambda: torus(side=2.0), "got 2.0"),
         (lambda: torus(slip=1.5), "slip must be a probability"),
         (lambda: garnet(n_states=0), "n_states=0"),
         (lambda: garnet(branching=3), "branching must be one of"),
@@ -112,7 +112,7 @@ def test_sizes_out_of_range(make: Any, message: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_specification_is_data(name: str) -> None:
-    """A specification goes through JSON, and makes the same environment; registering is repeatable."""
+    """A specification goes through JSON, and one can register again."""
     register()
     env = gymnasium.make(name, **SMALL[name], max_episode_steps=9)
     again = EnvSpec.from_json(json.dumps(json.loads(env.spec.to_json()))).make()
@@ -128,7 +128,7 @@ def test_compiled_model_of_plain_environments(name: str) -> None:
     """Gymnasium's own wrappers are looked through; the shorter time limit holds."""
     made = gymnasium.make(name, **SMALL[name])
     model = compiled_model(made)
-    assert model is made.unwrapped.model  # type: ignore[attr-defined]
+    assert model is made.unwrapped.model
     assert compiled_model(made.unwrapped) is model
     limited = gymnasium.wrappers.TimeLimit(gymnasium.wrappers.TimeLimit(made, 20), 30)
     inner = compiled_model(limited)

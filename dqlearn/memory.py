@@ -1,0 +1,110 @@
+"""Memory that is used again: arrays whose buffers go back to a pool when the last view has gone.
+
+::
+
+    empty(shape, dtype) ──► array ──► views ──► ... all gone ──► buffer idle ──► the next empty()
+
+Every round makes arrays of the sizes of the round before and frees those. Given back to the
+operating system, each page of them has to be mapped and zeroed again, which costs more than filling
+it (measure: ``python tests/benchmarks/stages.py``). Invariant: a buffer has at most one array and
+its views at a time; no more bytes are idle than are in use, or 64 MiB.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["copy", "empty"]
+
+_LEAST = 2**16  # smaller arrays come from malloc's own lists
+_SPARE = 64 * 2**20
+
+
+class _Pool:
+    """Idle buffers by size."""
+
+    def __init__(self) -> None:
+        self._idle: defaultdict[int, list[npt.NDArray[np.uint8]]] = defaultdict(list)
+        self._lock = (
+            threading.RLock()
+        )  # a collection inside may free a lease, which comes back here
+        self.idle = self.used = 0
+
+    def take(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        """Return an idle buffer of a size, or a new one."""
+        with self._lock:
+            self.used += nbytes
+            if self._idle[nbytes]:
+                self.idle -= nbytes
+                return self._idle[nbytes].pop()
+        return np.empty(nbytes, np.uint8)
+
+    def give(self, buffer: npt.NDArray[np.uint8]) -> None:
+        """Take a buffer back; free some when more are idle than used."""
+        with self._lock:
+            self.used -= buffer.nbytes
+            self.idle += buffer.nbytes
+            self._idle[buffer.nbytes].append(buffer)
+            while self.idle > max(self.used, _SPARE):
+                size = next(size for size, buffers in self._idle.items() if buffers)
+                self._idle[size].pop()
+                self.idle -= size
+
+
+class _Lease:
+    """Owns a buffer as long as an array, or a view of it, refers to it."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._buffer = _pool.take(math.prod(shape) * dtype.itemsize)
+        self.__array_interface__ = {
+            **self._buffer.__array_interface__,
+            "shape": shape,
+            "typestr": dtype.str,
+            "descr": dtype.descr,
+        }
+
+    def __del__(self) -> None:
+        _pool.give(self._buffer)
+
+
+_pool = _Pool()
+
+
+def empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Make an array with arbitrary contents, as ``numpy.empty`` does.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Of the array.
+    dtype : dtype
+        A numeric one.
+
+    Returns
+    -------
+    ndarray
+        C-ordered; its memory is used again once it and all its views have gone.
+
+    Examples
+    --------
+    >>> empty((2, 3), "float32").shape
+    (2, 3)
+    """
+    shape = (shape,) if isinstance(shape, int) else shape
+    dtype = np.dtype(dtype)
+    if math.prod(shape) * dtype.itemsize < _LEAST:
+        return np.empty(shape, dtype)
+    return np.asarray(_Lease(shape, dtype))
+
+
+def copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy an array into memory of the pool."""
+    new = empty(array.shape, array.dtype)
+    np.copyto(new, array)
+    return new

@@ -1,0 +1,249 @@
+"""Text to values, and back: what the command line's options are written in.
+
+::
+
+    3_000_000   3e6                        a whole number
+    0.1                                    Constant
+    linear:1.0:0.05:2e6                    Linear(start, end, over)
+    exponential:1.0:0.05:2e6               Exponential(start, end, over)
+    piecewise:0=1.0,1e6=0.5,3e6=0.05       Piecewise of (transitions, value)
+    visits   visits:0.8:1:1                VisitCount(omega, offset, scale)
+    auto   1000000   1000000,4             chunks along states, and along actions
+    side=64   map_name=8x8                 an environment's argument: JSON, else a string
+
+Invariant: ``parse_schedule(format_schedule(s)) == s``, so that what a table says of its run can be
+typed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from dqlearn.errors import ScheduleError
+from dqlearn.schedules import (
+    Constant,
+    Exponential,
+    Linear,
+    Piecewise,
+    Schedule,
+    VisitCount,
+    as_learning_rate,
+    as_schedule,
+)
+
+__all__ = [
+    "BINS",
+    "CHUNKS",
+    "EPSILON",
+    "LEARNING_RATE",
+    "PAIR",
+    "Parsed",
+    "Whole",
+    "format_schedule",
+    "parse_schedule",
+    "parse_whole",
+]
+
+_FORMS = (
+    "a number, linear:START:END:OVER, exponential:START:END:OVER, piecewise:T=V,T=V,.. or, for a "
+    "learning rate, visits:OMEGA:OFFSET:SCALE"
+)
+
+
+def parse_whole(text: str) -> int:
+    """Return a whole number, written with underscores or as 3e6 if one likes.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``3000000``, ``3_000_000`` or ``3e6``.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole number.
+
+    Examples
+    --------
+    >>> parse_whole("3_000_000"), parse_whole("2.5e6")
+    (3000000, 2500000)
+    """
+    with suppress(ValueError):
+        return int(text)  # first, because a float has only 53 bits
+    with suppress(ValueError):
+        if (number := float(text)).is_integer():
+            return int(number)
+    raise ValueError(f"expected a whole number such as 3_000_000 or 3e6, got {text!r}")
+
+
+def parse_schedule(text: str) -> Schedule | VisitCount:
+    """Return the schedule that a text describes.
+
+    Parameters
+    ----------
+    text : str
+        See the module's head.
+
+    Returns
+    -------
+    Schedule or VisitCount
+
+    Raises
+    ------
+    ValueError
+        If it describes none; `ScheduleError` if its numbers make none.
+
+    Examples
+    --------
+    >>> parse_schedule("linear:1.0:0.05:2e6")
+    Linear(start=1.0, end=0.05, over=2000000)
+    >>> parse_schedule("visits:0.8")
+    VisitCount(omega=0.8, offset=1.0, scale=1.0)
+    """
+    kind, _, rest = text.partition(":")
+    fields = rest.split(":") if rest else []
+    if kind in ("linear", "exponential") and len(fields) == 3:
+        ramp = Linear if kind == "linear" else Exponential
+        return ramp(_number(fields[0]), _number(fields[1]), parse_whole(fields[2]))
+    if kind == "piecewise" and len(fields) == 1:
+        return Piecewise(tuple(_point(point) for point in rest.split(",")))
+    if kind == "visits" and len(fields) <= 3:
+        return VisitCount(*map(_number, fields))
+    with suppress(ValueError):
+        return Constant(float(text))
+    raise ValueError(f"expected {_FORMS}; got {text!r}")
+
+
+def format_schedule(schedule: Schedule | VisitCount) -> str:
+    """Return the text that `parse_schedule` reads as this schedule.
+
+    Parameters
+    ----------
+    schedule : Schedule or VisitCount
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> format_schedule(Linear(1.0, 0.05, over=2_000_000))
+    'linear:1.0:0.05:2000000'
+    """
+    match schedule:
+        case Constant(value):
+            return str(value)
+        case Linear(start, end, over):
+            return f"linear:{start}:{end}:{over}"
+        case Exponential(start, end, over):
+            return f"exponential:{start}:{end}:{over}"
+        case Piecewise(points):
+            return "piecewise:" + ",".join(f"{t}={value}" for t, value in points)
+        case VisitCount(omega, offset, scale):
+            return f"visits:{omega}:{offset}:{scale}"
+    raise ScheduleError(f"expected a schedule of dqlearn.schedules, got {schedule!r}")
+
+
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4
+    """A type of option that is a function of its text; a ValueError becomes a usage error.
+
+    Parameters
+    ----------
+    name : str
+        What the help calls a value.
+    parse : callable
+        ``parse(text) -> value``.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse a text; what is no text was parsed before."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Whole(click.IntRange):
+    """A whole number in a range, as `parse_whole` reads it."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse a text, and check the range."""
+        try:
+            number = parse_whole(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(number, param, ctx)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected a number, got {text!r}") from None
+
+
+def _point(text: str) -> tuple[int, float]:
+    transitions, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"expected points TRANSITIONS=VALUE, such as 1e6=0.5, got {text!r}")
+    return parse_whole(transitions), _number(value)
+
+
+def _parse_epsilon(text: str) -> Schedule:
+    schedule = parse_schedule(text)
+    return as_schedule(schedule, name="epsilon")  # type: ignore[arg-type]  # refuses VisitCount
+
+
+def _parse_learning_rate(text: str) -> Schedule | VisitCount:
+    return as_learning_rate(parse_schedule(text))
+
+
+def _parse_chunks(text: str) -> str | int | tuple[int, int]:
+    if text == "auto":
+        return text
+    sizes = _parse_bins(text)
+    if isinstance(sizes, tuple) and len(sizes) != 2:
+        raise ValueError(f"expected auto, STATES or STATES,ACTIONS, got {text!r}")
+    return sizes
+
+
+def _parse_bins(text: str) -> int | tuple[int, ...]:
+    numbers = tuple(parse_whole(part) for part in text.split(","))
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _parse_pair(text: str) -> tuple[str, Any]:
+    """Split KEY=VALUE. Python's words are refused: as strings, "False" would be true."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ValueError(f"expected KEY=VALUE, such as side=64, got {text!r}")
+    if value in ("True", "False", "None"):
+        raise ValueError(f"values are JSON: write true, false or null, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+EPSILON = Parsed("schedule", _parse_epsilon)
+LEARNING_RATE = Parsed("schedule", _parse_learning_rate)
+CHUNKS = Parsed("chunks", _parse_chunks)
+BINS = Parsed("n[,n...]", _parse_bins)
+PAIR = Parsed("key=value", _parse_pair)

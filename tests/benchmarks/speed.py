@@ -1,0 +1,88 @@
+"""Transitions per second: dqlearn on two threads and on two worker processes, against the loop.
+
+All competitors solve the same problem with the same gamma, epsilon and learning rate, and are
+measured at the same number of transitions. The loop is the tuned one of :mod:`loops`, with its best
+batch, on one core.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+from harness import Report, interleave, options, rate, ratios
+from loops import WALKERS, Loop, fastest
+from problems import (
+    THREADS,
+    Problem,
+    cluster_option,
+    problem_options,
+    settings_of,
+    settings_options,
+    two_workers,
+)
+
+THREADS_TO_LOOP = {"torus": 1.0, "garnet": 2.0}
+DISTRIBUTED_TO_THREADS = 0.6
+
+
+def measure(
+    report: Report,
+    problem: Problem,
+    scheduler: dict[str, Any],
+    settings: dict[str, Any],
+    sample: int,
+    repeats: int,
+) -> None:
+    """Add the rates of one problem, and their ratios."""
+    walkers = fastest(problem, max(WALKERS[-1], sample // 20))
+    competitors = {
+        "loop": Loop(problem, walkers=walkers),
+        "threads": problem.learner(THREADS, **settings),
+        "distributed": problem.learner(scheduler, **settings),
+    }
+    for competitor in competitors.values():
+        competitor.advance(sample)
+    cases = {name: partial(rate, partial(c.advance, sample)) for name, c in competitors.items()}
+    rates = interleave(cases, repeats)
+    for name, samples in rates.items():
+        label = f"loop, {walkers} walkers" if name == "loop" else name
+        report.add(f"{problem.name} {label}", [r / 1e6 for r in samples], "M/s")
+    report.add(
+        f"{problem.name} threads / loop",
+        ratios(rates["threads"], rates["loop"]),
+        "x",
+        at_least=THREADS_TO_LOOP[problem.name],
+    )
+    report.add(
+        f"{problem.name} distributed / threads",
+        ratios(rates["distributed"], rates["threads"]),
+        "x",
+        at_least=DISTRIBUTED_TO_THREADS,
+    )
+
+
+@click.command(help="Transitions per second of dqlearn, against a hand-written one-core loop.")
+@options
+@problem_options
+@settings_options
+@cluster_option
+@click.option("--transitions", default=40_000_000, show_default=True, help="In a sample.")
+def main(
+    problems: list[Problem],
+    settings: dict[str, Any],
+    cluster: str | None,
+    transitions: int,
+    repeats: int,
+    json_path: str | None,
+) -> None:
+    report = Report("speed", transitions=transitions, **settings_of(problems, settings))
+    with two_workers(cluster) as scheduler:
+        for problem in problems:
+            measure(report, problem, scheduler, settings, transitions, repeats)
+    report.finish(json_path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What the laws are tried on: runs, chunk grids, places to run; and the hash they compare by."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+import reference
+from distributed import Client, LocalCluster
+from reference import Settings
+
+from dqlearn import QLearner, TabularEnv
+from dqlearn.envs.torus import torus
+from dqlearn.schedules import Linear, VisitCount
+
+
+@dataclass(frozen=True)
+class Run:
+    """An environment, the settings to learn it with, and for how long."""
+
+    make: Callable[[], TabularEnv | str]
+    settings: Settings
+    timesteps: int
+    n_states: int
+    n_actions: int
+
+    def learner(self, **changes: Any) -> QLearner:
+        return QLearner(self.make(), **(vars(self.settings) | changes))
+
+
+# Between them: both kinds of environment, dtypes and lags, several shards and blocks, all sorts of
+# learning rate, truncated and terminated episodes.
+RUNS = {
+    "taxi": Run(
+        lambda: "Taxi-v4",
+        Settings(12, 50, 2, learning_rate=VisitCount(0.8), epsilon=Linear(1.0, 0.1, 2_000)),
+        4_000,
+        500,
+        6,
+    ),
+    "lake": Run(
+        lambda: "FrozenLake8x8-v1",
+        Settings(80, 10, policy_lag=1, dtype="float64", learning_rate=Linear(0.5, 0.1, 3_000)),
+        4_000,
+        64,
+        4,
+    ),
+    "torus": Run(
+        lambda: torus(side=320, max_episode_steps=50),
+        Settings(320, 32, 3, learning_rate=0.5, epsilon=Linear(1.0, 0.1, 20_000), seed=2**64 - 1),
+        50_000,
+        320 * 320,
+        4,
+    ),
+}
+
+
+def uneven(n_states: int, n_actions: int) -> Any:
+    rows = (n_states // 7, n_states // 2, 1)
+    return (*rows, n_states - sum(rows)), (1, n_actions - 1)
+
+
+GRIDS: dict[str, Callable[[int, int], Any]] = {
+    "auto": lambda n_states, n_actions: "auto",
+    "whole": lambda n_states, n_actions: -1,
+    "states": lambda n_states, n_actions: (-(-n_states // 3), -1),
+    "actions": lambda n_states, n_actions: (-1, 1),
+    "both": lambda n_states, n_actions: (-(-n_states // 4), 2),
+    "uneven": uneven,
+    "many": lambda n_states, n_actions: (-(-n_states // 13), 3),
+}
+
+
+class Place(NamedTuple):
+    """Where to run: a scheduler of this process, or that many worker processes."""
+
+    scheduler: str
+    threads: int
+    workers: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.scheduler}-{self.workers or ''}x{self.threads}"
+
+
+PLACES = [
+    Place("synchronous", 1),
+    *(Place("threads", threads) for threads in (1, 2, 4)),
+    *(Place("distributed", threads, workers) for workers in (1, 2, 3) for threads in (1, 2, 4)),
+]
+
+
+@contextmanager
+def dask_at(place: Place) -> Iterator[None]:
+    """Make a place the one where Dask runs."""
+    if not place.workers:
+        with dask.config.set(scheduler=place.scheduler, num_workers=place.threads):
+            yield
+        return
+    with (
+        LocalCluster(
+            n_workers=place.workers, threads_per_worker=place.threads, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster),
+    ):
+        yield
+
+
+class Bits(NamedTuple):
+    """SHA-256 of the C-ordered arrays."""
+
+    q: str
+    visits: str
+
+    @classmethod
+    def of(cls, *arrays: np.ndarray[Any, Any]) -> Bits:
+        return cls(*(hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for array in arrays))
+
+
+def bits(learner: QLearner) -> Bits:
+    """Hash what was learned."""
+    return Bits.of(*dask.compute(learner.table.q, learner.table.visits))
+
+
+@functools.cache
+def reference_bits(name: str) -> Bits:
+    """Hash what the reference learns in a run."""
+    run = RUNS[name]
+    return Bits.of(*reference.learn(run.make(), run.timesteps, run.settings))
+
+
+def undisturbed(run: Run, **changes: Any) -> Bits:
+    """Hash what is learned by the simplest scheduler."""
+    with dask_at(PLACES[0]):
+        return bits(run.learner(**changes).learn(run.timesteps))

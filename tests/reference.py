@@ -1,0 +1,267 @@
+"""The round of `dqlearn.rounds` again, in plain Python and NumPy: what the fast one must equal.
+
+For reading, not for speed: no chunks, no Dask, nothing compiled, and random numbers of its own (the
+published SplitMix64), so that it shares no mistake with the package. It steps one environment at a
+time, and knows of shards only the order that they give to a batch.
+
+    for every round r:
+        play       every environment K steps, epsilon-greedy on Q_r (lag 1: on Q_{r-1})
+        targets    y = reward + gamma * max_a Q_r(s', a), or the reward alone at a terminal state
+        update     Q(s, a) += alpha * (y - Q(s, a)), one transition after another
+        policy     max and argmax of each state; ties go to the largest hash
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn import TabularEnv
+from dqlearn.schedules import Schedule, VisitCount
+
+# SplitMix64
+
+MASK = 2**64 - 1
+GOLDEN = 0x9E3779B97F4A7C15
+STEPS, TIES, SEEDS = 1, 2, 3
+
+
+def mix(z: Any) -> Any:
+    """The finalizer of SplitMix64, of a Python int or of an array of uint64."""
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & MASK
+    return z ^ (z >> 31)
+
+
+def word(key: int, i: Any) -> Any:
+    """Output i of the generator whose state is `key`."""
+    return mix(key + (i + 1) * GOLDEN & MASK)
+
+
+def stream(seed: int, purpose: int, index: int) -> int:
+    return mix(mix(mix(seed + GOLDEN & MASK) + purpose & MASK) + index * GOLDEN & MASK)
+
+
+def step_key(environment: int, step: int) -> int:
+    return mix(environment + step * 0xD1342543DE82EF95 & MASK)
+
+
+def reset_key(key: int) -> int:
+    return mix(key ^ 0xA24BAED4963EE407)
+
+
+def choose(key: int, greedy: int, epsilon: float, n_actions: int) -> int:
+    """The upper half of a key decides whether to explore, the lower half where."""
+    explore = key >> 32 < round(epsilon * 2**32)
+    return (key % 2**32) * n_actions >> 32 if explore else greedy
+
+
+# What is learned, and how
+
+
+@dataclass(frozen=True)
+class Settings:
+    """As the parameters of `QLearner`, which takes ``**vars(settings)``."""
+
+    num_envs: int
+    steps_per_round: int
+    shards: int = 1
+    gamma: float = 0.99
+    learning_rate: float | Schedule | VisitCount = 0.1
+    epsilon: float | Schedule = 0.1
+    initial_value: float = 0.0
+    policy_lag: int = 0
+    dtype: str = "float32"
+    seed: int = 0
+
+    @property
+    def round_timesteps(self) -> int:
+        return self.num_envs * self.steps_per_round
+
+    def blocks(self) -> Iterator[range]:
+        """Environments in the order of a batch: those of a shard, in blocks of at most 64."""
+        unit = 64 if self.num_envs >= 64 * self.shards else 1
+        units = math.ceil(self.num_envs / unit)
+        starts = [w * units // self.shards * unit for w in range(self.shards)]
+        for first, last in pairwise([*starts, self.num_envs]):
+            for block in range(first, last, 64):
+                yield range(block, min(block + 64, last))
+
+
+class Transition(NamedTuple):
+    state: int
+    action: int
+    reward: float
+    next_state: int
+    terminated: bool
+
+
+class Policy(NamedTuple):
+    value: npt.NDArray[Any]
+    action: npt.NDArray[np.int64]
+    timesteps: int
+
+
+def policy_of(q: npt.NDArray[Any], seed: int, round_: int, timesteps: int) -> Policy:
+    """Max and argmax of every state."""
+    value = q.max(axis=1)
+    pairs = np.arange(q.size, dtype=np.uint64).reshape(q.shape)
+    hashes = word(stream(seed, TIES, round_), pairs)
+    action = np.where(q == value[:, None], hashes, 0).argmax(axis=1)
+    return Policy(value, action, timesteps)
+
+
+def learn(
+    env: TabularEnv | str, total_timesteps: int, settings: Settings
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint32]]:
+    """Return q and visits after whole rounds of `total_timesteps` transitions or more."""
+    worlds = Models(env, settings) if isinstance(env, TabularEnv) else Gyms(env, settings)
+    q = np.full((worlds.n_states, worlds.n_actions), settings.initial_value, settings.dtype)
+    visits = np.zeros(q.shape, np.uint32)
+    policy = acted_on = policy_of(q, settings.seed, 0, 0)
+    while policy.timesteps < total_timesteps:
+        round_ = policy.timesteps // settings.round_timesteps
+        batch = worlds.play(acted_on if settings.policy_lag else policy, round_)
+        acted_on = policy
+        update(q, visits, batch, policy, settings)
+        policy = policy_of(q, settings.seed, round_ + 1, policy.timesteps + len(batch))
+    return q, visits
+
+
+def update(
+    q: npt.NDArray[Any],
+    visits: npt.NDArray[np.uint32],
+    batch: list[Transition],
+    policy: Policy,
+    settings: Settings,
+) -> None:
+    """Temporal-difference steps in the order of the batch, in the table's own arithmetic."""
+    real, rate = q.dtype.type, settings.learning_rate
+    gamma = real(settings.gamma)
+    for s, a, reward, next_state, terminated in batch:
+        target = real(reward)
+        if not terminated:
+            target += gamma * policy.value[next_state]
+        if isinstance(rate, VisitCount):
+            alpha = rate.rate(int(visits[s, a]))
+        else:
+            alpha = _at(rate, policy.timesteps)
+        q[s, a] += real(alpha) * (target - q[s, a])
+        visits[s, a] += 1
+
+
+def _at(value: float | Schedule, timesteps: int) -> float:
+    return value(timesteps) if isinstance(value, Schedule) else value
+
+
+# Environments
+
+
+class Worlds:
+    """All environments of a run; a subclass says how one of them begins and steps."""
+
+    n_states: int
+    n_actions: int
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.streams = [stream(settings.seed, STEPS, e) for e in range(settings.num_envs)]
+        self.state = [self.begin(e) for e in range(settings.num_envs)]
+        self.returns = [0.0] * settings.num_envs
+        self.lengths = [0] * settings.num_envs
+        self.episodes: list[tuple[float, int]] = []
+
+    def begin(self, e: int) -> int:
+        """First state of environment e."""
+        raise NotImplementedError
+
+    def step(self, e: int, action: int, key: int) -> tuple[int, float, bool, bool]:
+        """(next_state, reward, terminated, truncated)."""
+        raise NotImplementedError
+
+    def restart(self, e: int, key: int) -> int:
+        """First state of the next episode, after the one that the step of `key` ended."""
+        raise NotImplementedError
+
+    def play(self, policy: Policy, round_: int) -> list[Transition]:
+        """K steps of every environment, in the order of a batch."""
+        steps = self.settings.steps_per_round
+        return [
+            self.move(e, policy, round_ * steps + k)
+            for block in self.settings.blocks()
+            for k in range(steps)
+            for e in block
+        ]
+
+    def move(self, e: int, policy: Policy, t: int) -> Transition:
+        """Step t of environment e."""
+        key, state = step_key(self.streams[e], t), self.state[e]
+        epsilon = _at(self.settings.epsilon, policy.timesteps)
+        action = choose(key, int(policy.action[state]), epsilon, self.n_actions)
+        next_state, reward, terminated, truncated = self.step(e, action, key)
+        self.returns[e] += reward
+        self.lengths[e] += 1
+        self.state[e] = next_state
+        if terminated or truncated:
+            self.episodes.append((self.returns[e], self.lengths[e]))
+            self.returns[e], self.lengths[e] = 0.0, 0
+            self.state[e] = self.restart(e, key)
+        return Transition(state, action, reward, next_state, terminated)
+
+
+class Models(Worlds):
+    """Environments of a `TabularEnv`: its functions, called as the Python that they are."""
+
+    def __init__(self, model: TabularEnv, settings: Settings) -> None:
+        self.model, self.n_states, self.n_actions = model, model.n_states, model.n_actions
+        self.initial, self.transition, self.events = (
+            getattr(function, "py_func", function)
+            for function in (model.initial, model.transition, model.events)
+        )
+        super().__init__(settings)
+
+    def begin(self, e: int) -> int:
+        return self.restart(e, self.streams[e])
+
+    def restart(self, e: int, key: int) -> int:
+        return int(self.initial(np.uint64(reset_key(key)), self.model.params))
+
+    def step(self, e: int, action: int, key: int) -> tuple[int, float, bool, bool]:
+        state, params = self.state[e], self.model.params
+        happened: Any = np.uint64(key)
+        if self.events is not None:
+            chances = self.events(state, action, params)
+            happened = sum(
+                1 << i for i, p in enumerate(chances) if (word(key, i) >> 11) / 2**53 < p
+            )
+        next_state, reward, terminated = self.transition(state, action, happened, params)
+        limit = self.model.max_episode_steps
+        truncated = limit is not None and self.lengths[e] + 1 >= limit
+        return int(next_state), float(reward), bool(terminated), truncated
+
+
+class Gyms(Worlds):
+    """Gymnasium environments with `Discrete` spaces, each made and stepped by itself."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.envs = [gymnasium.make(name) for _ in range(settings.num_envs)]
+        self.n_states = int(self.envs[0].observation_space.n)  # type: ignore[attr-defined]
+        self.n_actions = int(self.envs[0].action_space.n)  # type: ignore[attr-defined]
+        super().__init__(settings)
+
+    def begin(self, e: int) -> int:
+        return int(self.envs[e].reset(seed=stream(self.settings.seed, SEEDS, e) >> 33)[0])
+
+    def restart(self, e: int, key: int) -> int:
+        return int(self.envs[e].reset()[0])
+
+    def step(self, e: int, action: int, key: int) -> tuple[int, float, bool, bool]:
+        next_state, reward, terminated, truncated, _ = self.envs[e].step(action)
+        return int(next_state), float(reward), terminated, truncated

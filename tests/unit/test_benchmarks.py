@@ -1,0 +1,89 @@
+"""Every benchmark runs to its end on a tiny problem, and writes the figures that it prints."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from distributed import LocalCluster
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+TINY = ["--tiny", "--repeats", "2"]
+ROUND = ["--num-envs", "64", "--steps-per-round", "8", "--chunks", "128"]
+
+
+@pytest.fixture(autouse=True)
+def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let benchmarks find each other, as they do when they are run."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def figures(name: str, options: list[str], folder: Path) -> dict[str, list[float]]:
+    """Run a benchmark; return the samples of each of its figures."""
+    where = folder / "figures.json"
+    main = importlib.import_module(name).main
+    result = CliRunner().invoke(main, [*options, "--json", str(where)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    written = json.loads(where.read_text())["figures"]
+    assert all(f"{figure['median']:.4g}" in result.output for figure in written)
+    return {figure["name"]: figure["samples"] for figure in written}
+
+
+def test_all_benchmarks_are_tried_out() -> None:
+    shared = {"harness", "problems"}
+    here = Path(__file__).read_text(encoding="utf-8")
+    names = {path.stem for path in FOLDER.glob("*.py")} - shared
+    assert {name for name in names if f'figures("{name}"' in here} == names
+
+
+def test_loops_learn_the_exact_values(tmp_path: Path) -> None:
+    errors = figures("loops", ["--check", "--transitions", "2_000_000"], tmp_path)
+    assert len(errors) == 4
+    assert np.max(list(errors.values())) < 0.02
+
+
+def test_stages(tmp_path: Path) -> None:
+    nanoseconds = figures("stages", [*TINY, *ROUND], tmp_path)
+    parts = ("rollout", "route", "update", "maxima", "policy", "else")
+    whole = np.sum([nanoseconds[f"torus {part}"] for part in parts], axis=0)
+    assert whole == pytest.approx(nanoseconds["torus all"])
+
+
+def test_time_to_error(tmp_path: Path) -> None:
+    options = [*TINY, *ROUND, "--walkers", "4", "--step", "20_000", "--limit", "4_000_000"]
+    seconds = figures("time_to_error", options, tmp_path)
+    assert seconds["garnet loop / threads"] > [0.0, 0.0]
+
+
+@pytest.mark.slow
+def test_startup(tmp_path: Path) -> None:
+    assert min(figures("startup", ["--repeats", "1"], tmp_path)["import dqlearn"]) > 0.0
+
+
+@pytest.mark.cluster
+def test_speed(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    options = [*TINY, *ROUND, "--transitions", "4096", "--cluster", local_cluster.scheduler_address]
+    assert len(figures("speed", options, tmp_path)) == 2 * 5
+
+
+@pytest.mark.cluster
+def test_overhead(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    options = ["--rounds", "5", "--repeats", "2", "--cluster", local_cluster.scheduler_address]
+    assert len(figures("overhead", options, tmp_path)) == 4
+
+
+@pytest.mark.cluster
+def test_python_envs(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    small = ["--num-envs", "4", "--steps-per-round", "4", "--rounds", "2", "--repeats", "2"]
+    options = [*small, "--cluster", local_cluster.scheduler_address]
+    assert len(figures("python_envs", options, tmp_path)) == 3
+
+
+@pytest.mark.cluster
+def test_flat_cost(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    options = ["--rounds", "20", "--cluster", local_cluster.scheduler_address]
+    assert len(figures("flat_cost", options, tmp_path)) == 3 * 10 + 3

@@ -1,0 +1,258 @@
+"""Specialised kernels: another model is another file; the same model is compiled once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from dqlearn import TabularEnv
+from dqlearn.rollout import open_shard
+from dqlearn.specialise import fingerprint
+
+SCALE = 3
+settings: Any = None  # bound anew below
+Cell: Any = None
+
+
+def of(function: Callable[..., Any]) -> str | None:
+    return fingerprint({"f": function})
+
+
+def helper(x: int) -> int:
+    return x + 1
+
+
+def other_helper(x: int) -> int:
+    return x + 2
+
+
+def rebound(function: FunctionType, **globals_: Any) -> FunctionType:
+    """The same code where names mean something else."""
+    return FunctionType(function.__code__, {**function.__globals__, **globals_})
+
+
+def uses_global(x: int) -> int:
+    return x * SCALE
+
+
+def uses_helper(x: int) -> int:
+    return helper(x)
+
+
+def uses_a_helpers_helper(x: int) -> int:
+    return uses_helper(x)
+
+
+def closure(value: Any) -> Callable[[int], Any]:
+    return lambda x: x + value
+
+
+def uses_module(x: int) -> int:
+    return x + settings.INNER.SPEED
+
+
+def uses_inner_function(x: int) -> int:
+    return sum([SCALE * y for y in range(x)])
+
+
+def uses_enum(x: int) -> int:
+    return x + Cell.WALL
+
+
+def module(speed: int) -> ModuleType:
+    """A user's module of settings, with another in it."""
+    outer, outer.INNER = ModuleType("settings"), ModuleType("settings.inner")
+    outer.INNER.SPEED, outer.INNER.OUTER = speed, outer
+    return outer
+
+
+def recursive(x: int) -> int:
+    return 0 if x == 0 else recursive(x - 1)
+
+
+DIFFERENT = {
+    "constant": (lambda x: x + 1, lambda x: x + 2),
+    "type of a constant": (lambda x: x + 1, lambda x: x + 1.0),
+    "operation": (lambda x: x + 1, lambda x: x - 1),
+    "closure": (closure(1), closure(2)),
+    "array in a closure": (closure(np.zeros(3)), closure(np.array([0.0, 0.0, 1.0]))),
+    "dtype in a closure": (closure(np.zeros(2, "f4")), closure(np.zeros(1, "f8"))),
+    "function in a closure": (closure(helper), closure(other_helper)),
+    "global": (uses_global, rebound(uses_global, SCALE=4)),
+    "helper": (uses_helper, rebound(uses_helper, helper=other_helper)),
+    "jitted helper": (
+        rebound(uses_helper, helper=njit(helper)),
+        rebound(uses_helper, helper=njit(other_helper)),
+    ),
+    "helper's helper": (
+        uses_a_helpers_helper,
+        rebound(uses_a_helpers_helper, uses_helper=rebound(uses_helper, helper=other_helper)),
+    ),
+    "options of a jitted helper": (
+        rebound(uses_helper, helper=njit(helper)),
+        rebound(uses_helper, helper=njit(helper, error_model="numpy")),
+    ),
+    "default": (lambda x, by=1: x + by, lambda x, by=2: x + by),
+    "module": (rebound(uses_module, settings=module(1)), rebound(uses_module, settings=module(2))),
+    "enum": (
+        rebound(uses_enum, Cell=IntEnum("Cell", {"WALL": 1})),
+        rebound(uses_enum, Cell=IntEnum("Cell", {"WALL": 2})),
+    ),
+    "global of an inner function": (uses_inner_function, rebound(uses_inner_function, SCALE=4)),
+    "field of a named tuple": (
+        closure(namedtuple("Pair", "x y")(1, 2)),
+        closure(namedtuple("Pair", "y x")(1, 2)),
+    ),
+    "called function": (lambda x: np.sin(x), lambda x: np.cos(x)),
+    "inner function": (
+        lambda x: (lambda y: y + 1)(x),
+        lambda x: (lambda y: y + 2)(x),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_fingerprints_differ_when_compiled_code_would(case: str) -> None:
+    one, other = DIFFERENT[case]
+    assert of(one) is not None
+    assert of(other) is not None
+    assert of(one) != of(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (closure(1), closure(1)),
+        (closure(np.arange(3)), closure(np.arange(3))),
+        (helper, njit(helper)),
+        (uses_helper, rebound(uses_helper)),
+        (uses_helper, rebound(uses_helper, unused=1)),
+        (recursive, recursive),
+        (rebound(uses_module, settings=module(1)), rebound(uses_module, settings=module(1))),
+    ],
+)
+def test_fingerprints_agree_when_compiled_code_does(one: Any, other: Any) -> None:
+    assert of(one) == of(other) is not None
+
+
+def test_roles_are_part_of_the_fingerprint() -> None:
+    assert fingerprint({"f": helper, "g": None}) != fingerprint({"f": None, "g": helper})
+
+
+@pytest.mark.parametrize("value", [object(), {"a": 1}, np.dtype("i8"), type("Own", (), {})])
+def test_what_cannot_be_described_has_no_fingerprint(value: Any) -> None:
+    assert of(closure(value)) is None
+
+
+def test_code_of_no_module_has_a_fingerprint() -> None:
+    assert of(FunctionType(helper.__code__, {})) is not None
+
+
+# Models, in this process
+
+
+def initial(key: Any, params: Any) -> int:
+    return 0
+
+
+def transition(state: int, action: int, key: Any, params: Any) -> tuple[int, float, bool]:
+    return action, 1.0, False
+
+
+def model(initial: Callable[..., Any] = initial) -> TabularEnv:
+    return TabularEnv(5, 2, initial, transition)
+
+
+def begins_at(value: int) -> Callable[..., int]:
+    return lambda key, params: value
+
+
+def first_state(env: TabularEnv) -> int:
+    return int(open_shard(env, 0, 1, seed=0).state[0])
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DQLEARN_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_models_with_equal_names_have_kernels_of_their_own(cache: Path) -> None:
+    assert [first_state(model(begins_at(s))) for s in (1, 2, 3)] == [1, 2, 3]
+    assert len(list(cache.rglob("*.py"))) == 3
+
+
+def test_equal_models_share_a_kernel(cache: Path) -> None:
+    one, other = model(begins_at(4)), model(begins_at(4))
+    assert one.digest == other.digest is not None
+    assert one.kernels is other.kernels
+    assert len(list(cache.rglob("*.py"))) == 1
+
+
+def test_a_model_without_a_fingerprint_is_compiled_but_not_kept(cache: Path) -> None:
+    dtype = np.dtype("i8")
+    env = model(lambda key, params: np.zeros(3, dtype).size)
+    assert env.digest is None
+    assert first_state(env) == 3
+    assert not list(cache.rglob("*"))
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("DQLEARN_CACHE_DIR", str(tmp_path / "file"))
+    assert first_state(model(begins_at(2))) == 2
+
+
+# Models, in processes that come after each other
+
+PROGRAM = """
+import sys
+from dqlearn.envs.torus import torus
+from dqlearn.rollout import open_shard
+
+env = torus(side=5)
+open_shard(env, 0, 3, seed=0)
+begin = env.kernels.begin
+print(sum(begin.stats.cache_hits.values()), sum(begin.stats.cache_misses.values()))
+"""
+
+
+def run_program(cache: Path) -> tuple[int, int]:
+    """Cache hits and misses of a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=os.environ | {"DQLEARN_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    hits, misses = map(int, done.stdout.split())
+    return hits, misses
+
+
+def machine_code(cache: Path) -> dict[Path, int]:
+    """Files that numba keeps beside the specialised sources, with their times of writing."""
+    return {file: file.stat().st_mtime_ns for file in cache.rglob("*.nb[ci]")}
+
+
+def test_a_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
+    assert run_program(tmp_path) == (0, 1)
+    (source,) = tmp_path.rglob("*.py")
+    assert source.parent == tmp_path / "dqlearn"
+    kept = machine_code(tmp_path)
+    assert kept
+    assert run_program(tmp_path) == (1, 0)
+    assert machine_code(tmp_path) == kept
