@@ -7,7 +7,7 @@
 Every round makes arrays of the sizes of the round before and frees those. Given back to the
 operating system, each page of them has to be mapped and zeroed again, which costs more than filling
 it (measure: ``python tests/benchmarks/stages.py``). Invariant: a buffer has at most one array and
-its views at a time; no more bytes are idle than are in use, or 64 MiB.
+its views at a time; no more bytes are idle than are in use, or 256 MiB.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy.typing as npt
 __all__ = ["copy", "empty"]
 
 _LEAST = 2**16  # smaller arrays come from malloc's own lists
-_SPARE = 64 * 2**20
+_SPARE = 256 * 2**20
 
 
 class _Pool:

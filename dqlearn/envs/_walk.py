@@ -143,16 +143,18 @@ def walk(streams, t0, n_steps, block, limits, params, greedy, threshold, shard, 
                 )
             fault = False
             for e in range(n):
+                o_reward[e] = reward[e]
                 fault |= (next_state[e] < 0) | (next_state[e] >= n_states)
-                fault |= not (abs(reward[e]) < np.inf)
+                fault |= not (abs(o_reward[e]) < np.inf)
             if fault:
                 for e in range(n):
                     inside = 0 <= next_state[e] < n_states
-                    if not inside or not (abs(reward[e]) < np.inf):
-                        return b + e, np.int64(state[e]), action[e], next_state[e], reward[e]
+                    r = np.float64(o_reward[e])  # infinite where the table's dtype cannot hold it
+                    if not inside or not (abs(r) < np.inf):
+                        return b + e, np.int64(state[e]), action[e], next_state[e], r
             ended = False
             for e in range(n):
-                o_state[e], o_action[e], o_reward[e] = state[e], action[e], reward[e]
+                o_state[e], o_action[e] = state[e], action[e]
                 o_next[e] = -1 if terminated[e] else next_state[e]
                 returns[e] += reward[e]
                 elapsed[e] += 1

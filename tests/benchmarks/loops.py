@@ -46,6 +46,7 @@ from dqlearn import exact
 Kernel = Callable[..., int]
 
 WALKERS = tuple(2**k for k in range(13))
+WAYS = ("plain", "tuned")
 _U = np.uint64
 _MULTIPLIER, _INCREMENT = _U(6364136223846793005), _U(1442695040888963407)  # Knuth's MMIX
 _24_BITS = _U(0xFFFFFF)
@@ -296,9 +297,9 @@ def sweep(
     return {int(n): samples for n, samples in interleave(cases, repeats).items()}
 
 
-def fastest(problem: Problem, transitions: int, repeats: int = 3) -> int:
-    """Return the best batch of the tuned loop."""
-    rates = sweep(problem, "tuned", WALKERS, transitions, repeats)
+def fastest(problem: Problem, way: str, transitions: int, repeats: int = 3) -> int:
+    """Return the best batch of a loop."""
+    rates = sweep(problem, way, WALKERS, transitions, repeats)
     return max(rates, key=lambda n: float(np.median(rates[n])))
 
 
@@ -324,7 +325,7 @@ def main(
         problems = [torus_problem(32), garnet_problem(256)]
     report = Report("loops", transitions=transitions, check=check)
     for problem in problems:
-        for way in ("plain", "tuned"):
+        for way in WAYS:
             if check:
                 errors = [largest_error(problem, way, n, transitions) for n in (1, 8, 64)]
                 report.add(f"{problem.name} {way}, error", errors, "of max |V*|", at_most=0.02)

@@ -31,8 +31,8 @@ EPSILON = 0.3
 LEARNING_RATE = 0.2
 
 # Settings of QLearner, tuned for two cores.
-TORUS = {"num_envs": 4096, "steps_per_round": 1024, "shards": 2, "policy_lag": 1, "chunks": 2**19}
-GARNET = {"num_envs": 4096, "steps_per_round": 512, "shards": 2, "policy_lag": 1, "chunks": 2**16}
+TORUS = {"num_envs": 65_536, "steps_per_round": 64, "shards": 2, "policy_lag": 0, "chunks": 2**17}
+GARNET = {"num_envs": 16_384, "steps_per_round": 128, "shards": 2, "policy_lag": 0, "chunks": 2**14}
 
 THREADS = {"scheduler": "threads", "num_workers": 2}
 

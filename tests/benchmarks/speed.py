@@ -1,8 +1,8 @@
 """Transitions per second: dqlearn on two threads and on two worker processes, against the loop.
 
 All competitors solve the same problem with the same gamma, epsilon and learning rate, and are
-measured at the same number of transitions. The loop is the tuned one of :mod:`loops`, with its best
-batch, on one core.
+measured at the same number of transitions. Both loops of :mod:`loops`, plain and tuned, run on one
+core with their best batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 from harness import Report, interleave, options, rate, ratios
-from loops import WALKERS, Loop, fastest
+from loops import WALKERS, WAYS, Loop, fastest
 from problems import (
     THREADS,
     Problem,
@@ -36,9 +36,9 @@ def measure(
     repeats: int,
 ) -> None:
     """Add the rates of one problem, and their ratios."""
-    walkers = fastest(problem, max(WALKERS[-1], sample // 20))
+    walkers = {way: fastest(problem, way, max(WALKERS[-1], sample // 20)) for way in WAYS}
     competitors = {
-        "loop": Loop(problem, walkers=walkers),
+        **{f"{way} loop": Loop(problem, way, walkers[way]) for way in WAYS},
         "threads": problem.learner(THREADS, **settings),
         "distributed": problem.learner(scheduler, **settings),
     }
@@ -47,14 +47,14 @@ def measure(
     cases = {name: partial(rate, partial(c.advance, sample)) for name, c in competitors.items()}
     rates = interleave(cases, repeats)
     for name, samples in rates.items():
-        label = f"loop, {walkers} walkers" if name == "loop" else name
-        report.add(f"{problem.name} {label}", [r / 1e6 for r in samples], "M/s")
-    report.add(
-        f"{problem.name} threads / loop",
-        ratios(rates["threads"], rates["loop"]),
-        "x",
-        at_least=THREADS_TO_LOOP[problem.name],
-    )
+        report.add(f"{problem.name} {name}", [r / 1e6 for r in samples], "M/s")
+    for way in WAYS:
+        report.add(
+            f"{problem.name} threads / {way} loop, {walkers[way]} walkers",
+            ratios(rates["threads"], rates[f"{way} loop"]),
+            "x",
+            at_least=THREADS_TO_LOOP[problem.name],
+        )
     report.add(
         f"{problem.name} distributed / threads",
         ratios(rates["distributed"], rates["threads"]),

@@ -14,7 +14,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 from harness import Report, options, ratios, timed
-from loops import Loop, fastest
+from loops import WAYS, Loop, fastest
 from problems import THREADS, OnDask, Problem, problem_options, settings_of, settings_options
 
 from dqlearn import exact
@@ -72,13 +72,17 @@ def measure(
     """Race once for each seed, and add times, transitions and the ratio of the times."""
     repeats = report.parameters["repeats"]
     exact_value = exact.solve(problem.env, problem.gamma, tolerance=1e-6).value
-    walkers = walkers or fastest(problem, max(4096, step // 2))
-    Loop(problem, walkers=walkers).advance(1)
+    batches = {way: walkers or fastest(problem, way, max(4096, step // 2)) for way in WAYS}
+    for way, batch in batches.items():
+        Loop(problem, way, batch).advance(1)
     problem.learner(THREADS, **settings).advance(1)
     races = [
         race(
             {
-                "loop": Loop(problem, walkers=walkers, seed=seed),
+                **{
+                    f"{way} loop, {batch} walkers": Loop(problem, way, batch, seed)
+                    for way, batch in batches.items()
+                },
                 "threads": problem.learner(THREADS, seed=seed, **settings),
             },
             exact_value,
@@ -90,17 +94,18 @@ def measure(
     ]
     times = {name: [r[name].seconds for r in races] for name in races[0]}
     for name, samples in times.items():
-        label = f"{problem.name} {name}" + (f", {walkers} walkers" if name == "loop" else "")
-        report.add(f"{label}: to {error:.0%}", samples, "s")
-        report.add(f"{label}: made", [r[name].transitions / 1e6 for r in races], "M")
-    report.add(f"{problem.name} loop / threads", ratios(times["loop"], times["threads"]), "x")
+        report.add(f"{problem.name} {name}: to {error:.0%}", samples, "s")
+        report.add(f"{problem.name} {name}: made", [r[name].transitions / 1e6 for r in races], "M")
+    threads = times.pop("threads")
+    for name, samples in times.items():
+        report.add(f"{problem.name} {name} / threads", ratios(samples, threads), "x")
 
 
 @click.command(help="Seconds to the same error: dqlearn on threads, against a one-core loop.")
 @options
 @problem_options
 @settings_options
-@click.option("--walkers", type=int, help="Batch of the loop; by default its fastest.")
+@click.option("--walkers", type=int, help="Batch of the loops; by default the fastest of each.")
 @click.option("--error", type=float, help="Share of mean |V*|; by default 20 % and 5 %.")
 @click.option("--step", default=8_000_000, show_default=True, help="Transitions between looks.")
 @click.option("--limit", default=2_000_000_000, show_default=True, help="Transitions at most.")

@@ -87,5 +87,5 @@ def test_killed_workers_leave_no_trace(cluster: LocalCluster, name: str) -> None
 def test_many_killed_workers_leave_no_trace(
     cluster: LocalCluster, name: str, policy_lag: int
 ) -> None:
-    run = longer(name, rounds=40)
-    survives(cluster, run, kills=10, seed=2, policy_lag=policy_lag)
+    run = longer(name, rounds=20)
+    survives(cluster, run, kills=4, seed=2, policy_lag=policy_lag)
