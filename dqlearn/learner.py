@@ -14,14 +14,10 @@ before: an error, a stop, Ctrl-C, a worker's death.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from html import escape
-from types import FrameType
 from typing import Any, Self
 
 import numpy as np
@@ -30,21 +26,23 @@ import xarray as xr
 
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
 from dqlearn.cluster import LostWork, current_executor
-from dqlearn.envs.resolve import EnvLike, Resolved, resolve
-from dqlearn.errors import ConfigurationError, IncompatibleTableError
+from dqlearn.envs.resolve import EnvLike, resolve
+from dqlearn.errors import ConfigurationError
 from dqlearn.evaluation import EpisodePlan, EvaluationResult
 from dqlearn.events import Event, RoundEnd, RoundReport, TrainingEnd, TrainingStart
 from dqlearn.grid import Chunks
 from dqlearn.history import History
+from dqlearn.interrupt import interruptible
 from dqlearn.origin import Origin
 from dqlearn.policy import Policy
 from dqlearn.progress import ProgressBar
 from dqlearn.rounds import Key, evaluation_graph
 from dqlearn.runner import Runner, check_room
 from dqlearn.schedules import Schedule, VisitCount
-from dqlearn.settings import Settings, attributes, from_attributes
+from dqlearn.settings import Settings, attributes
 from dqlearn.spaces import BinsLike, SpaceIndex
-from dqlearn.store import FORMAT, nested, read_attributes, write
+from dqlearn.store import FORMAT, write
+from dqlearn.stored import Stored, environment_of
 from dqlearn.table import Labels, Table
 
 __all__ = ["QLearner", "load"]
@@ -196,7 +194,7 @@ class QLearner:
         runner = self._at_hand()
         self._began = time.monotonic()
         stop = self.emit(TrainingStart(self, total_timesteps))
-        with self._bar(total_timesteps, progress_bar) as bar, _interruptible() as interrupted:
+        with self._bar(total_timesteps, progress_bar) as bar, interruptible() as interrupted:
             while stop is None and not interrupted.is_set():
                 stop = self._advance(runner, total_timesteps, bar)
             self._finish(runner, bar)
@@ -469,9 +467,9 @@ class QLearner:
         12032
         """
         where = os.fspath(path)
-        stored = _Stored.at(where)
+        stored = Stored.at(where)
         learner = cls.__new__(cls)
-        learner._resolved = _environment_of(stored, env, bins)
+        learner._resolved = environment_of(stored, env, bins)
         learner._prepare(replace(stored.settings, **settings), stored.origin)
         return learner
 
@@ -536,79 +534,3 @@ def load(path: str | os.PathLike[str], env: EnvLike | None = None, **settings: A
         If there is no table, or its spaces are not the environment's.
     """
     return QLearner.load(path, env, **settings)
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """What the attributes of a stored table say."""
-
-    path: str
-    environment: dict[str, Any]
-    spaces: dict[str, dict[str, Any]]
-    bins: BinsLike
-    settings: Settings
-    origin: Origin
-
-    @classmethod
-    def at(cls, path: str) -> _Stored:
-        attrs = read_attributes(path)
-        try:
-            kinds = ("observation", "action")
-            spaces = {kind: nested(attrs, f"{kind}_space") for kind in kinds}
-            seen, _ = (SpaceIndex.from_spec(spaces[kind]) for kind in kinds)
-            where = path if "://" in path else os.path.abspath(path)
-            return cls(
-                path,
-                dict(nested(attrs, "environment")),
-                spaces,
-                seen.bins,
-                from_attributes(attrs),
-                Origin(where, int(attrs["round"]), int(attrs["timesteps"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise IncompatibleTableError(
-                f"expected the attributes that dqlearn saved, got others at {path!r}: {error!r}; "
-                "were they edited?"
-            ) from error
-
-
-def _environment_of(stored: _Stored, env: EnvLike | None, bins: BinsLike) -> Resolved:
-    """Make the environment of a stored table, and check that the table fits it."""
-    spec, kwargs = stored.environment, None
-    if env is None:
-        if "id" not in spec:
-            raise IncompatibleTableError(
-                f"the table at {stored.path!r} is of {spec.get('name')!r}, which has no id: "
-                "pass env="
-            )
-        env, kwargs = spec["id"], spec.get("kwargs")
-    resolved = resolve(env, kwargs, stored.bins if bins is None else bins)
-    for name, index in (("observation", resolved.states), ("action", resolved.actions)):
-        if index.spec() != stored.spaces[name]:
-            raise IncompatibleTableError(
-                f"the {name} space of {env!r} must be the one that the table at {stored.path!r} "
-                f"was learned with, {stored.spaces[name]}; got {index.spec()}"
-            )
-    return resolved
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that the round under way can end."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
-
-    if before is not None:
-        signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield interrupted
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)

@@ -18,38 +18,20 @@ Invariant: every task is a pure function of its inputs, donated shards excepted,
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 from dask._task_spec import List, Task, TaskRef
 
-from dqlearn.chunk import Chunk, filled
+from dqlearn import tasks
 from dqlearn.envs.python import (
-    Parked,
-    PythonEnv,
-    PythonShard,
     freeze,
-    open_python_shard,
-    python_rollout,
-    thaw,
 )
-from dqlearn.envs.tabular import TabularEnv
-from dqlearn.evaluation import EpisodePlan, Played, play_compiled, play_python
-from dqlearn.events import RoundReport
-from dqlearn.maxima import Maxima, combine, join, maxima, ties
+from dqlearn.evaluation import EpisodePlan
 from dqlearn.plan import Plan
-from dqlearn.policy import Policy
-from dqlearn.rollout import CompiledShard, Walk, open_shard, rollout
-from dqlearn.routing import route
-from dqlearn.schedules import Schedule
-from dqlearn.tiles import walk_and_route
-from dqlearn.transitions import Piece, Routed, Transitions
-from dqlearn.update import update
 
 __all__ = [
     "Drawn",
@@ -64,7 +46,6 @@ __all__ = [
 ]
 
 Key = tuple[Any, ...]
-Shard = CompiledShard | PythonShard
 
 
 @dataclass(frozen=True)
@@ -144,8 +125,12 @@ def begin_graph(plan: Plan, run: str) -> Drawn:
         To that state.
     """
     draw = _Draw(("dqlearn-plan", run), -1, plan.donated)
-    shards = [draw.shard_task("open", _open, draw.plan, w, w=w) for w in range(plan.shards)]
-    chunks = [draw.task("fill", _fill, draw.plan, c, at=(c,)) for c in range(plan.grid.n_chunks)]
+    shards = [
+        draw.shard_task("open", tasks.open_task, draw.plan, w, w=w) for w in range(plan.shards)
+    ]
+    chunks = [
+        draw.task("fill", tasks.fill_task, draw.plan, c, at=(c,)) for c in range(plan.grid.n_chunks)
+    ]
     begun = plan.origin.round if plan.origin else 0
     policy = draw.policy(plan, chunks, begun)
     batches: list[Key] = []
@@ -176,22 +161,26 @@ def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
     draw = _Draw(state.plan, r, plan.donated)
     if plan.policy_lag:
         routed = [
-            draw.task("route", _route, draw.plan, batch, state.policy, at=(w,))
+            draw.task("route", tasks.route_task, draw.plan, batch, state.policy, at=(w,))
             for w, batch in enumerate(state.batches)
         ]
         batches, shards = draw.rollouts(state.shards, state.policy, round_=r + 1)
     else:
         made = [
-            draw.shard_task("rollout", _rollout_and_route, draw.plan, shard, state.policy, r, w=w)
+            draw.shard_task(
+                "rollout", tasks.rollout_and_route_task, draw.plan, shard, state.policy, r, w=w
+            )
             for w, shard in enumerate(state.shards)
         ]
         routed, shards, batches = made, draw.second(made), []
     chunks = [
-        draw.task("update", _update, draw.plan, c, chunk, draw.sent(routed, c, spread), at=(c,))
+        draw.task(
+            "update", tasks.update_task, draw.plan, c, chunk, draw.sent(routed, c, spread), at=(c,)
+        )
         for c, chunk in enumerate(state.chunks)
     ]
     policy = draw.policy(plan, chunks, round_=r + 1)
-    report = draw.task("report", _report, draw.plan, policy, r)
+    report = draw.task("report", tasks.report_task, draw.plan, policy, r)
     after = State(r + 1, state.plan, policy, tuple(chunks), tuple(shards), tuple(batches))
     return draw.to(after, report)
 
@@ -209,7 +198,7 @@ def thaw_graph(plan: Plan, state: State, placed: int) -> Drawn:
     """Draw what makes donated shards of their copies; `placed` counts how often that was done."""
     draw = _Draw(state.plan, state.round, plan.donated)
     shards = [
-        draw.shard_task("thaw", _thaw, draw.plan, copy, w, state.round, placed, w=w)
+        draw.shard_task("thaw", tasks.thaw_task, draw.plan, copy, w, state.round, placed, w=w)
         for w, copy in enumerate(state.shards)
     ]
     return draw.to(replace(state, shards=tuple(shards)))
@@ -222,7 +211,7 @@ def rebuild_graph(plan: Plan, state: State, run: str, placed: int) -> Drawn:
     """
     draw = _Draw(("dqlearn-plan", run), -1, plan.donated)
     shards = [
-        draw.shard_task("open", _reopen, draw.plan, w, state.round, placed, w=w)
+        draw.shard_task("open", tasks.reopen_task, draw.plan, w, state.round, placed, w=w)
         for w in range(plan.shards)
     ]
     batches: list[Key] = []
@@ -239,7 +228,9 @@ def evaluation_graph(
     draw = _Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}", donated=False)
     edges = [p * episodes.n_episodes // parts for p in range(parts + 1)]
     keys = [
-        draw.task("evaluate", _evaluate, draw.plan, state.policy, episodes, first, last, at=(p,))
+        draw.task(
+            "evaluate", tasks.evaluate_task, draw.plan, state.policy, episodes, first, last, at=(p,)
+        )
         for p, (first, last) in enumerate(pairwise(edges))
         if last > first
     ]
@@ -276,29 +267,31 @@ class _Draw:
     ) -> tuple[list[Key], list[Key]]:
         """Add the rollouts of a round; return the batches and the shards after it."""
         made = [
-            self.shard_task("rollout", _rollout, self.plan, shard, policy, round_, w=w)
+            self.shard_task("rollout", tasks.rollout_task, self.plan, shard, policy, round_, w=w)
             for w, shard in enumerate(shards)
         ]
-        batches = [self.task("batch", _first, key, at=(w,)) for w, key in enumerate(made)]
+        batches = [self.task("batch", tasks.first_task, key, at=(w,)) for w, key in enumerate(made)]
         return batches, self.second(made)
 
     def second(self, made: Sequence[Key]) -> list[Key]:
         """Add the picking of the shards out of rollouts' results."""
-        return [self.shard_task("shard", _second, key, w=w) for w, key in enumerate(made)]
+        return [self.shard_task("shard", tasks.second_task, key, w=w) for w, key in enumerate(made)]
 
     def sent(self, routed: Sequence[Key], c: int, spread: bool) -> list[Key]:
         """Add the sending of chunk c's transitions; in one memory there is nothing to send."""
         if not spread:
             return list(routed)
-        return [self.task("piece", _piece, key, c, at=(c, w)) for w, key in enumerate(routed)]
+        return [
+            self.task("piece", tasks.piece_task, key, c, at=(c, w)) for w, key in enumerate(routed)
+        ]
 
     def policy(self, plan: Plan, chunks: Sequence[Key], round_: int) -> Key:
         """Add maxima and their reduction."""
         best = [
-            self.task("maxima", _maxima, self.plan, chunk, c, round_, at=(c,))
+            self.task("maxima", tasks.maxima_task, self.plan, chunk, c, round_, at=(c,))
             for c, chunk in enumerate(chunks)
         ]
-        return self.task("policy", _reduce, self.plan, best, round_)
+        return self.task("policy", tasks.reduce_task, self.plan, best, round_)
 
 
 def _argument(arg: Any) -> Any:
@@ -307,125 +300,3 @@ def _argument(arg: Any) -> Any:
     if isinstance(arg, list):
         return List(*(TaskRef(key) for key in arg))
     return arg
-
-
-# What tasks run: the stages, with the plan taken apart.
-
-
-def _open(plan: Plan, w: int) -> Shard:
-    first, last = plan.first_envs[w], plan.first_envs[w + 1]
-    # A stored table goes on in fresh episodes: on numbers that no environment has drawn yet.
-    begun, drawn = (plan.origin.round, plan.origin.timesteps) if plan.origin else (0, 0)
-    if isinstance(plan.env, PythonEnv):
-        return open_python_shard(plan.env, first, last - first, plan.seed, begun, drawn, begun)
-    return open_shard(plan.env, first, last - first, plan.seed, drawn)
-
-
-def _thaw(plan: Plan, copy: bytes | Parked | None, w: int, round_: int, placed: int) -> Shard:
-    shard = thaw(copy)
-    return _reopen(plan, w, round_ + plan.policy_lag, placed) if shard is None else shard
-
-
-def _reopen(plan: Plan, w: int, round_: int, placed: int) -> Shard:
-    first, last = plan.first_envs[w], plan.first_envs[w + 1]
-    drawn = round_ * plan.steps_per_round + (plan.origin.timesteps if plan.origin else 0)
-    env = cast("PythonEnv", plan.env)  # shards of compiled ones are never opened again
-    return open_python_shard(env, first, last - first, plan.seed, round_, drawn, placed)
-
-
-def _fill(plan: Plan, c: int) -> Chunk:
-    if plan.origin is not None:
-        return plan.origin.chunk(plan.grid, c, plan.dtype)
-    return filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype)
-
-
-def _rollout(plan: Plan, shard: Shard, policy: Policy, round_: int) -> tuple[Transitions, Shard]:
-    epsilon = plan.epsilon(policy.timesteps)
-    if isinstance(plan.env, TabularEnv):
-        compiled = cast("CompiledShard", shard)
-        return rollout(plan.env, compiled, policy, epsilon, plan.seed, plan.steps_per_round)
-    donated = cast("PythonShard", shard)
-    return python_rollout(
-        plan.env, donated, policy, epsilon, plan.seed, plan.steps_per_round, round_
-    )
-
-
-def _route(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
-    return route(batch, policy.value, plan.gamma, plan.grid)
-
-
-def _rollout_and_route(
-    plan: Plan, shard: Shard, policy: Policy, round_: int
-) -> tuple[Routed, Shard]:
-    if isinstance(plan.env, TabularEnv):
-        walk = Walk(
-            plan.env,
-            cast("CompiledShard", shard),
-            policy,
-            plan.epsilon(policy.timesteps),
-            plan.seed,
-            plan.steps_per_round,
-        )
-        return walk_and_route(walk, plan.gamma, plan.grid), walk.after()
-    batch, after = _rollout(plan, shard, policy, round_)
-    return _route(plan, batch, policy), after
-
-
-def _piece(routed: Piece | Routed | tuple[Routed, Shard], c: int) -> Piece:
-    if isinstance(routed, tuple):
-        routed = routed[0]
-    return routed.piece(c) if isinstance(routed, Routed) else routed
-
-
-def _update(plan: Plan, c: int, chunk: Chunk, sent: list[Any]) -> Chunk:
-    return update(chunk, [_piece(routed, c) for routed in sent], plan.learning_rate)
-
-
-def _maxima(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
-    return maxima(chunk, plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
-
-
-def _reduce(plan: Plan, best: list[Maxima], round_: int) -> Policy:
-    key, columns = ties(plan.seed, round_), len(plan.grid.columns)
-
-    def over_actions(a: Maxima, b: Maxima) -> Maxima:
-        return combine(a, b, plan.n_actions, key)
-
-    rows = [
-        reduce(over_actions, best[first : first + columns])
-        for first in range(0, len(best), columns)
-    ]
-    return Policy.of(join(rows))
-
-
-def _report(plan: Plan, policy: Policy, round_: int) -> RoundReport:
-    tally, rate = policy.tally, plan.learning_rate
-    return RoundReport(
-        round=round_,
-        timesteps=policy.timesteps,
-        n_transitions=tally.n_transitions,
-        epsilon=tally.epsilon,
-        learning_rate=rate(tally.timesteps) if isinstance(rate, Schedule) else math.nan,
-        n_episodes=tally.n_episodes,
-        return_sum=tally.return_sum,
-        return_sq_sum=tally.return_sq_sum,
-        length_sum=tally.length_sum,
-        return_min=tally.return_min,
-        return_max=tally.return_max,
-        td_abs_sum=policy.td_abs_sum,
-        wall_time=math.nan,  # the client's clock, not a worker's
-    )
-
-
-def _evaluate(plan: Plan, policy: Policy, episodes: EpisodePlan, first: int, last: int) -> Played:
-    if isinstance(plan.env, TabularEnv):
-        return play_compiled(plan.env, policy.action, episodes, first, last)
-    return play_python(plan.env, policy.action, episodes, first, last)
-
-
-def _first(pair: tuple[Any, Any]) -> Any:
-    return pair[0]
-
-
-def _second(pair: tuple[Any, Any]) -> Any:
-    return pair[1]

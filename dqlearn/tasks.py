@@ -1,0 +1,172 @@
+"""What the tasks of a round run: the stages, with the plan taken apart.
+
+Invariant: each is a pure function of its arguments, donated shards excepted, which check theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import Any, cast
+
+from dqlearn.chunk import Chunk, filled
+from dqlearn.envs.python import (
+    Parked,
+    PythonEnv,
+    PythonShard,
+    open_python_shard,
+    python_rollout,
+    thaw,
+)
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.evaluation import EpisodePlan, Played, play_compiled, play_python
+from dqlearn.events import RoundReport
+from dqlearn.maxima import Maxima, combine, join, maxima, ties
+from dqlearn.plan import Plan
+from dqlearn.policy import Policy
+from dqlearn.rollout import CompiledShard, Walk, open_shard, rollout
+from dqlearn.routing import route
+from dqlearn.schedules import Schedule
+from dqlearn.tiles import walk_and_route
+from dqlearn.transitions import Piece, Routed, Transitions
+from dqlearn.update import update
+
+Shard = CompiledShard | PythonShard
+
+
+def open_task(plan: Plan, w: int) -> Shard:
+    """Begin shard w."""
+    first, last = plan.first_envs[w], plan.first_envs[w + 1]
+    # A stored table goes on in fresh episodes: on numbers that no environment has drawn yet.
+    begun, drawn = (plan.origin.round, plan.origin.timesteps) if plan.origin else (0, 0)
+    if isinstance(plan.env, PythonEnv):
+        return open_python_shard(plan.env, first, last - first, plan.seed, begun, drawn, begun)
+    return open_shard(plan.env, first, last - first, plan.seed, drawn)
+
+
+def thaw_task(plan: Plan, copy: bytes | Parked | None, w: int, round_: int, placed: int) -> Shard:
+    """Make a donated shard of its copy; build it anew where there is none."""
+    shard = thaw(copy)
+    return reopen_task(plan, w, round_ + plan.policy_lag, placed) if shard is None else shard
+
+
+def reopen_task(plan: Plan, w: int, round_: int, placed: int) -> Shard:
+    """Build a donated shard anew, from seeds that were not used before."""
+    first, last = plan.first_envs[w], plan.first_envs[w + 1]
+    drawn = round_ * plan.steps_per_round + (plan.origin.timesteps if plan.origin else 0)
+    env = cast("PythonEnv", plan.env)  # shards of compiled ones are never opened again
+    return open_python_shard(env, first, last - first, plan.seed, round_, drawn, placed)
+
+
+def fill_task(plan: Plan, c: int) -> Chunk:
+    """Make chunk c as the run begins with it."""
+    if plan.origin is not None:
+        return plan.origin.chunk(plan.grid, c, plan.dtype)
+    return filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype)
+
+
+def rollout_task(
+    plan: Plan, shard: Shard, policy: Policy, round_: int
+) -> tuple[Transitions, Shard]:
+    """Take a shard's steps of one round."""
+    epsilon = plan.epsilon(policy.timesteps)
+    if isinstance(plan.env, TabularEnv):
+        compiled = cast("CompiledShard", shard)
+        return rollout(plan.env, compiled, policy, epsilon, plan.seed, plan.steps_per_round)
+    donated = cast("PythonShard", shard)
+    return python_rollout(
+        plan.env, donated, policy, epsilon, plan.seed, plan.steps_per_round, round_
+    )
+
+
+def route_task(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
+    """Sort a batch by owner."""
+    return route(batch, policy.value, plan.gamma, plan.grid)
+
+
+def rollout_and_route_task(
+    plan: Plan, shard: Shard, policy: Policy, round_: int
+) -> tuple[Routed, Shard]:
+    """Take a shard's steps and sort them by owner."""
+    if isinstance(plan.env, TabularEnv):
+        walk = Walk(
+            plan.env,
+            cast("CompiledShard", shard),
+            policy,
+            plan.epsilon(policy.timesteps),
+            plan.seed,
+            plan.steps_per_round,
+        )
+        return walk_and_route(walk, plan.gamma, plan.grid), walk.after()
+    batch, after = rollout_task(plan, shard, policy, round_)
+    return route_task(plan, batch, policy), after
+
+
+def piece_task(routed: Piece | Routed | tuple[Routed, Shard], c: int) -> Piece:
+    """Cut out what chunk c receives; a piece that was cut out before stays as it is."""
+    if isinstance(routed, tuple):
+        routed = routed[0]
+    return routed.piece(c) if isinstance(routed, Routed) else routed
+
+
+def update_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any]) -> Chunk:
+    """Learn what chunk c received."""
+    return update(chunk, [piece_task(routed, c) for routed in sent], plan.learning_rate)
+
+
+def maxima_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
+    """Find the best actions in chunk c."""
+    return maxima(chunk, plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
+
+
+def reduce_task(plan: Plan, best: list[Maxima], round_: int) -> Policy:
+    """Combine maxima over actions, and join them over states."""
+    key, columns = ties(plan.seed, round_), len(plan.grid.columns)
+
+    def over_actions(a: Maxima, b: Maxima) -> Maxima:
+        return combine(a, b, plan.n_actions, key)
+
+    rows = [
+        reduce(over_actions, best[first : first + columns])
+        for first in range(0, len(best), columns)
+    ]
+    return Policy.of(join(rows))
+
+
+def report_task(plan: Plan, policy: Policy, round_: int) -> RoundReport:
+    """Say what a round did, in some bytes."""
+    tally, rate = policy.tally, plan.learning_rate
+    return RoundReport(
+        round=round_,
+        timesteps=policy.timesteps,
+        n_transitions=tally.n_transitions,
+        epsilon=tally.epsilon,
+        learning_rate=rate(tally.timesteps) if isinstance(rate, Schedule) else math.nan,
+        n_episodes=tally.n_episodes,
+        return_sum=tally.return_sum,
+        return_sq_sum=tally.return_sq_sum,
+        length_sum=tally.length_sum,
+        return_min=tally.return_min,
+        return_max=tally.return_max,
+        td_abs_sum=policy.td_abs_sum,
+        wall_time=math.nan,  # the client's clock, not a worker's
+    )
+
+
+def evaluate_task(
+    plan: Plan, policy: Policy, episodes: EpisodePlan, first: int, last: int
+) -> Played:
+    """Play some episodes of an evaluation."""
+    if isinstance(plan.env, TabularEnv):
+        return play_compiled(plan.env, policy.action, episodes, first, last)
+    return play_python(plan.env, policy.action, episodes, first, last)
+
+
+def first_task(pair: tuple[Any, Any]) -> Any:
+    """Return the first of two results."""
+    return pair[0]
+
+
+def second_task(pair: tuple[Any, Any]) -> Any:
+    """Return the second of two results."""
+    return pair[1]
