@@ -15,9 +15,9 @@ from dqlearn.envs.python import (
     PythonEnv,
     PythonShard,
     open_python_shard,
-    python_rollout,
     thaw,
 )
+from dqlearn.envs.python_rollout import python_rollout
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.evaluation import EpisodePlan, Played, play_compiled, play_python
 from dqlearn.events import RoundReport

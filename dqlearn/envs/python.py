@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,30 +30,24 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
-from numba import njit
 
 from dqlearn.errors import (
     ConfigurationError,
     EnvironmentFault,
-    RewardError,
     SpaceError,
-    StaleShardError,
     StateRangeError,
 )
-from dqlearn.maxima import action_dtype
-from dqlearn.policy import Policy
-from dqlearn.random import SEEDS, STEPS, choose, exploration_threshold, step_key, streams
-from dqlearn.rollout import BLOCK, state_dtype
+from dqlearn.random import SEEDS, streams
 from dqlearn.spaces import SpaceIndex
-from dqlearn.transitions import NO_BOOTSTRAP, Tally, Transitions
 
 __all__ = [
     "Parked",
     "PythonEnv",
     "PythonShard",
+    "encode",
+    "encode_one",
     "freeze",
     "open_python_shard",
-    "python_rollout",
     "takes_num_envs",
     "thaw",
 ]
@@ -187,7 +181,7 @@ def open_python_shard(
         envs = env.vector(n_envs)
         own = isinstance(envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
         observation, _ = envs.reset(seed=seeds if own else seeds[0])
-        state = _encode(env, envs, first_env, observation)
+        state = encode(env, envs, first_env, observation)
     except EnvironmentFault:
         raise
     except Exception as error:
@@ -198,7 +192,7 @@ def open_python_shard(
     return PythonShard(first_env, envs, state, round_, steps)
 
 
-def _encode(
+def encode(
     env: PythonEnv, envs: VectorEnv[Any, Any, Any], first_env: int, observation: Any
 ) -> npt.NDArray[np.int64]:
     """Return the states of a batch of observations."""
@@ -206,11 +200,11 @@ def _encode(
         return env.states.encode(observation)
     except SpaceError:
         for e, one in enumerate(iterate(envs.observation_space, observation)):
-            _encode_one(env, envs, first_env + e, one)
+            encode_one(env, envs, first_env + e, one)
         raise
 
 
-def _encode_one(
+def encode_one(
     env: PythonEnv, envs: VectorEnv[Any, Any, Any], environment: int, observation: Any
 ) -> int:
     """Return the state of one environment's observation."""
@@ -263,196 +257,3 @@ def thaw(copy: bytes | Parked | None) -> PythonShard | None:
     shard: PythonShard = cloudpickle.loads(copy)
     shard.close_at_end()
     return shard
-
-
-def python_rollout(
-    env: PythonEnv,
-    shard: PythonShard,
-    policy: Policy,
-    epsilon: float,
-    seed: int,
-    n_steps: int,
-    round_: int,
-) -> tuple[Transitions, PythonShard]:
-    """Take `n_steps` vector steps in a shard, in place.
-
-    Parameters
-    ----------
-    env : PythonEnv
-        How its spaces are numbered.
-    shard : PythonShard
-        Donated: stepped in place, and returned.
-    policy : Policy
-        What the environments act on.
-    epsilon : float
-        Probability of a uniformly drawn action instead.
-    seed : int
-        Seed of the run.
-    n_steps : int
-        Vector steps.
-    round_ : int
-        The round; the shard must be in it.
-
-    Returns
-    -------
-    Transitions
-        At most ``n_envs * n_steps``: a NEXT_STEP autoreset costs a row.
-    PythonShard
-        The same object, one round on.
-
-    Raises
-    ------
-    StaleShardError
-        If the shard has left the round: its result was lost, and asked for again.
-    EnvironmentFault
-        If an environment raises, leaves its spaces, or returns a reward that is not finite.
-    """
-    if shard.round != round_:
-        raise StaleShardError(
-            f"the shard of environment {shard.first_env} is in round {shard.round}, expected "
-            f"{round_}: the run goes back to its last cut"
-        )
-    shard.round = -1  # a rollout that fails leaves a shard that no round can use
-    n, n_states = len(shard.state), env.states.n
-    keys = streams(np.uint64(seed), STEPS, shard.first_env, n)
-    threshold = exploration_threshold(epsilon)
-    rows = _Rows(n_steps, n, n_states, env.actions.n, policy.value.dtype)
-    for k in range(n_steps):
-        action = np.empty(n, np.int64)
-        _choose(keys, shard.steps, shard.state, policy.action, threshold, env.actions.n, action)
-        rows.record(k, shard, action, *_step(env, shard, action))
-    shard.round = round_ + 1
-    return rows.transitions(policy.timesteps, epsilon), shard
-
-
-def _step(
-    env: PythonEnv, shard: PythonShard, action: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[Any], ...]:
-    """Step once; return rewards, terminated, truncated, final states, and states to go on from."""
-    try:
-        observation, reward, terminated, truncated, info = shard.envs.step(
-            env.actions.decode(action)
-        )
-        done = terminated | truncated
-        after = _encode(env, shard.envs, shard.first_env, observation)
-        final = after
-        if done.any():
-            final, after = _ends(env, shard, done, after, info)
-    except EnvironmentFault:
-        raise
-    except Exception as error:
-        last = shard.first_env + len(shard.state) - 1
-        raise EnvironmentFault(
-            f"environments {shard.first_env} .. {last} failed at step {shard.steps}: {error!r}"
-        ) from error
-    shard.steps += 1
-    return np.asarray(reward, np.float64), terminated, truncated, final, after
-
-
-def _ends(
-    env: PythonEnv,
-    shard: PythonShard,
-    done: npt.NDArray[np.bool_],
-    after: npt.NDArray[np.int64],
-    info: Mapping[str, Any],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the final states of episodes that ended, and where their environments go on."""
-    if shard.autoreset is AutoresetMode.SAME_STEP:
-        final = after.copy()
-        for e in np.flatnonzero(done):
-            last = _element(info["final_obs"], int(e))
-            final[e] = _encode_one(env, shard.envs, shard.first_env + int(e), last)
-        return final, after
-    if shard.autoreset is AutoresetMode.DISABLED:
-        observation, _ = shard.envs.reset(options={"reset_mask": done.copy()})
-        fresh = _encode(env, shard.envs, shard.first_env, observation)
-        return after, np.where(done, fresh, after)
-    return after, after
-
-
-def _element(batch: Any, e: int) -> Any:
-    """Take one environment's element; Gymnasium merges infos that are dicts, key by key."""
-    if isinstance(batch, Mapping):
-        return {k: _element(v, e) for k, v in batch.items() if not str(k).startswith("_")}
-    return batch[e]
-
-
-class _Rows:
-    """The steps of a round as they come, (step, environment), and the episodes that end in them."""
-
-    def __init__(
-        self, n_steps: int, n: int, n_states: int, n_actions: int, dtype: np.dtype[Any]
-    ) -> None:
-        shape, place = (n_steps, n), state_dtype(n_states)
-        self.n_states = n_states
-        self.state, self.next_state = np.empty(shape, place), np.empty(shape, place)
-        self.action = np.empty(shape, action_dtype(n_actions))
-        self.reward, self.real = np.empty(shape, dtype), np.empty(shape, np.bool_)
-        self.returns: list[float] = []
-        self.lengths: list[int] = []
-
-    def record(
-        self,
-        k: int,
-        shard: PythonShard,
-        action: npt.NDArray[np.int64],
-        reward: npt.NDArray[np.float64],
-        terminated: npt.NDArray[np.bool_],
-        truncated: npt.NDArray[np.bool_],
-        final: npt.NDArray[np.int64],
-        after: npt.NDArray[np.int64],
-    ) -> None:
-        """Write step k, and move the shard's episodes on."""
-        real = ~shard.resetting
-        with np.errstate(over="ignore"):
-            self.reward[k] = reward
-        for e in np.flatnonzero(real & ~np.isfinite(self.reward[k]))[:1]:
-            raise RewardError(
-                f"a reward must be finite in {self.reward.dtype}, got {reward[e]} from environment "
-                f"{shard.first_env + int(e)} in state {shard.state[e]}, action {action[e]}"
-            )
-        self.state[k], self.action[k], self.real[k] = shard.state, action, real
-        self.next_state[k] = np.where(terminated, NO_BOOTSTRAP, final)
-        shard.returns += np.where(real, reward, 0.0)
-        shard.elapsed += real
-        done = (terminated | truncated) & real
-        if done.any():
-            self.returns += shard.returns[done].tolist()
-            self.lengths += shard.elapsed[done].tolist()
-            shard.returns[done], shard.elapsed[done] = 0.0, 0
-        if shard.autoreset is AutoresetMode.NEXT_STEP:
-            shard.resetting = done
-        shard.state = after
-
-    def transitions(self, timesteps: int, epsilon: float) -> Transitions:
-        """Return the true transitions in the order of a batch (see :mod:`dqlearn.rollout`)."""
-        real = _by_block(self.real)
-        tally = Tally(
-            timesteps,
-            epsilon,
-            int(real.sum()),
-            len(self.returns),
-            float(sum(self.returns)),
-            float(sum(r * r for r in self.returns)),
-            int(sum(self.lengths)),
-            min(self.returns, default=float("inf")),
-            max(self.returns, default=float("-inf")),
-        )
-        state, action, reward, next_state = (
-            _by_block(column)[real]
-            for column in (self.state, self.action, self.reward, self.next_state)
-        )
-        return Transitions(state, action, reward, next_state, tally)
-
-
-def _by_block(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Flatten (step, environment) to the order (block, step, environment)."""
-    blocks = range(0, rows.shape[1], BLOCK)
-    return np.concatenate([rows[:, b : b + BLOCK].ravel() for b in blocks])
-
-
-@njit(nogil=True, cache=True)
-def _choose(keys, step, state, greedy, threshold, n_actions, action):
-    for e in range(len(keys)):
-        key = step_key(keys[e], np.uint64(step))
-        action[e] = choose(key, np.int64(greedy[state[e]]), threshold, np.uint64(n_actions))

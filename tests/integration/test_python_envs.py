@@ -25,9 +25,9 @@ from dqlearn.envs.python import (
     PythonShard,
     freeze,
     open_python_shard,
-    python_rollout,
     thaw,
 )
+from dqlearn.envs.python_rollout import python_rollout
 from dqlearn.errors import ConfigurationError, EnvironmentFault, StaleShardError
 from dqlearn.grid import ChunkGrid
 from dqlearn.policy import Policy
