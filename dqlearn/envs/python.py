@@ -22,10 +22,11 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cloudpickle
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
@@ -84,7 +85,25 @@ class PythonEnv:
                     f"environments, got {made!r}"
                 )
             return made
-        return SyncVectorEnv([self.make] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        make = partial(_without_info, self.make)
+        return SyncVectorEnv([make] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+class WithoutInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Drops the infos: nothing is learned from them, and merging them costs microseconds a step."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset, without an info."""
+        return self.env.reset(**kwargs)[0], {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, without an info."""
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        return observation, reward, terminated, truncated, {}
+
+
+def _without_info(make: Callable[..., Any]) -> WithoutInfo:
+    return WithoutInfo(make())
 
 
 def takes_num_envs(make: Callable[..., Any]) -> bool:
