@@ -45,7 +45,7 @@ class Stepping:
 @click.option("--num-envs", default=N_ENVS, show_default=True, help="Environments in total.")
 @click.option("--steps-per-round", default=STEPS, show_default=True, help="Of each in a round.")
 @click.option("--policy-lag", default=1, show_default=True, help="Of QLearner.")
-@click.option("--rounds", default=8, show_default=True, help="In a sample.")
+@click.option("--rounds", default=48, show_default=True, help="In a sample.")
 def main(
     cluster: str | None,
     num_envs: int,
