@@ -42,11 +42,6 @@ _SEMANTIC = ("fastmath", "error_model", "boundscheck")  # options of njit that c
 _lock = threading.Lock()
 
 
-def python_function(function: Callable[..., Any]) -> types.FunctionType:
-    """Return the plain Python function behind a possibly jitted one."""
-    return function.py_func if isinstance(function, Dispatcher) else function  # type: ignore[return-value]
-
-
 def _names(code: types.CodeType) -> Iterator[str]:
     """Yield the names in a function's code, and in the functions inside it."""
     yield from code.co_names

@@ -10,8 +10,8 @@ round r steps it in place and hands it on. A shard carries its round, and a roll
 another one raises StaleShardError instead of going on with wrong numbers; the run then goes back to
 its last cut, where shards were copied.
 
-Invariant: rows that an autoreset makes up are no transitions, a truncated episode bootstraps from
-the state it was cut off in, and returns and lengths are counted from transitions only.
+Stepping is :mod:`dqlearn.envs.python_rollout`'s. Invariant: a copy of a shard is bytes in memory,
+and never written to disk; a shard that has no copy is found where it is, or built anew.
 """
 
 from __future__ import annotations
