@@ -13,7 +13,10 @@ from dqlearn.envs.registry import register
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import DQLearnError
 from dqlearn.evaluation import EvaluationResult
-from dqlearn.learner import QLearner, load
+from dqlearn.every import Every
+from dqlearn.learner import QLearner
+from dqlearn.reopen import load, resume
+from dqlearn.runs import open_history, open_table
 from dqlearn.table import Table, unfold
 
 __version__ = "0.1.0"
@@ -21,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DQLearnError",
     "EvaluationResult",
+    "Every",
     "QLearner",
     "Table",
     "TabularEnv",
@@ -28,7 +32,11 @@ __all__ = [
     "envs",
     "exact",
     "load",
+    "open_history",
+    "open_table",
     "random",
+    "resume",
+    "runs",
     "schedules",
     "spaces",
     "unfold",

@@ -31,12 +31,15 @@ class Chunk(Sized):
         Of the round that made this chunk, pooled over shards.
     td_abs_sum : float
         Sum of ``|y - q|`` over the updates of that round in this chunk.
+    changed : int
+        Transitions made through the round that last changed its arrays; -1 when none has.
     """
 
     q: npt.NDArray[Any]
     visits: npt.NDArray[np.uint32]
     tally: Tally
     td_abs_sum: float = 0.0
+    changed: int = -1
 
 
 def filled(shape: tuple[int, int], value: float, dtype: npt.DTypeLike) -> Chunk:

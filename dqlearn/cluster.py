@@ -15,7 +15,8 @@ the run answers by going back to its last cut.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -26,12 +27,15 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, Future, KilledWorker
 
 from dqlearn.errors import ClusterError, ClusterLostError, StaleShardError, VersionMismatchError
-from dqlearn.executor import Executor, local_executor
-from dqlearn.rounds import Drawn, Key
+from dqlearn.executor import Executor, local_executor, this_machine
+from dqlearn.graph import Drawn, Key, State
+from dqlearn.holding import hold, take
 
 __all__ = ["ClusterExecutor", "LostWork", "current_executor"]
 
-_MUST_AGREE = ("dqlearn", "dask", "distributed", "numpy", "numba", "gymnasium")
+_MUST_AGREE = ("dqlearn", "dask", "distributed", "numpy", "numba", "gymnasium", "zarr", "icechunk")
+_LOSSES = (CancelledError, KilledWorker, StaleShardError, OSError)
+_LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
 _POLL = 2.0  # seconds between looks at whether the homes are still there
 
 
@@ -87,8 +91,15 @@ class ClusterExecutor:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._futures: dict[Key, Future] = {}
+        self._alone: set[Key] = set()  # kept, and without a history
+        self._pinned = False  # whether tasks are bound to their homes
         self._homes = self._workers()
         self._check_versions()
+
+    @property
+    def settled_in(self) -> bool:
+        """Whether the homes are the workers there are now."""
+        return set(self._homes) == set(self._present())
 
     @property
     def alive(self) -> bool:
@@ -104,7 +115,7 @@ class ClusterExecutor:
         return set(self._homes) - set(self._present())
 
     def _present(self) -> dict[str, Any]:
-        """Return the workers that the scheduler knows now; none if it does not answer.
+        """Return the workers that the scheduler knows now, and that stay; none without an answer.
 
         Not `Client.scheduler_info`: what that returns, a timer of the client's own empties.
         """
@@ -115,7 +126,7 @@ class ClusterExecutor:
         except OSError:
             return {}
         workers: dict[str, Any] = identity["workers"]
-        return workers
+        return {at: worker for at, worker in workers.items() if worker["status"] != _LEAVING}
 
     def rehome(self, timeout: float = 60.0) -> None:
         """Deal homes anew over the workers there are; wait for one if there is none.
@@ -124,16 +135,20 @@ class ClusterExecutor:
         ------
         ClusterLostError
             If none comes within `timeout` seconds.
+        VersionMismatchError
+            If a new one runs other versions of the packages whose results must agree.
         """
         deadline = time.monotonic() + timeout
         while True:
             try:
-                self._homes = self._workers()
-                return
+                before, self._homes = set(self._homes), self._workers()
+                break
             except ClusterLostError:
                 if not self.alive or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+        if not before.issuperset(self._homes):
+            self._check_versions()
 
     def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
         """Place data at their homes, or everywhere.
@@ -154,7 +169,9 @@ class ClusterExecutor:
 
     def _scatter(self, values: Mapping[Key, Any], everywhere: bool) -> None:
         if everywhere:
-            self._futures.update(self.client.scatter(dict(values), broadcast=True))
+            self._futures.update(
+                self.client.scatter(dict(values), workers=self._homes, broadcast=True)
+            )
             return
         for n, home in enumerate(self._homes):
             mine = {k: v for k, v in values.items() if _place(k) % len(self._homes) == n}
@@ -165,10 +182,74 @@ class ClusterExecutor:
         """Send a graph to the scheduler; do not wait."""
         if not self.alive:
             raise self._lost()
-        layers = self._layers(drawn)
-        graph = HighLevelGraph(layers, {name: set() for name in layers})
+        self._pinned = self._pinned or bool(drawn.pinned)
+        self._send(self._layers(drawn), keep)
+
+    def _send(self, layers: Mapping[str, MaterializedLayer], keep: Sequence[Key]) -> None:
+        graph = HighLevelGraph(dict(layers), {name: set() for name in layers})
         futures = self.client.get(graph, list(keep), sync=False, fifo_timeout="0s")
         self._futures.update(zip(keep, futures, strict=True))
+
+    def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
+        """Send a graph; return what waits for its results, and then forgets them."""
+        self.submit(drawn, keys)
+
+        def results() -> list[Any]:
+            try:
+                return list(self.gather(keys).values())
+            finally:
+                self.drop(keys)
+
+        return results
+
+    def hold(self, state: State) -> State:
+        """Give a state new keys, each where its value is, that no task led to.
+
+        Raises
+        ------
+        LostWork
+            If a part of it is lost meanwhile.
+        """
+        ticket = uuid.uuid4().hex[:8]
+        held = state.mapped(lambda key: ("dqlearn-held", ticket, *key))
+        where = self._where(state.keys)
+        pairs = list(zip(state.keys, held.keys, strict=True))
+        puts = {("dqlearn-hold", ticket, *key): (key, where[key]) for key in state.keys}
+        names = {key: repr(key) for key in state.keys}
+        run = str(state.plan[1])
+        self._send_there(
+            {put: (hold, TaskRef(key), run, ticket, names[key]) for put, (key, _) in puts.items()},
+            {put: home for put, (_, home) in puts.items()},
+        )
+        self.gather(list(puts))
+        self.drop(puts)
+        self._send_there(
+            {new: (take, run, ticket, names[old]) for old, new in pairs},
+            {new: where[old] for old, new in pairs},
+        )
+        self._alone.update(held.keys)
+        return held
+
+    def _where(self, keys: Sequence[Key]) -> dict[Key, str]:
+        """Return a worker that has each result."""
+        futures = self._settle(keys)
+        try:
+            found = self.client.who_has(futures)
+        except _LOSSES as error:
+            raise self._named(error) from error
+        homes = {key: found.get(self._futures[key].key) for key in keys}
+        if not all(homes.values()):
+            raise LostWork("a result of this run has gone with its worker")
+        return {key: sorted(workers)[0] for key, workers in homes.items() if workers}
+
+    def _send_there(self, calls: Mapping[Key, tuple[Any, ...]], where: Mapping[Key, str]) -> None:
+        """Run small tasks, each on a worker of its own."""
+        layers = {}
+        for home in sorted(set(where.values())):
+            mine = {key: Task(key, *call) for key, call in calls.items() if where[key] == home}
+            there = {"workers": [home], "allow_other_workers": False}
+            layers[f"there-{home}"] = MaterializedLayer(mine, annotations=there)
+        self._send(layers, list(calls))
 
     def _layers(self, drawn: Drawn) -> dict[str, MaterializedLayer]:
         """Group a graph's tasks by home, with the annotation that sends them there."""
@@ -197,33 +278,54 @@ class ClusterExecutor:
 
     def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
         """Wait for results and fetch them; as :meth:`result`."""
+        futures = self._settle(keys)
+        try:
+            values = self.client.gather(futures)
+        except _LOSSES as error:
+            raise self._named(error) from error
+        return dict(zip(keys, values, strict=True))
+
+    def _settle(self, keys: Sequence[Key]) -> list[Future]:
+        """Wait until results are there."""
         if not self.alive:
             raise self._lost()
         try:
-            for key in keys:
-                self._wait(self._futures[key])
-            values = self.client.gather([self._futures[key] for key in keys])
-        except (CancelledError, KilledWorker, StaleShardError, OSError) as error:
-            if not self.alive:
-                raise self._lost() from error
-            raise LostWork(f"a result of this run is lost: {error!r}") from error
-        return dict(zip(keys, values, strict=True))
+            futures = [self._futures[key] for key in keys]
+            for future in futures:
+                self._wait(future)
+        except KeyError as error:
+            raise LostWork(f"the run has given up {error}") from error
+        except _LOSSES as error:
+            raise self._named(error) from error
+        return futures
+
+    def _named(self, error: BaseException) -> ClusterError:
+        if not self.alive:
+            return self._lost()
+        return LostWork(f"a result of this run is lost: {error!r}")
 
     def _wait(self, future: Future) -> None:
-        """Wait for one future, with an eye on the homes that donated shards cannot leave."""
+        """Wait for one future, with an eye on workers that took along what cannot be made again."""
         while not future.done():
             try:
                 future.exception(timeout=_POLL)  # wait() would want a default client
             except TimeoutError:
                 if not self.alive:
                     raise self._lost() from None
-                if gone := self._gone():
+                if (gone := self._gone()) and (self._pinned or self._bereft()):
                     raise LostWork(f"workers {sorted(gone)} have gone") from None
+
+    def _bereft(self) -> bool:
+        """Whether a result is lost that no task can make again."""
+        alone = [self._futures[key] for key in tuple(self._alone) if key in self._futures]
+        done = [future for future in alone if future.done()]
+        return len(done) < len(alone) or not all(self.client.who_has(done).values())
 
     def drop(self, keys: Iterable[Key]) -> None:
         """Release results."""
         for key in keys:
             self._futures.pop(key, None)
+            self._alone.discard(key)
 
     def node(self, key: Key) -> TaskRef:
         """Return a kept result as a future, which is a reference that keeps it alive."""
@@ -242,9 +344,9 @@ class ClusterExecutor:
 
     @property
     def memory(self) -> int:
-        """Memory limits of all workers."""
+        """Memory limits of all workers; where there is none, what this machine has."""
         workers = self._present().values()
-        return sum(int(worker["memory_limit"]) for worker in workers)
+        return sum(int(worker["memory_limit"]) or this_machine() for worker in workers)
 
     @property
     def name(self) -> str:

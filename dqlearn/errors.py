@@ -12,6 +12,11 @@
     ├── EnvironmentFault     the environment broke its contract   (also RuntimeError)
     │   ├── RewardError      NaN or infinite reward
     │   └── StateRangeError  a state outside the declared range
+    ├── StoreError           a run's repository                   (also RuntimeError)
+    │   ├── CheckpointError  a checkpoint that could not be written
+    │   ├── DamagedChunkError  stored bytes that are not those that were written
+    │   ├── NoCheckpointError  no such checkpoint, or no run at all
+    │   └── RunInUseError    another run writes to it, or has done so meanwhile
     └── ClusterError         the cluster cannot be used           (also RuntimeError)
         ├── VersionMismatchError
         ├── ClusterLostError
@@ -23,18 +28,23 @@ Every message says what was expected, what was got, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "CheckpointError",
     "ClusterError",
     "ClusterLostError",
     "ConfigurationError",
     "DQLearnError",
+    "DamagedChunkError",
     "EnvironmentFault",
     "GridError",
     "IncompatibleTableError",
+    "NoCheckpointError",
     "RewardError",
+    "RunInUseError",
     "ScheduleError",
     "SpaceError",
     "StaleShardError",
     "StateRangeError",
+    "StoreError",
     "TableTooLargeError",
     "VersionMismatchError",
 ]
@@ -78,6 +88,26 @@ class RewardError(EnvironmentFault):
 
 class StateRangeError(EnvironmentFault):
     """An environment entered a state outside its declared range."""
+
+
+class StoreError(DQLearnError, RuntimeError):
+    """A run's repository cannot be used."""
+
+
+class CheckpointError(StoreError):
+    """A checkpoint could not be written; those before it are whole."""
+
+
+class DamagedChunkError(StoreError):
+    """What is read from a repository is not what was written to it."""
+
+
+class NoCheckpointError(StoreError, LookupError):
+    """There is no such checkpoint."""
+
+
+class RunInUseError(StoreError):
+    """Another run writes to the repository."""
 
 
 class ClusterError(DQLearnError, RuntimeError):

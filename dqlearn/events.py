@@ -60,6 +60,8 @@ class RoundReport:
         Sum of |y - Q(s, a)| over the round's transitions, in units of reward.
     wall_time : float
         Seconds from the start of training until the report arrived.
+    n_restarts : int
+        Environments that were restarted in this round, after an error.
 
     Examples
     --------
@@ -85,6 +87,7 @@ class RoundReport:
     return_max: float
     td_abs_sum: float
     wall_time: float
+    n_restarts: int = 0
 
     @property
     def mean_return(self) -> float:
@@ -186,12 +189,15 @@ class Checkpoint:
         Transitions that have made it.
     path : str
         Where it is, a path or an address.
+    number : int, optional
+        Of the checkpoint in a run's repository; None for a table that was saved alone.
     """
 
     learner: QLearner
     round: int
     timesteps: int
     path: str
+    number: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import dask
@@ -22,9 +23,9 @@ import psutil
 from dask._task_spec import DataNode, GraphNode, TaskRef
 
 from dqlearn.errors import ConfigurationError
-from dqlearn.rounds import Drawn, Key
+from dqlearn.graph import Drawn, Key, State
 
-__all__ = ["Executor", "LocalExecutor", "local_executor"]
+__all__ = ["Executor", "LocalExecutor", "local_executor", "this_machine"]
 
 
 class Executor(Protocol):
@@ -47,6 +48,12 @@ class Executor(Protocol):
     def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
         """Wait for kept results and return them."""
 
+    def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
+        """Begin to run a graph; return what waits for its results, in any thread."""
+
+    def hold(self, state: State) -> State:
+        """Keep a state without its history; what is lost of it is not made again."""
+
     def drop(self, keys: Iterable[Key]) -> None:
         """Forget results that are no longer needed."""
 
@@ -55,6 +62,10 @@ class Executor(Protocol):
 
     def same(self, other: Executor) -> bool:
         """Whether another executor holds the same results."""
+
+    @property
+    def settled_in(self) -> bool:
+        """Whether the homes of chunks and shards are the workers there are now."""
 
     @property
     def width(self) -> int:
@@ -90,10 +101,21 @@ class LocalExecutor:
 
     def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
         """Run a graph to its end. A task that raises leaves what was kept before as it was."""
-        wanted = {key for task in drawn.tasks.values() for key in task.dependencies}
-        known = {key: self.node(key) for key in wanted - drawn.tasks.keys()}
-        results = self.get({**known, **drawn.tasks}, list(keep))
+        results = self.get(self._whole(drawn), list(keep))
         self._values.update(zip(keep, results, strict=True))
+
+    def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
+        """Take hold of what a graph needs; return what runs it, beside the rounds that follow."""
+        return partial(self.get, self._whole(drawn), list(keys))
+
+    def _whole(self, drawn: Drawn) -> dict[Key, GraphNode]:
+        """Return a graph with the kept results that it needs."""
+        wanted = {key for task in drawn.tasks.values() for key in task.dependencies}
+        return {key: self.node(key) for key in wanted - drawn.tasks.keys()} | drawn.tasks
+
+    def hold(self, state: State) -> State:
+        """Return the state: here nothing has a history."""
+        return state
 
     def result(self, key: Key) -> Any:
         """Return a kept result."""
@@ -112,6 +134,11 @@ class LocalExecutor:
         """Return a kept result as a node of data."""
         return DataNode(key, self._values[key])
 
+    @property
+    def settled_in(self) -> bool:
+        """There is one home."""
+        return True
+
     def same(self, other: Executor) -> bool:
         """Only this object holds its results."""
         return self is other
@@ -128,13 +155,18 @@ class LocalExecutor:
     @property
     def memory(self) -> int:
         """Memory of this machine."""
-        return int(psutil.virtual_memory().total)
+        return this_machine()
 
     @property
     def name(self) -> str:
         """Which scheduler."""
         kind = "synchronous" if self.get is dask.local.get_sync else f"{self.width} threads"
         return f"this process, {kind}"
+
+
+def this_machine() -> int:
+    """Return the bytes of memory of this machine."""
+    return int(psutil.virtual_memory().total)
 
 
 def local_executor(get: Callable[..., Any]) -> LocalExecutor:

@@ -1,15 +1,150 @@
-"""What is wrong with a transition, said where and how.
+"""Faults of environments: what a run does about them, and what is wrong with a transition.
 
-Invariant: kernels and shards only notice that something is wrong; the message is made here.
+::
+
+    an environment ─┬─ raises ─────────► "raise": an EnvironmentFault   "restart": it is built anew
+                    ├─ never returns ──► after `timeout` seconds: an EnvironmentFault
+                    └─ breaks its contract (a NaN reward, a state outside its space) ──► always one
+
+Invariant: kernels, shards and guards only notice that something is wrong; the message is made here,
+and says where.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from numbers import Real
+
 import numpy as np
 
-from dqlearn.errors import RewardError, StateRangeError
+from dqlearn.errors import ConfigurationError, EnvironmentFault, RewardError, StateRangeError
 
-__all__ = ["check_transition"]
+__all__ = ["CLOSING", "OPENING", "RAISE", "Faults", "Watch", "check_transition"]
+
+OPENING, CLOSING = -1, -2
+"""Instead of a step: environments are made and reset, or closed."""
+
+_WORK = {OPENING: "made or reset", CLOSING: "closed"}
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a run does about Python environments that raise, or never return.
+
+    Attributes
+    ----------
+    on_error : str
+        ``"raise"``, or ``"restart"`` the environment that raised.
+    timeout : float, optional
+        Seconds that a vector step may take; without it, as long as it likes.
+    """
+
+    on_error: str = "raise"
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        if self.on_error not in ("raise", "restart"):
+            raise ConfigurationError(
+                f"on_env_error must be 'raise' or 'restart', got {self.on_error!r}"
+            )
+        if self.timeout is not None and not _is_wait(self.timeout):
+            raise ConfigurationError(
+                f"env_timeout must be None or a number of seconds above 0, got {self.timeout!r}"
+            )
+
+
+RAISE = Faults()
+"""Stop at the first fault, and wait for ever: what is done unless something else is said."""
+
+
+def _is_wait(seconds: object) -> bool:
+    """Whether one can wait so long."""
+    if isinstance(seconds, bool) or not isinstance(seconds, Real):
+        return False
+    return 0.0 < float(seconds) <= threading.TIMEOUT_MAX
+
+
+@dataclass
+class Watch:
+    """Where a shard's environments are at work, for whoever waits for them.
+
+    Attributes
+    ----------
+    shard, first_env, n_envs : int
+        Which shard it is, and the environments it has.
+    seed : int
+        Seed of the run.
+    faults : Faults
+        What to do about those that fail.
+    step : int
+        The vector step under way; -1 while environments are made and reset, -2 while closed.
+    environment : int, optional
+        The one at work; None where that cannot be known.
+    beat : float
+        When the piece of work under way began, by the monotonic clock.
+    given_up : bool
+        Nobody waits any more.
+    lost : list of int
+        Places in the shard whose row of this step is no transition.
+    restarts : list of str
+        What has been built anew since the last :meth:`tell`.
+    """
+
+    shard: int
+    first_env: int
+    n_envs: int
+    seed: int
+    faults: Faults
+    step: int = OPENING
+    environment: int | None = None
+    beat: float = 0.0
+    given_up: bool = False
+    lost: list[int] = field(default_factory=list)
+    restarts: list[str] = field(default_factory=list)
+
+    def enter(self, environment: int | None = None) -> None:
+        """Note that a piece of work begins; in a thread that was given up, end here."""
+        if self.given_up:
+            raise EnvironmentFault(f"{self.who(environment)} came back too late")
+        self.environment, self.beat = environment, time.monotonic()
+
+    def who(self, environment: int | None = None) -> str:
+        """Name an environment, or all of the shard."""
+        last = self.first_env + self.n_envs - 1
+        which = f"s {self.first_env} .. {last}" if environment is None else f" {environment}"
+        return f"environment{which} of shard {self.shard}"
+
+    def fault(self, error: Exception, environment: int | None = None) -> EnvironmentFault:
+        """Return what says that one raised, or that one of all did."""
+        who = self.who(environment)
+        if isinstance(error, RewardError | StateRangeError):  # of a compiled model's Gymnasium face
+            return type(error)(f"{who} broke its contract: {error}")
+        if self.step < 0:
+            return EnvironmentFault(f"{who} could not be {_WORK[self.step]}: {error!r}")
+        cure = "" if environment is None else ", or build such ones anew: on_env_error='restart'"
+        return EnvironmentFault(f"{who} failed at step {self.step}: {error!r}; correct it{cure}")
+
+    def hang(self) -> EnvironmentFault:
+        """Return what says that one did not come back."""
+        work = f"step {self.step}" if self.step >= 0 else f"being {_WORK[self.step]}"
+        return EnvironmentFault(
+            f"{self.who(self.environment)} did not come back from {work} within "
+            f"{self.faults.timeout} s: its thread was given up; correct it, or pass a longer "
+            "env_timeout"
+        )
+
+    def tell(self) -> int:
+        """Log what was built anew since the last time, in one record; return how many."""
+        n = len(self.restarts)
+        if n:
+            more = f" ({n - 1} more in this round)" if n > 1 else ""
+            logging.getLogger("dqlearn").warning("%s%s", self.restarts[0], more)
+        self.restarts.clear()
+        return n
 
 
 def check_transition(

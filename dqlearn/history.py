@@ -5,7 +5,7 @@
     RoundReport ── append ──►  rows[round - first]  ── to_xarray ──►  Dataset over `round`
                                ◄── truncate(round) ── (the run went back to a cut)
 
-Invariant: the rows are of consecutive rounds, in order. A row is 14 numbers of 8 bytes; appending
+Invariant: the rows are of consecutive rounds, in order. A row is 15 numbers of 8 bytes; appending
 costs the same whether it is the first row or the millionth (the array doubles when full).
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import fields
 from operator import attrgetter
 
@@ -22,7 +23,7 @@ import xarray as xr
 
 from dqlearn.events import RoundReport
 
-__all__ = ["History"]
+__all__ = ["STORED", "History"]
 
 _FIELDS = [field.name for field in fields(RoundReport)]
 _report_row = attrgetter(*_FIELDS)
@@ -34,6 +35,11 @@ _ROW = np.dtype(
         ("episodes_so_far", "int"),
     ]
 )
+
+STORED = {
+    kind: [name for name in _FIELDS if _ROW[name] == np.dtype(kind)] for kind in ("int", "float")
+}
+"""The columns of the two arrays of a stored history, by their dtype."""
 
 _ATTRS = {  # variable: (long_name, units); "s", as xarray would decode "seconds" to timedelta64
     "timesteps": ("transitions from the beginning through the round", "transitions"),
@@ -48,6 +54,7 @@ _ATTRS = {  # variable: (long_name, units); "s", as xarray would decode "seconds
     "mean_length": ("mean length of the episodes that ended", "transitions"),
     "mean_abs_td": ("mean absolute temporal-difference error", "reward"),
     "wall_time": ("time since training started", "s"),
+    "n_restarts": ("environments restarted after an error", "environments"),
 }
 
 
@@ -112,6 +119,47 @@ class History:
         if self._size:
             first = int(self._rows["round"][0])
             self._size = min(max(round - first, 0), self._size)
+
+    def stored(self, first: int = 0) -> dict[str, npt.NDArray[np.generic]]:
+        """Return a copy of the rows as two arrays, as they are stored.
+
+        Parameters
+        ----------
+        first : int, default 0
+            Leave out so many rows at the beginning.
+
+        Returns
+        -------
+        dict
+            An array (round, column) by its dtype; :data:`STORED` names the columns.
+        """
+        rows = self._rows[first : self._size]
+        return {
+            kind: np.stack([rows[name] for name in names], axis=1) for kind, names in STORED.items()
+        }
+
+    @classmethod
+    def of(cls, stored: Mapping[str, npt.NDArray[np.generic]]) -> History:
+        """Make a history of its stored arrays.
+
+        Parameters
+        ----------
+        stored : mapping
+            As :meth:`stored` returns them.
+
+        Returns
+        -------
+        History
+        """
+        history = cls()
+        history._size = len(stored["int"])
+        history._rows = np.empty(max(16, history._size), _ROW)
+        rows = history._rows[: history._size]
+        for kind, names in STORED.items():
+            for column, name in enumerate(names):
+                rows[name] = stored[kind][:, column]
+        rows["episodes_so_far"] = np.cumsum(rows["n_episodes"])
+        return history
 
     def recent_mean_return(self, n_episodes: int = 100) -> float:
         """Return the mean return of the last episodes.

@@ -2,10 +2,9 @@
 
 ::
 
-    learn:  while transitions are missing:
-                submit a round
-                for every report that has come: history, progress bar
-                if a callback is due: wait for this round, tell it; it may stop
+    QLearner(env) ──► learn ──► table, predict, evaluate, save
+        ▲               └──► store
+        └── load(path), resume(store)
 
 Invariant: between two calls the learner is at the end of a round, whatever happened in the call
 before: an error, a stop, Ctrl-C, a worker's death.
@@ -13,39 +12,46 @@ before: an error, a stop, Ctrl-C, a worker's death.
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from html import escape
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
-from dqlearn.cluster import LostWork, current_executor
-from dqlearn.envs.resolve import EnvLike, resolve
+from dqlearn.cluster import current_executor
+from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.errors import ConfigurationError
 from dqlearn.evaluation import EpisodePlan, EvaluationResult
-from dqlearn.events import Event, RoundEnd, RoundReport, TrainingEnd, TrainingStart
+from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
+from dqlearn.every import EveryLike, as_every
+from dqlearn.graph import Key
 from dqlearn.grid import Chunks
 from dqlearn.history import History
+from dqlearn.html import html_table
 from dqlearn.interrupt import interruptible
+from dqlearn.loop import Loop
 from dqlearn.origin import Origin
 from dqlearn.policy import Policy
 from dqlearn.progress import ProgressBar
-from dqlearn.rounds import Key, evaluation_graph
-from dqlearn.runner import Runner, check_room
+from dqlearn.recorder import Recorder, Saving
+from dqlearn.rounds import evaluation_graph
+from dqlearn.runner import Cut, Runner, check_room
+from dqlearn.runs.place import StoreLike, place_of
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.settings import Settings, attributes
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.store import FORMAT, write
-from dqlearn.stored import Stored, environment_of
+from dqlearn.stored import Stored, environment_of, fingerprint_of
 from dqlearn.table import Labels, Table
 
-__all__ = ["QLearner", "load"]
+__all__ = ["QLearner"]
 
 
 class QLearner:
@@ -83,6 +89,15 @@ class QLearner:
         Of the table.
     seed : int
         Of all randomness.
+    on_env_error : {"raise", "restart"}
+        When an environment raises in a step or reset: stop with an `EnvironmentFault`; or build it
+        anew, drop the step, and go on. Restarts are counted in `history`, and the logger
+        ``dqlearn`` tells of them. They need a factory of single environments, or an id.
+    env_timeout : float, optional
+        Seconds that one step of a shard's environments may take, and the making, resetting or
+        closing of one of them. Beyond that the thread that hangs is left behind, with an
+        `EnvironmentFault`. Steps are made in threads of their own then. Not seen: C code that
+        never releases the GIL, and evaluations. By default there is no limit.
     bins : Bins, int, tuple, mapping or sequence, optional
         How to cut `Box` observations: see :class:`dqlearn.spaces.Bins`.
     env_kwargs : mapping, optional
@@ -122,6 +137,8 @@ class QLearner:
         chunks: Chunks = "auto",
         dtype: npt.DTypeLike = "float32",
         seed: int = 0,
+        on_env_error: Literal["raise", "restart"] = "raise",
+        env_timeout: float | None = None,
         bins: BinsLike = None,
         env_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -137,6 +154,8 @@ class QLearner:
             chunks,
             dtype,
             seed,
+            on_env_error,
+            env_timeout,
         )
         self._resolved = resolve(env, env_kwargs, bins)
         self._prepare(settings, None)
@@ -149,6 +168,7 @@ class QLearner:
         self._history = History()
         self._callbacks = CallbackList()
         self._policy: tuple[Key, Policy] | None = None
+        self._recorder: Recorder | None = None
         self._sampler = np.random.default_rng(settings.seed)
         self._began = time.monotonic()
 
@@ -159,6 +179,10 @@ class QLearner:
         total_timesteps: int,
         callback: CallbackLike | CallbackList | Iterable[CallbackLike | CallbackList] | None = None,
         progress_bar: bool = False,
+        store: StoreLike | None = None,
+        checkpoint_every: EveryLike | None = None,
+        keep_checkpoints: int | None = None,
+        restart_envs: bool | None = None,
     ) -> Self:
         """Make rounds until there are `total_timesteps` transitions, counted from the beginning.
 
@@ -173,6 +197,18 @@ class QLearner:
             Told of every round that they ask for; see :mod:`dqlearn.callbacks`.
         progress_bar : bool
             Show transitions, rate, epsilon and the mean return of the last 100 episodes.
+        store : str, path-like or icechunk.Storage, optional
+            A folder, a URL such as ``s3://bucket/prefix``, or a storage of Icechunk, which all
+            workers see: the repository that checkpoints go to, for :func:`dqlearn.resume` and
+            :func:`dqlearn.open_table`. By default that of the call before, or none.
+        checkpoint_every : Every, int or timedelta, optional
+            When; an int counts transitions. By default every 60 seconds. There is one besides when
+            a repository begins, and at the end of each call.
+        keep_checkpoints : int, optional
+            How many stay, besides those that have a name. By default all.
+        restart_envs : bool, optional
+            Let Python environments begin new episodes at each checkpoint, so that a resumed run is
+            equal to the undisturbed one; see :doc:`/how-to/runs`.
 
         Returns
         -------
@@ -185,80 +221,98 @@ class QLearner:
             If an environment breaks its contract; the learner is then at an earlier round's end.
         ClusterError
             If the cluster is lost, and its workers do not come back.
+        StoreError
+            If the repository cannot be used; `CheckpointError` if a checkpoint could not be
+            written, `RunInUseError` if another run writes there.
         KeyboardInterrupt
             After Ctrl-C, when the round under way has ended. A second Ctrl-C does not wait.
         """
         if total_timesteps < 0:
             raise ConfigurationError(f"total_timesteps must not be negative, got {total_timesteps}")
+        changes = {
+            "checkpoint_every": None if checkpoint_every is None else as_every(checkpoint_every),
+            "keep_checkpoints": keep_checkpoints,
+            "restart_envs": restart_envs,
+        }
         self._callbacks = as_callbacks(callback)
-        runner = self._at_hand()
-        self._began = time.monotonic()
-        stop = self.emit(TrainingStart(self, total_timesteps))
-        with self._bar(total_timesteps, progress_bar) as bar, interruptible() as interrupted:
+        runner, began = self._at_hand(), time.monotonic()
+        with ExitStack() as stack:
+            recorder = stack.enter_context(self._recording(store, changes))
+            shown = ProgressBar(
+                total_timesteps, self._history, initial=self.timesteps, disable=not progress_bar
+            )
+            bar = stack.enter_context(shown)
+            interrupted = stack.enter_context(interruptible())
+            loop = Loop(runner, self._history, self._callbacks, bar, recorder)
+            stop = self.emit(TrainingStart(self, total_timesteps))
+            loop.start()
             while stop is None and not interrupted.is_set():
-                stop = self._advance(runner, total_timesteps, bar)
-            self._finish(runner, bar)
+                stop = self._advance(loop, total_timesteps)
+            loop.finish()
+            self._tell(loop)
         reason = stop.reason if stop else "interrupted"
-        self.emit(TrainingEnd(self, reason, time.monotonic() - self._began))
+        self.emit(TrainingEnd(self, reason, time.monotonic() - began))
         if interrupted.is_set():
             raise KeyboardInterrupt
         return self
 
-    def _advance(self, runner: Runner, total_timesteps: int, bar: ProgressBar) -> Stop | None:
-        """Submit a round, take in what is over, and tell the callbacks that are due."""
+    def _advance(self, loop: Loop, total_timesteps: int) -> Stop | None:
+        """Make a round, tell the callbacks that are due, write the checkpoint that is due."""
+        if loop.enough(total_timesteps):
+            return Stop("all timesteps are made") if loop.finish() else None
+        report = loop.round()
+        stop = self.emit(RoundEnd(self, report)) if report else None
+        loop.record(report)
+        return self._tell(loop) or stop
+
+    def _tell(self, loop: Loop) -> Stop | None:
+        """Tell the callbacks of the checkpoints that were committed."""
+        stop = None
+        while loop.committed:
+            version = loop.committed.pop(0)
+            made = (version.round, version.timesteps, version.run, version.number)
+            stop = self.emit(Checkpoint(self, *made)) or stop
+        return stop
+
+    @contextmanager
+    def _recording(
+        self, store: StoreLike | None, changes: Mapping[str, Any]
+    ) -> Iterator[Recorder | None]:
+        """Hold the repository open, if there is one."""
+        place = None if store is None else place_of(store)
+        known = self._recorder
+        if place is not None and not (known and known.place.same(place)):
+            self._recorder = known = Recorder(place, Saving())
+        if known is None:
+            if given := [name for name, value in changes.items() if value is not None]:
+                raise ConfigurationError(f"without a store= there are no checkpoints, got {given}")
+            yield None
+            return
+        known.saving = known.saving.changed(changes)
+        known.open(self._plan, self._described())
         try:
-            if self._expected(runner) >= total_timesteps:
-                self._take(runner, bar, wait=True)
-                runner.keep()
-                return Stop("all timesteps are made")
-            due = self._callbacks.due(runner.submit())
-            report = self._take(runner, bar, wait=due or not self._plan.steady)
-        except LostWork as error:
-            self._go_back(runner, error)
-            return None
-        except BaseException as error:
-            self._go_back(runner, error)
-            raise
-        return self.emit(RoundEnd(self, report)) if due and report else None
+            yield known
+        finally:
+            known.close()
 
-    def _finish(self, runner: Runner, bar: ProgressBar) -> None:
-        """Take in the rounds under way, and have what a cluster has learned here as well."""
-        try:
-            self._take(runner, bar, wait=True)
-            runner.keep()
-        except LostWork as error:
-            self._go_back(runner, error)
-        except BaseException as error:
-            self._go_back(runner, error)
-            raise
+    def _described(self) -> dict[str, Any]:
+        """Return what a repository says of the run, besides its counters."""
+        return {
+            **self._labels().attributes,
+            "action_labels": json.dumps(self._resolved.action_labels),
+            "fingerprint": json.dumps(fingerprint_of(self._resolved)),
+            "origin": json.dumps(asdict(self._plan.origin) if self._plan.origin else None),
+        }
 
-    def _expected(self, runner: Runner) -> int:
-        """Transitions that there are when the rounds under way are over."""
-        return self.timesteps + runner.under_way * self._plan.num_envs * self._plan.steps_per_round
-
-    def _take(self, runner: Runner, bar: ProgressBar, *, wait: bool) -> RoundReport | None:
-        """Take in reports; return the last."""
-        report = None
-        for arrived in runner.collect(wait=wait):
-            report = replace(arrived, wall_time=time.monotonic() - self._began)
-            self._history.append(report)
-            bar.update(report)
-        return report
-
-    def _go_back(self, runner: Runner, error: BaseException) -> None:
-        """Leave the learner at the end of a round that is whole."""
-        runner.recover(error)
-        self._history.truncate(runner.settled.round)
-
-    def _bar(self, total_timesteps: int, shown: bool) -> ProgressBar:
-        return ProgressBar(
-            total_timesteps, self._history, initial=self.timesteps, disable=not shown
-        )
+    def _labels(self, **counters: int) -> Labels:
+        attrs = attributes(self._plan, self._resolved) | {"dqlearn_format": FORMAT} | counters
+        return Labels(self._resolved.factors, self._resolved.action_labels, attrs)
 
     def _at_hand(self) -> Runner:
         """Return the run, where Dask would run now."""
         if self._runner is None:
-            self._runner = Runner(self._plan)
+            base = self._recorder.base if self._recorder else None
+            self._runner = Runner(self._plan, Cut.at(base) if base else None)
         else:
             self._runner.move()
             self._history.truncate(self._runner.settled.round)
@@ -277,6 +331,8 @@ class QLearner:
         Stop or None
             The first that a callback answers.
         """
+        if isinstance(event, Evaluation) and self._recorder:
+            self._recorder.evaluated(event.result.mean)
         return self._callbacks.dispatch(event)
 
     # using what was learned
@@ -377,12 +433,7 @@ class QLearner:
     def table(self) -> Table:
         """The table after the newest round collected: live Dask arrays, of one round."""
         state, nodes = self._at_hand().nodes()
-        attrs = attributes(self._plan, self._resolved) | {
-            "dqlearn_format": FORMAT,
-            "round": state.round,
-            "timesteps": self.timesteps,
-        }
-        labels = Labels(self._resolved.factors, self._resolved.action_labels, attrs)
+        labels = self._labels(round=state.round, timesteps=self.timesteps)
         return Table(state.round, self._plan.grid, self._plan.dtype, labels, nodes, state.plan[1])
 
     @property
@@ -481,12 +532,27 @@ class QLearner:
             self._policy = (key, runner.executor.result(key))
         return self._policy[1]
 
+    @classmethod
+    def made(
+        cls,
+        resolved: Resolved,
+        settings: Settings,
+        origin: Origin | None,
+        history: History,
+        recorder: Recorder,
+    ) -> Self:
+        """Make the learner that a checkpoint is of; used by :func:`dqlearn.resume`."""
+        learner = cls.__new__(cls)
+        learner._resolved = resolved
+        learner._prepare(settings, origin)
+        learner._history, learner._recorder = history, recorder
+        return learner
+
     def __repr__(self) -> str:
         """Environment, table, counters."""
         n_states, n_actions = self._plan.grid.shape
-        name = self._resolved.spec.get("id") or self._resolved.spec["name"]
         return (
-            f"QLearner({name!r}: {n_states} states x {n_actions} actions, "
+            f"QLearner({self._resolved.name!r}: {n_states} states x {n_actions} actions, "
             f"{self._plan.num_envs} environments in {self._plan.shards} shards, "
             f"{self.timesteps} transitions made)"
         )
@@ -494,43 +560,17 @@ class QLearner:
     def _repr_html_(self) -> str:
         """Return a table of what it is and how far it is."""
         plan = self._plan
-        rows = {
-            "environment": self._resolved.spec.get("id") or self._resolved.spec["name"],
-            "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
-            "chunks": f"{plan.grid.n_chunks}",
-            "environments": f"{plan.num_envs:,} in {plan.shards} shards",
-            "round": f"{plan.num_envs * plan.steps_per_round:,} transitions",
-            "learned from": f"{self.timesteps:,} transitions",
-            "recent mean return": f"{self._history.recent_mean_return():.4g}",
-            "runs on": self._runner.executor.name if self._runner else "not begun",
-        }
-        body = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>"
-            for name, text in rows.items()
+        return html_table(
+            "dqlearn.QLearner",
+            {
+                "environment": self._resolved.name,
+                "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
+                "chunks": f"{plan.grid.n_chunks}",
+                "environments": f"{plan.num_envs:,} in {plan.shards} shards",
+                "round": f"{plan.num_envs * plan.steps_per_round:,} transitions",
+                "learned from": f"{self.timesteps:,} transitions",
+                "recent mean return": f"{self._history.recent_mean_return():.4g}",
+                "runs on": self._runner.executor.name if self._runner else "not begun",
+                "checkpoints": self._recorder.place.name if self._recorder else "none",
+            },
         )
-        return f"<table><caption>dqlearn.QLearner</caption>{body}</table>"
-
-
-def load(path: str | os.PathLike[str], env: EnvLike | None = None, **settings: Any) -> QLearner:
-    """Make a learner of a stored table: see :meth:`QLearner.load`.
-
-    Parameters
-    ----------
-    path : str or path-like
-        What :meth:`QLearner.save` wrote.
-    env : str, TabularEnv or callable, optional
-        The environment; needed unless it was named by its id.
-    **settings
-        Parameters of :class:`QLearner` to change.
-
-    Returns
-    -------
-    QLearner
-        With the stored table.
-
-    Raises
-    ------
-    IncompatibleTableError
-        If there is no table, or its spaces are not the environment's.
-    """
-    return QLearner.load(path, env, **settings)

@@ -95,12 +95,19 @@ def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.ui
     >>> best.value, best.action
     (array([3., 2.]), array([5, 4], dtype=uint8))
     """
-    n = len(chunk.q)
-    value, action = empty(n, chunk.q.dtype), empty(n, action_dtype(n_actions))
-    width = chunk.q.shape[1]
-    kernel = _kernel(width if width <= _UNROLLED else 0)
-    kernel(chunk.q, *origin, n_actions, tie_key, value, action)
+    value, action = greedy(chunk.q, origin, n_actions, tie_key)
     return Maxima(value, action, origin[0], chunk.tally, chunk.td_abs_sum)
+
+
+def greedy(
+    q: npt.NDArray[Any], origin: tuple[int, int], n_actions: int, tie_key: np.uint64
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the greatest value of every row of a block, and its action; see :func:`maxima`."""
+    n, width = q.shape
+    value, action = empty(n, q.dtype), empty(n, action_dtype(n_actions))
+    kernel = _kernel(width if width <= _UNROLLED else 0)
+    kernel(q, *origin, n_actions, tie_key, value, action)
+    return value, action
 
 
 def combine(a: Maxima, b: Maxima, n_actions: int, tie_key: np.uint64) -> Maxima:

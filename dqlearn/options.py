@@ -10,21 +10,27 @@
     visits   visits:0.8:1:1                VisitCount(omega, offset, scale)
     auto   1000000   1000000,4             chunks along states, and along actions
     side=64   map_name=8x8                 an environment's argument: JSON, else a string
+    1e6   100r   60s   5min   2h   1d      Every so many transitions, rounds or seconds
+    36h   7d                               timedelta
+    latest   best   12   before-change     a checkpoint: by its number, else by a name
 
-Invariant: ``parse_schedule(format_schedule(s)) == s``, so that what a table says of its run can be
-typed again.
+Invariant: ``parse_schedule(format_schedule(s)) == s``, and so for `Every`: what a table says of its
+run can be typed again.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from dqlearn.errors import ScheduleError
+from dqlearn.every import Every
 from dqlearn.schedules import (
     Constant,
     Exponential,
@@ -37,14 +43,20 @@ from dqlearn.schedules import (
 )
 
 __all__ = [
+    "AT",
     "BINS",
     "CHUNKS",
+    "DURATION",
     "EPSILON",
+    "EVERY",
     "LEARNING_RATE",
     "PAIR",
+    "TAG",
     "Parsed",
     "Whole",
+    "format_every",
     "format_schedule",
+    "parse_every",
     "parse_schedule",
     "parse_whole",
 ]
@@ -53,6 +65,9 @@ _FORMS = (
     "a number, linear:START:END:OVER, exponential:START:END:OVER, piecewise:T=V,T=V,.. or, for a "
     "learning rate, visits:OMEGA:OFFSET:SCALE"
 )
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+_QUANTITY = re.compile(r"(?P<number>.*\d|inf)\s*(?P<unit>s|min|h|d|r)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def parse_whole(text: str) -> int:
@@ -153,6 +168,61 @@ def format_schedule(schedule: Schedule | VisitCount) -> str:
     raise ScheduleError(f"expected a schedule of dqlearn.schedules, got {schedule!r}")
 
 
+def parse_every(text: str) -> Every:
+    """Return the interval that a text describes.
+
+    Parameters
+    ----------
+    text : str
+        See the module's head.
+
+    Returns
+    -------
+    Every
+
+    Raises
+    ------
+    ValueError
+        If it describes none.
+
+    Examples
+    --------
+    >>> parse_every("1e6"), parse_every("100r").rounds, parse_every("5min").seconds
+    (Every(transitions=1000000, rounds=None, seconds=None), 100, 300.0)
+    """
+    found = _QUANTITY.fullmatch(text)
+    with suppress(ValueError):
+        number = found["number"] if found else text
+        if found and found["unit"] != "r":
+            return Every(seconds=float(number) * _SECONDS[found["unit"]])
+        return Every(rounds=parse_whole(number)) if found else Every(parse_whole(number))
+    raise ValueError(
+        "expected transitions such as 1e6, rounds such as 100r, or time such as 60s, 5min or 2h, "
+        f"more than nothing; got {text!r}"
+    )
+
+
+def format_every(every: Every) -> str:
+    """Return the text that `parse_every` reads as this interval.
+
+    Parameters
+    ----------
+    every : Every
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> format_every(Every(rounds=100)), format_every(Every(seconds=300))
+    ('100r', '300s')
+    """
+    if every.seconds is not None:
+        return f"{str(float(every.seconds)).removesuffix('.0')}s"
+    return str(every.transitions) if every.rounds is None else f"{every.rounds}r"
+
+
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.4
     """A type of option that is a function of its text; a ValueError becomes a usage error.
 
@@ -224,6 +294,29 @@ def _parse_chunks(text: str) -> str | int | tuple[int, int]:
     return sizes
 
 
+def _parse_duration(text: str) -> timedelta:
+    found = _QUANTITY.fullmatch(text)
+    with suppress(ValueError, OverflowError):
+        if found and found["unit"] != "r":
+            time = timedelta(seconds=float(found["number"]) * _SECONDS[found["unit"]])
+            if timedelta(0) <= time < timedelta(days=365_000):
+                return time
+    raise ValueError(f"expected a time such as 90s, 30min, 36h or 7d, got {text!r}")
+
+
+def _parse_at(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
+
+
+def _parse_tag(text: str) -> str:
+    """Refuse names that `--at` could not find again, or that a repository could not hold."""
+    if not _NAME.fullmatch(text) or text.isdecimal():
+        raise ValueError(
+            f"expected a name of letters, digits, '.', '_' and '-' that is no number, got {text!r}"
+        )
+    return text
+
+
 def _parse_bins(text: str) -> int | tuple[int, ...]:
     numbers = tuple(parse_whole(part) for part in text.split(","))
     return numbers if len(numbers) > 1 else numbers[0]
@@ -247,3 +340,7 @@ LEARNING_RATE = Parsed("schedule", _parse_learning_rate)
 CHUNKS = Parsed("chunks", _parse_chunks)
 BINS = Parsed("n[,n...]", _parse_bins)
 PAIR = Parsed("key=value", _parse_pair)
+EVERY = Parsed("transitions|rounds|time", parse_every)
+DURATION = Parsed("time", _parse_duration)
+AT = Parsed("checkpoint", _parse_at)
+TAG = Parsed("name", _parse_tag)

@@ -65,4 +65,4 @@ class Origin:
                 f"chunk {c} of the table at {self.path!r} must have finite values of shape "
                 f"{shape}, got {q.shape=}, {visits.shape=}: a part of it is missing"
             )
-        return Chunk(q, visits, Tally(self.timesteps, 0.0))
+        return Chunk(q, visits, Tally(self.timesteps, 0.0), changed=self.timesteps)

@@ -16,6 +16,7 @@ import numpy as np
 from dqlearn.envs.python import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
+from dqlearn.faults import RAISE, Faults
 from dqlearn.grid import ChunkGrid
 from dqlearn.origin import Origin
 from dqlearn.schedules import Schedule, VisitCount
@@ -51,6 +52,8 @@ class Plan:
         0 .. 2**64 - 1.
     origin : Origin, optional
         The stored table that the run begins with; without one, `initial_value` everywhere.
+    faults : Faults
+        What to do about environments that raise, or never return.
     """
 
     env: TabularEnv | PythonEnv
@@ -66,6 +69,7 @@ class Plan:
     dtype: np.dtype[Any]
     seed: int
     origin: Origin | None = None
+    faults: Faults = RAISE
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""
@@ -89,6 +93,18 @@ class Plan:
                 f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
             )
 
+        if self.faults.on_error == "restart" and not self._one_by_one:
+            raise ConfigurationError(
+                "on_env_error='restart' needs a factory of single environments, make() -> "
+                "gymnasium.Env, got one that takes num_envs: those of a VectorEnv cannot be built "
+                "anew one by one; pass on_env_error='raise'"
+            )
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether no factory of vector environments is in the way."""
+        return not (isinstance(self.env, PythonEnv) and self.env.vectorised)
+
     @property
     def donated(self) -> bool:
         """Whether shards are stepped in place."""
@@ -97,7 +113,8 @@ class Plan:
     @property
     def steady(self) -> bool:
         """Whether every round makes ``num_envs * steps_per_round`` transitions."""
-        return not (isinstance(self.env, PythonEnv) and self.env.vectorised)
+        restarts = self.donated and self.faults.on_error == "restart"
+        return self._one_by_one and not restarts
 
     @property
     def n_actions(self) -> int:

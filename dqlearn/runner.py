@@ -4,8 +4,9 @@
 
     submit ─► submit ─► submit          at most `depth` rounds under way
       └─► collect ─► collect ─► ...     reports, oldest first; what was before them is dropped
-    every so many rounds: cut           the state copied to the client, and placed anew without
-                                        its history; what is lost later is made again from there
+    every so many rounds: cut           the state copied to the client, or written to a store, and
+                                        held where it is, without its history; what is lost later is
+                                        made again from there
 
 Invariant: rounds are pure, so whichever way the state of round r was come by, its bits are the
 same; and the scheduler never holds more tasks than lie between two cuts.
@@ -17,9 +18,9 @@ import time
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,20 +31,24 @@ from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
 from dqlearn.errors import ClusterError, TableTooLargeError
 from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
+from dqlearn.graph import Drawn, Key, State
 from dqlearn.plan import Plan
-from dqlearn.rounds import (
-    Drawn,
-    Key,
-    State,
+from dqlearn.rounds import round_graph
+from dqlearn.runs.version import Version
+from dqlearn.runs.writing import Written
+from dqlearn.states import (
     begin_graph,
     freeze_graph,
+    load_graph,
     rebuild_graph,
-    round_graph,
+    restart_graph,
     thaw_graph,
+    write_graph,
 )
 
 __all__ = ["Cut", "Runner", "check_room"]
 
+NOWHERE = State(0, (), (), (), ())
 _CUT_TASKS = 2_000
 _CUT_TASKS_AT_MOST = 50_000
 _CUT_SHARE = 0.03  # of the time, at most, goes into cuts
@@ -52,10 +57,34 @@ _ATTEMPTS = 5  # at getting beyond one cut
 
 @dataclass(frozen=True)
 class Cut:
-    """A copy of the whole state of a round, in the client's memory; donated shards as bytes."""
+    """What a run can go back to.
 
+    Attributes
+    ----------
+    round : int
+        The state is that before this round.
+    state : State
+        Its keys.
+    values : dict
+        What of it is in the client's memory; donated shards as bytes.
+    version : Version, optional
+        The checkpoint that holds the rest.
+    """
+
+    round: int
     state: State
-    values: dict[Key, Any]
+    values: dict[Key, Any] = field(default_factory=dict)
+    version: Version | None = None
+
+    @classmethod
+    def at(cls, version: Version) -> Cut:
+        """Return the cut of a checkpoint alone."""
+        return cls(version.round, NOWHERE, version=version)
+
+    @property
+    def copies(self) -> list[Any]:
+        """Copies of donated shards, if they are here."""
+        return [self.values[key] for key in self.state.shards if key in self.values]
 
 
 class Runner:
@@ -83,6 +112,7 @@ class Runner:
         self._pending: deque[Drawn] = deque()
         self._cut = cut
         self._placed = self._failures = self._tasks = 0
+        self._broken: BaseException | None = None  # left the shards in mid-round
         self._cut_at, self._cut_seconds = time.monotonic(), 0.0
         check_room(plan.grid.shape, plan.dtype, self.executor)
         self._settled = self._place()
@@ -129,6 +159,8 @@ class Runner:
 
     def submit(self) -> int:
         """Submit the next round; return its number."""
+        if self._broken is not None:
+            self._rebuild_shards(self._broken)
         drawn = round_graph(self.plan, self.state, self.executor.spread)
         self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
         self._pending.append(drawn)
@@ -144,37 +176,87 @@ class Runner:
             self._settle(self._pending.popleft())
             yield report
         if self._cut_is_due() and not self._pending:
-            self.cut()
+            if self._cut and self._cut.version:
+                self.hold()  # there is a checkpoint to go back to
+            else:
+                self.cut()
 
     def cut(self) -> None:
-        """Copy the state to the client, and place it anew without its history."""
+        """Copy the state to the client, and keep it where it is, without its history."""
+        self._cut = self.copy()
+        self.hold()
+        if not self.executor.settled_in:
+            self.spread_out()
+
+    def hold(self) -> None:
+        """Forget how the settled state was made; no round may be under way."""
+        self._replace(self.executor.hold(self._settled))
+
+    def spread_out(self) -> None:
+        """Place the last cut, of the settled round, over the workers that there are now."""
+        if self._cut and any(copy is None for copy in self._cut.copies):
+            return  # live environments stay where they are
         before = self._settled
-        self._cut = self.copy(stay=True)
+        if isinstance(self.executor, ClusterExecutor):
+            self.executor.rehome()
         self._settled = self._place()
         self.executor.drop([before.plan, *before.keys])
 
     def keep(self) -> None:
         """Copy what was learned on a cluster to the client, so that the cluster may go."""
-        known = self._cut.state.round if self._cut else 0
+        known = self._cut.round if self._cut else 0
         if isinstance(self.executor, ClusterExecutor) and self._settled.round > known:
             self._cut = self.copy()
 
-    def copy(self, *, stay: bool = False) -> Cut:
-        """Copy the state to the client; no round may be under way.
-
-        Live environments have no copy; if they `stay`, they are found again where they are.
-        """
+    def copy(self) -> Cut:
+        """Copy the state to the client; no round may be under way. Live environments stay out."""
         began = time.monotonic()
+        state, values = self._settled, self.copy_shards()
+        rest = [key for key in state.keys if key not in values]
+        cut = Cut(state.round, state, self.executor.gather(rest) | values)
+        self._cut_seconds = time.monotonic() - began
+        return cut
+
+    def copy_shards(self) -> dict[Key, Any]:
+        """Copy donated shards to the client, by the keys of those that they are copies of."""
         state = self._settled
-        if self.plan.donated:
-            frozen = freeze_graph(self.plan, state, stay)
-            self.executor.submit(frozen, frozen.state.shards)
-            state = frozen.state
-        copy = Cut(state, self.executor.gather(state.keys))
-        if self.plan.donated:
-            self.executor.drop(state.shards)
-        self._cut_seconds = 2 * (time.monotonic() - began)  # placing it costs as much again
-        return copy
+        if not self.plan.donated:
+            return {}
+        frozen = freeze_graph(self.plan, state)
+        copies = frozen.state.shards
+        self.executor.submit(frozen, copies)
+        values = self.executor.gather(copies)
+        self.executor.drop(copies)
+        return {key: values[copy] for key, copy in zip(state.shards, copies, strict=True)}
+
+    def set_down(self, *, restart: bool) -> dict[Key, Any]:
+        """Make the settled state one that a checkpoint and copies of donated shards can bring back.
+
+        With `restart` Python environments begin new episodes, from seeds of the round, and no
+        copies are needed.
+        """
+        if self.plan.donated and restart:
+            drawn = restart_graph(self.plan, self._settled)
+            self.executor.submit(drawn, drawn.state.shards)
+            self._replace(drawn.state)
+        self.hold()
+        at_risk = isinstance(self.executor, ClusterExecutor) and not restart
+        return self.copy_shards() if at_risk else {}
+
+    def write(self, fork: bytes, since: int) -> Callable[[], list[Written]]:
+        """Begin to write the settled state; return what waits until it is written."""
+        drawn, keys = write_graph(self.plan, self._settled, fork, since)
+        return self.executor.background(drawn, keys)
+
+    def cut_at(self, version: Version, state: State, copies: dict[Key, Any]) -> None:
+        """Take a checkpoint of a state as what to go back to."""
+        self._cut = Cut(version.round, state, copies, version)
+
+    def _replace(self, state: State) -> None:
+        """Go on from other keys of the settled state."""
+        before, self._settled = self._settled, state
+        self._tasks, self._cut_at = 0, time.monotonic()
+        self.executor.drop(key for key in before.keys if key not in set(state.keys))
 
     def recover(self, error: BaseException) -> None:
         """Go back to a whole state after a round failed: the last collected one, or the last cut.
@@ -227,7 +309,7 @@ class Runner:
 
     def _save_cut(self) -> None:
         """Take the state along, or what the last cut holds of it when its cluster has gone."""
-        back = self._cut.state.round if self._cut else 0
+        back = self._cut.round if self._cut else 0
         if self._cut and back == self._settled.round:
             return
         try:
@@ -245,8 +327,7 @@ class Runner:
         if self.plan.donated and self._cut is None:
             with suppress(LostWork):  # the next round meets it again
                 self.cut()
-        copies = [self._cut.values[key] for key in self._cut.state.shards] if self._cut else []
-        if self.plan.donated and not all(isinstance(copy, bytes) for copy in copies):
+        if self._cut and any(copy is None for copy in self._cut.copies):
             warnings.warn(
                 f"the environments cannot be copied: at round {self._settled.round} all of them "
                 "were built and reset anew; the table is that of the round",
@@ -256,15 +337,22 @@ class Runner:
     def _place(self) -> State:
         """Place the last cut, or make the state of round 0, under keys of its own."""
         self._tasks, self._cut_at = 0, time.monotonic()
-        name = self._place_plan()
-        if self._cut is None:
-            drawn = begin_graph(self.plan, name)
-            self.executor.submit(drawn, drawn.state.keys)
-            return drawn.state
-        state = self._cut.state.renamed(name)
-        values = (self._cut.values[key] for key in self._cut.state.keys)
-        self.executor.put(dict(zip(state.keys, values, strict=True)))
-        return self._thaw(state) if self.plan.donated else state
+        name, cut = self._place_plan(), self._cut
+        if cut is None:
+            return self._made(begin_graph(self.plan, name))
+        if cut.version is not None and not cut.values:
+            return self._made(load_graph(self.plan, name, cut.version, fresh=True))
+        moved = cut.state.renamed(name)
+        values = zip(moved.keys, cut.state.keys, strict=True)
+        self.executor.put({new: cut.values[old] for new, old in values if old in cut.values})
+        if cut.version is not None:
+            loaded = self._made(load_graph(self.plan, name, cut.version, fresh=False))
+            moved = replace(loaded, shards=moved.shards)
+        return self._thaw(moved) if self.plan.donated else moved
+
+    def _made(self, drawn: Drawn) -> State:
+        self.executor.submit(drawn, drawn.state.keys)
+        return drawn.state
 
     def _place_plan(self) -> str:
         """Place the plan under a new name, which makes all keys of its tasks new."""
@@ -287,10 +375,10 @@ class Runner:
             "before, and all environments are built and reset anew",
             stacklevel=6,
         )
-        before = self._settled
+        before, self._broken = self._settled, error  # tried again if it fails
         drawn = rebuild_graph(self.plan, before, self._place_plan(), self._placed)
         self.executor.submit(drawn, [*drawn.state.shards, *drawn.state.batches])
-        self._settled = drawn.state
+        self._settled, self._broken = drawn.state, None
         self.executor.drop([*before.shards, *before.batches])
 
 

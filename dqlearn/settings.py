@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dqlearn.envs.resolve import Resolved
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
+from dqlearn.faults import Faults
 from dqlearn.grid import ChunkGrid, Chunks
 from dqlearn.origin import Origin
 from dqlearn.plan import Plan, check_count
@@ -45,6 +46,8 @@ class Settings:
     chunks: Chunks = "auto"
     dtype: npt.DTypeLike = "float32"
     seed: int = 0
+    on_env_error: str = "raise"
+    env_timeout: float | None = None
 
     @property
     def table_dtype(self) -> np.dtype[Any]:
@@ -81,6 +84,7 @@ class Settings:
             dtype=dtype,
             seed=self.seed,
             origin=origin,
+            faults=Faults(self.on_env_error, self.env_timeout),
         )
 
 
@@ -98,6 +102,8 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
         "chunks": json.dumps(plan.grid.chunks),
         "dtype": str(plan.dtype),
         "seed": str(plan.seed),  # JSON readers in other languages lose bits beyond 2**53
+        "on_env_error": plan.faults.on_error,
+        "env_timeout": json.dumps(plan.faults.timeout, default=float),
         "environment": json.dumps(resolved.spec),
         "observation_space": json.dumps(resolved.states.spec()),
         "action_space": json.dumps(resolved.actions.spec()),
@@ -119,6 +125,9 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
         chunks=tuple(map(tuple, json.loads(attrs["chunks"]))),
         dtype=str(attrs["dtype"]),
         seed=int(attrs["seed"]),
+        # Tables of earlier versions do not say these.
+        on_env_error=str(attrs.get("on_env_error", "raise")),
+        env_timeout=json.loads(attrs.get("env_timeout", "null")),
     )
 
 

@@ -122,13 +122,15 @@ def _describe_function(function: types.FunctionType, seen: set[int]) -> bytes:
     return b"\n".join(parts)
 
 
-def fingerprint(functions: Mapping[str, Callable[..., Any] | None]) -> str | None:
+def fingerprint(functions: Mapping[str, Any], versions: bool = True) -> str | None:
     """Hash the code and constants that functions reach, recursively.
 
     Parameters
     ----------
-    functions : mapping of str to callable or None
+    functions : mapping of str to callable, or to what `TabularEnv.params` may hold
         Plain or jitted functions by the role they play.
+    versions : bool
+        Whether those of numba and numpy matter, as they do to compiled code.
 
     Returns
     -------
@@ -143,7 +145,7 @@ def fingerprint(functions: Mapping[str, Callable[..., Any] | None]) -> str | Non
     False
     """
     digest = hashlib.sha256(repr(sorted(functions)).encode())
-    for package in _VERSIONED:
+    for package in _VERSIONED if versions else ():
         digest.update(importlib.metadata.version(package).encode())
     try:
         for role in sorted(functions):

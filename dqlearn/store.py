@@ -17,30 +17,46 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 import zarr
 from dask.utils import format_bytes
 
 from dqlearn.errors import IncompatibleTableError, TableTooLargeError
 from dqlearn.table import Table
 
-__all__ = ["FORMAT", "nested", "read_attributes", "write"]
+__all__ = ["FORMAT", "nested", "read_attributes", "write", "write_dataset"]
 
 FORMAT = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write(table: Table, path: str) -> None:
-    """Write a table as one Zarr group; replace what is there only when all is written.
+    """Write a table as one Zarr group: see `write_dataset`.
 
     Parameters
     ----------
     table : Table
         Of one round.
+    path : str
+        A folder, or a URL that Zarr understands.
+    """
+    if "://" not in path:
+        _check_room(table.nbytes, Path(path).absolute().parent)  # before there are arrays of it
+    write_dataset(table.to_xarray(), path)
+
+
+def write_dataset(dataset: xr.Dataset, path: str) -> None:
+    """Write a table's Dataset as one Zarr group; replace what is there only when all is written.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As :meth:`Table.to_xarray` or :func:`dqlearn.open_table` returns it.
     path : str
         A folder, or a URL that Zarr understands.
 
@@ -54,11 +70,12 @@ def write(table: Table, path: str) -> None:
     local = "://" not in path
     if local:
         _check_target(Path(path))
-        _check_room(table, Path(path).absolute().parent)
+        _check_room(dataset["q"].nbytes + dataset["visits"].nbytes, Path(path).absolute().parent)
     draft = f"{path}.{os.getpid()}.part" if local else path
-    dataset = table.to_xarray()
-    rows, columns = max(table.grid.rows), max(table.grid.columns)
-    dataset = dataset.chunk({"state": rows, "action": columns})  # Zarr's chunks are all alike
+    rows, columns = map(max, dataset["q"].data.chunks)
+    dataset = dataset.assign_attrs(dqlearn_format=FORMAT).chunk(
+        {"state": rows, "action": columns}
+    )  # Zarr's chunks are all alike
     with warnings.catch_warnings(), _removed_on_failure(draft if local else None):
         # zarr warns that v3 does not specify what xarray needs to open a group in one read
         warnings.filterwarnings("ignore", message="Consolidated metadata")
@@ -136,7 +153,7 @@ def read_attributes(path: str) -> dict[str, Any]:
     return attrs
 
 
-def nested(attrs: dict[str, Any], name: str) -> Any:
+def nested(attrs: Mapping[str, Any], name: str) -> Any:
     """Return a nested attribute as data."""
     return json.loads(attrs[name])
 
@@ -154,13 +171,13 @@ def _check_target(path: Path) -> None:
         )
 
 
-def _check_room(table: Table, folder: Path) -> None:
+def _check_room(nbytes: int, folder: Path) -> None:
     """Compare the table, uncompressed, with the disk; most tables compress well."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    least = table.nbytes // 50
+    least = nbytes // 50
     if least > free:
         raise TableTooLargeError(
-            f"saving {format_bytes(table.nbytes)} needs at least {format_bytes(least)} of disk "
+            f"saving {format_bytes(nbytes)} needs at least {format_bytes(least)} of disk "
             f"even if it compresses well, got {format_bytes(free)} free at {str(folder)!r}"
         )

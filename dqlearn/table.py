@@ -12,7 +12,7 @@ written to, and the arrays hold on to theirs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -29,7 +29,15 @@ from dqlearn.grid import ChunkGrid
 from dqlearn.maxima import action_dtype
 from dqlearn.spaces import Factor
 
-__all__ = ["Labels", "Table", "unfold"]
+__all__ = ["Labels", "Table", "dataset", "unfold"]
+
+
+_VARIABLES = (
+    ("q", ("state", "action"), "action value", "reward"),
+    ("visits", ("state", "action"), "updates of the pair", "1"),
+    ("value", ("state",), "state value", "reward"),
+    ("policy", ("state",), "greedy action", "1"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,11 @@ class Labels:
     factors: tuple[Factor, ...]
     actions: tuple[str, ...] | None
     attrs: dict[str, Any]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes, with what a state is made of."""
+        return self.attrs | {"state_factors": _factors_to_json(self.factors)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,21 +128,8 @@ class Table:
             hyperparameters, counters and spaces as attributes. :func:`unfold` gives it one
             dimension per factor of the state.
         """
-        both, state = ("state", "action"), ("state",)
-        coords: dict[Hashable, Any] = {}
-        if self.labels.actions is not None:
-            # Not NumPy's fixed-length text, which no Zarr v3 specification knows.
-            coords["action"] = ("action", np.array(self.labels.actions, object))
-        return xr.Dataset(
-            {
-                "q": (both, self.q, {"long_name": "action value", "units": "reward"}),
-                "visits": (both, self.visits, {"long_name": "updates of the pair", "units": "1"}),
-                "value": (state, self.value, {"long_name": "state value", "units": "reward"}),
-                "policy": (state, self.policy, {"long_name": "greedy action", "units": "1"}),
-            },
-            coords,
-            self.labels.attrs | {"state_factors": _factors_to_json(self.labels.factors)},
-        )
+        arrays = {"q": self.q, "visits": self.visits, "value": self.value, "policy": self.policy}
+        return dataset(arrays, self.labels.actions, self.labels.attributes)
 
     def _from_chunks(self, field: str, dtype: np.dtype[Any]) -> da.Array:
         columns = len(self.grid.columns)
@@ -175,6 +175,35 @@ class Table:
         """Return the line of `__repr__`, and Dask's drawing of the chunks."""
         line = repr(self).strip("<>")
         return f"<p><strong>{line}</strong></p>{self.q._repr_html_()}"
+
+
+def dataset(
+    arrays: Mapping[str, da.Array], action_labels: Sequence[str] | None, attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """Label the arrays of a table.
+
+    Parameters
+    ----------
+    arrays : mapping
+        ``q``, ``visits`` (state, action), ``value`` and ``policy`` (state,).
+    action_labels : sequence of str, optional
+        Names of the actions.
+    attrs : mapping
+        Of the Dataset.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    coords: dict[Hashable, Any] = {}
+    if action_labels is not None:
+        # Not NumPy's fixed-length text, which no Zarr v3 specification knows.
+        coords["action"] = ("action", np.array(action_labels, object))
+    variables = {
+        name: (dims, arrays[name], {"long_name": long_name, "units": units})
+        for name, dims, long_name, units in _VARIABLES
+    }
+    return xr.Dataset(variables, coords, attrs)
 
 
 def unfold(dataset: xr.Dataset) -> xr.Dataset:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from dqlearn.chunk import Chunk, filled
 from dqlearn.envs.python import (
+    Begin,
     Parked,
     PythonEnv,
     PythonShard,
@@ -26,6 +27,7 @@ from dqlearn.plan import Plan
 from dqlearn.policy import Policy
 from dqlearn.rollout import CompiledShard, Walk, open_shard, rollout
 from dqlearn.routing import route
+from dqlearn.runs.version import Version
 from dqlearn.schedules import Schedule
 from dqlearn.tiles import walk_and_route
 from dqlearn.transitions import Piece, Routed, Transitions
@@ -40,7 +42,8 @@ def open_task(plan: Plan, w: int) -> Shard:
     # A stored table goes on in fresh episodes: on numbers that no environment has drawn yet.
     begun, drawn = (plan.origin.round, plan.origin.timesteps) if plan.origin else (0, 0)
     if isinstance(plan.env, PythonEnv):
-        return open_python_shard(plan.env, first, last - first, plan.seed, begun, drawn, begun)
+        begin = Begin(begun, drawn, begun)
+        return open_python_shard(plan.env, first, last - first, plan.seed, begin, w, plan.faults)
     return open_shard(plan.env, first, last - first, plan.seed, drawn)
 
 
@@ -55,7 +58,8 @@ def reopen_task(plan: Plan, w: int, round_: int, placed: int) -> Shard:
     first, last = plan.first_envs[w], plan.first_envs[w + 1]
     drawn = round_ * plan.steps_per_round + (plan.origin.timesteps if plan.origin else 0)
     env = cast("PythonEnv", plan.env)  # shards of compiled ones are never opened again
-    return open_python_shard(env, first, last - first, plan.seed, round_, drawn, placed)
+    begin = Begin(round_, drawn, placed)
+    return open_python_shard(env, first, last - first, plan.seed, begin, w, plan.faults)
 
 
 def fill_task(plan: Plan, c: int) -> Chunk:
@@ -63,6 +67,24 @@ def fill_task(plan: Plan, c: int) -> Chunk:
     if plan.origin is not None:
         return plan.origin.chunk(plan.grid, c, plan.dtype)
     return filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype)
+
+
+def load_task(plan: Plan, version: Version, c: int) -> Chunk:
+    """Read chunk c of a checkpoint."""
+    return version.chunk(plan.grid, c)
+
+
+def load_shard_task(plan: Plan, version: Version, w: int) -> Shard:
+    """Read shard w of a checkpoint; Python environments are no data, and begin new episodes."""
+    if isinstance(plan.env, PythonEnv):
+        return reopen_task(plan, w, version.round + plan.policy_lag, version.round)
+    first, last = plan.first_envs[w], plan.first_envs[w + 1]
+    return version.shard(w, first, last - first)
+
+
+def load_batch_task(version: Version, w: int) -> Transitions:
+    """Read the batch of shard w of a checkpoint."""
+    return version.batch(w)
 
 
 def rollout_task(
@@ -150,6 +172,7 @@ def report_task(plan: Plan, policy: Policy, round_: int) -> RoundReport:
         return_max=tally.return_max,
         td_abs_sum=policy.td_abs_sum,
         wall_time=math.nan,  # the client's clock, not a worker's
+        n_restarts=tally.n_restarts,
     )
 
 

@@ -54,6 +54,8 @@ class Tally:
         Sums over those episodes.
     return_min, return_max : float
         Over those episodes; +inf and -inf without any.
+    n_restarts : int
+        Environments built anew after an error; their steps that failed are no transitions.
     """
 
     timesteps: int
@@ -65,6 +67,7 @@ class Tally:
     length_sum: int = 0
     return_min: float = float("inf")
     return_max: float = float("-inf")
+    n_restarts: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         """Pool with another shard's tally of the same round."""
@@ -78,6 +81,7 @@ class Tally:
             self.length_sum + other.length_sum,
             min(self.return_min, other.return_min),
             max(self.return_max, other.return_max),
+            self.n_restarts + other.n_restarts,
         )
 
 

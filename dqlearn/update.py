@@ -46,7 +46,7 @@ def update(chunk: Chunk, pieces: Sequence[Piece], learning_rate: Schedule | Visi
     made = chunk.tally.timesteps + chunk.tally.n_transitions
     tally = replace(reduce(add, (piece.tally for piece in pieces)), timesteps=made)
     if not any(len(piece.offset) for piece in pieces):
-        return Chunk(chunk.q, chunk.visits, tally)
+        return Chunk(chunk.q, chunk.visits, tally, changed=chunk.changed)
     q, visits = copy(chunk.q), copy(chunk.visits)
     if isinstance(learning_rate, VisitCount):
         alpha, by_visits = (
@@ -62,7 +62,7 @@ def update(chunk: Chunk, pieces: Sequence[Piece], learning_rate: Schedule | Visi
     td_abs_sum = 0.0
     for piece in pieces:
         td_abs_sum += _td(q.ravel(), visits.ravel(), piece.offset, piece.target, alpha, by_visits)
-    return Chunk(q, visits, tally, td_abs_sum)
+    return Chunk(q, visits, tally, td_abs_sum, made + tally.n_transitions)
 
 
 @njit(nogil=True, cache=True)

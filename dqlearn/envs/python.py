@@ -3,15 +3,16 @@
 ::
 
     id or factory ──► VectorEnv of a shard's environments ──► step, step, ... ──► Transitions
-                      (Sync, or what the factory makes)        autoreset undone
+                      (guarded, or what the factory makes)     autoreset undone
 
 Copying Python environments every round is too dear, so their shard is *donated*: the rollout of
 round r steps it in place and hands it on. A shard carries its round, and a rollout that finds it in
 another one raises StaleShardError instead of going on with wrong numbers; the run then goes back to
 its last cut, where shards were copied.
 
-Stepping is :mod:`dqlearn.envs.python_rollout`'s. Invariant: a copy of a shard is bytes in memory,
-and never written to disk; a shard that has no copy is found where it is, or built anew.
+Stepping is :mod:`dqlearn.envs.python_rollout`'s, what raises or hangs :mod:`dqlearn.envs.guard`'s.
+Invariant: a copy of a shard is bytes in memory, and never written to disk; a shard that has no copy
+is found where it is, or built anew.
 """
 
 from __future__ import annotations
@@ -26,22 +27,24 @@ from functools import cached_property, partial
 from typing import Any
 
 import cloudpickle
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
 
+from dqlearn.envs.guard import close_all, guarded, timed
 from dqlearn.errors import (
     ConfigurationError,
-    EnvironmentFault,
     SpaceError,
     StateRangeError,
 )
+from dqlearn.faults import RAISE, Faults, Watch
 from dqlearn.random import SEEDS, streams
 from dqlearn.spaces import SpaceIndex
 
 __all__ = [
+    "FIRST",
+    "Begin",
     "Parked",
     "PythonEnv",
     "PythonShard",
@@ -76,34 +79,14 @@ class PythonEnv:
         return takes_num_envs(self.make)
 
     def vector(self, n_envs: int) -> VectorEnv[Any, Any, Any]:
-        """Make the environments of a shard."""
-        if self.vectorised:
-            made = self.make(num_envs=n_envs)
-            if not isinstance(made, VectorEnv) or made.num_envs != n_envs:
-                raise ConfigurationError(
-                    f"a factory that takes num_envs must return a VectorEnv of {n_envs} "
-                    f"environments, got {made!r}"
-                )
-            return made
-        make = partial(_without_info, self.make)
-        return SyncVectorEnv([make] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-
-
-class WithoutInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Drops the infos: nothing is learned from them, and merging them costs microseconds a step."""
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Reset, without an info."""
-        return self.env.reset(**kwargs)[0], {}
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, without an info."""
-        observation, reward, terminated, truncated, _ = self.env.step(action)
-        return observation, reward, terminated, truncated, {}
-
-
-def _without_info(make: Callable[..., Any]) -> WithoutInfo:
-    return WithoutInfo(make())
+        """Make environments by a factory of vector environments."""
+        made = self.make(num_envs=n_envs)
+        if not isinstance(made, VectorEnv) or made.num_envs != n_envs:
+            raise ConfigurationError(
+                f"a factory that takes num_envs must return a VectorEnv of {n_envs} "
+                f"environments, got {made!r}"
+            )
+        return made
 
 
 def takes_num_envs(make: Callable[..., Any]) -> bool:
@@ -120,8 +103,8 @@ class PythonShard:
 
     Attributes
     ----------
-    first_env : int
-        Index of the first of them.
+    watch : Watch
+        Which of them are where at work, and what to do if one fails.
     envs : VectorEnv
         The environments themselves.
     state : int64 (n,)
@@ -136,7 +119,7 @@ class PythonShard:
         Vector steps made.
     """
 
-    first_env: int
+    watch: Watch
     envs: VectorEnv[Any, Any, Any]
     state: npt.NDArray[np.int64]
     elapsed: npt.NDArray[np.int64] = field(init=False)
@@ -154,7 +137,12 @@ class PythonShard:
 
     def close_at_end(self) -> None:
         """Have the environments closed when nothing refers to the shard any more."""
-        weakref.finalize(self, _close, self.envs).atexit = False
+        weakref.finalize(self, close_all, self.envs, self.watch).atexit = False
+
+    @property
+    def first_env(self) -> int:
+        """Index of the first of them."""
+        return self.watch.first_env
 
     @property
     def autoreset(self) -> AutoresetMode:
@@ -163,14 +151,37 @@ class PythonShard:
         return AutoresetMode(mode)
 
 
+@dataclass(frozen=True)
+class Begin:
+    """Where in a run a shard begins.
+
+    Attributes
+    ----------
+    round : int
+        The round whose rollout comes next.
+    steps : int
+        Where in their streams of random numbers the environments begin.
+    attempt : int
+        Makes other seeds, for environments that are built anew in mid-run.
+    """
+
+    round: int = 0
+    steps: int = 0
+    attempt: int = 0
+
+
+FIRST = Begin()
+"""The beginning of a run."""
+
+
 def open_python_shard(
     env: PythonEnv,
     first_env: int,
     n_envs: int,
     seed: int,
-    round_: int = 0,
-    steps: int = 0,
-    attempt: int = 0,
+    begin: Begin = FIRST,
+    shard: int = 0,
+    faults: Faults = RAISE,
 ) -> PythonShard:
     """Make and reset `n_envs` successive environments, each from a seed of its own.
 
@@ -182,33 +193,44 @@ def open_python_shard(
         Which environments of the run they are.
     seed : int
         Seed of the run.
-    round_ : int
-        The round whose rollout comes next.
-    steps : int
-        Where in their streams of random numbers they begin.
-    attempt : int
-        Makes other seeds, for environments that are built anew in mid-run.
+    begin : Begin
+        Where in the run.
+    shard : int
+        Which shard they are.
+    faults : Faults
+        What to do about those that fail, from the first rollout on.
+
+    Returns
+    -------
+    PythonShard
+        At the beginning of an episode each.
 
     Raises
     ------
     EnvironmentFault
-        If the environments cannot be made or reset.
+        If the environments cannot be made or reset, or do not come back from it.
     """
-    own_seeds = streams(np.uint64(seed), SEEDS, first_env + (attempt << 32), n_envs)
+    own_seeds = streams(np.uint64(seed), SEEDS, first_env + (begin.attempt << 32), n_envs)
     seeds: Any = [int(own >> np.uint64(33)) for own in own_seeds]
+    watch = Watch(shard, first_env, n_envs, seed, faults)
+    envs, state = timed(partial(_made_and_reset, env, watch, seeds), watch)
+    return PythonShard(watch, envs, state, begin.round, begin.steps)
+
+
+def _made_and_reset(
+    env: PythonEnv, watch: Watch, seeds: Any
+) -> tuple[VectorEnv[Any, Any, Any], npt.NDArray[np.int64]]:
+    """Make environments; return them with their first states."""
+    envs = env.vector(watch.n_envs) if env.vectorised else guarded(env.make, watch)
     try:
-        envs = env.vector(n_envs)
+        watch.enter()
         own = isinstance(envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
         observation, _ = envs.reset(seed=seeds if own else seeds[0])
-        state = encode(env, envs, first_env, observation)
-    except EnvironmentFault:
+        return envs, encode(env, envs, watch.first_env, observation)
+    except BaseException:
+        with suppress(Exception):
+            envs.close()
         raise
-    except Exception as error:
-        raise EnvironmentFault(
-            f"environments {first_env} .. {first_env + n_envs - 1} could not be made or reset: "
-            f"{error!r}"
-        ) from error
-    return PythonShard(first_env, envs, state, round_, steps)
 
 
 def encode(
@@ -235,12 +257,6 @@ def encode_one(
             f"element of {envs.single_observation_space}: declare a larger space, or correct the "
             "environment"
         ) from error
-
-
-def _close(envs: VectorEnv[Any, Any, Any]) -> None:
-    """Close environments that nobody will miss; what they hold may be broken."""
-    with suppress(Exception):
-        envs.close()
 
 
 @dataclass(frozen=True)

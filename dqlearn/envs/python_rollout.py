@@ -6,8 +6,9 @@
     SAME_STEP   the end's true last observation is in ``info["final_obs"]``
     DISABLED    what ended is reset by a mask
 
-Invariant: rows that an autoreset makes up are no transitions, a truncated episode bootstraps from
-the state it was cut off in, and returns and lengths are counted from transitions only.
+Invariant: rows that an autoreset or a restart makes up are no transitions, a truncated episode
+bootstraps from the state it was cut off in, and returns and lengths are counted from transitions
+only.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 from numba import njit
 
+from dqlearn.envs.guard import timed
 from dqlearn.envs.python import PythonEnv, PythonShard, encode, encode_one
 from dqlearn.errors import (
-    EnvironmentFault,
     RewardError,
     StaleShardError,
 )
@@ -66,7 +67,7 @@ def python_rollout(
     Returns
     -------
     Transitions
-        At most ``n_envs * n_steps``: a NEXT_STEP autoreset costs a row.
+        At most ``n_envs * n_steps``: a NEXT_STEP autoreset costs a row, and so does a restart.
     PythonShard
         The same object, one round on.
 
@@ -75,7 +76,8 @@ def python_rollout(
     StaleShardError
         If the shard has left the round: its result was lost, and asked for again.
     EnvironmentFault
-        If an environment raises, leaves its spaces, or returns a reward that is not finite.
+        If an environment raises and is not to be built anew, does not come back, leaves its
+        spaces, or returns a reward that is not finite.
     """
     if shard.round != round_:
         raise StaleShardError(
@@ -87,34 +89,33 @@ def python_rollout(
     keys = streams(np.uint64(seed), STEPS, shard.first_env, n)
     threshold = exploration_threshold(epsilon)
     rows = _Rows(n_steps, n, n_states, env.actions.n, policy.value.dtype)
-    for k in range(n_steps):
-        action = np.empty(n, np.int64)
-        _choose(keys, shard.steps, shard.state, policy.action, threshold, env.actions.n, action)
-        rows.record(k, shard, action, *_step(env, shard, action))
-    shard.round = round_ + 1
-    return rows.transitions(policy.timesteps, epsilon), shard
+    # Of no environment: compiled here, where no clock is running.
+    none = np.empty(0, np.int64)
+    _choose(keys[:0], 0, shard.state, policy.action, threshold, env.actions.n, none)
+
+    def roll() -> None:
+        for k in range(n_steps):
+            action = np.empty(n, np.int64)
+            _choose(keys, shard.steps, shard.state, policy.action, threshold, env.actions.n, action)
+            rows.record(k, shard, action, *_step(env, shard, action))
+
+    timed(roll, shard.watch)
+    shard.round = round_ + 1  # here, where a thread that was given up never comes
+    return rows.transitions(policy.timesteps, epsilon, shard.watch.tell()), shard
 
 
 def _step(
     env: PythonEnv, shard: PythonShard, action: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[Any], ...]:
     """Step once; return rewards, terminated, truncated, final states, and states to go on from."""
-    try:
-        observation, reward, terminated, truncated, info = shard.envs.step(
-            env.actions.decode(action)
-        )
-        done = terminated | truncated
-        after = encode(env, shard.envs, shard.first_env, observation)
-        final = after
-        if done.any():
-            final, after = _ends(env, shard, done, after, info)
-    except EnvironmentFault:
-        raise
-    except Exception as error:
-        last = shard.first_env + len(shard.state) - 1
-        raise EnvironmentFault(
-            f"environments {shard.first_env} .. {last} failed at step {shard.steps}: {error!r}"
-        ) from error
+    shard.watch.step = shard.steps
+    shard.watch.enter()
+    chosen = env.actions.decode(action)
+    observation, reward, terminated, truncated, info = shard.envs.step(chosen)
+    done = terminated | truncated
+    final = after = encode(env, shard.envs, shard.first_env, observation)
+    if done.any():
+        final, after = _ends(env, shard, done, after, info)
     shard.steps += 1
     return np.asarray(reward, np.float64), terminated, truncated, final, after
 
@@ -173,7 +174,11 @@ class _Rows:
         after: npt.NDArray[np.int64],
     ) -> None:
         """Write step k, and move the shard's episodes on."""
-        real = ~shard.resetting
+        real, lost = ~shard.resetting, shard.watch.lost
+        if lost:
+            real[lost] = False
+            shard.returns[lost], shard.elapsed[lost] = 0.0, 0
+            lost.clear()
         with np.errstate(over="ignore"):
             self.reward[k] = reward
         for e in np.flatnonzero(real & ~np.isfinite(self.reward[k]))[:1]:
@@ -194,7 +199,7 @@ class _Rows:
             shard.resetting = done
         shard.state = after
 
-    def transitions(self, timesteps: int, epsilon: float) -> Transitions:
+    def transitions(self, timesteps: int, epsilon: float, n_restarts: int) -> Transitions:
         """Return the true transitions in the order of a batch (see :mod:`dqlearn.rollout`)."""
         real = _by_block(self.real)
         tally = Tally(
@@ -207,6 +212,7 @@ class _Rows:
             int(sum(self.lengths)),
             min(self.returns, default=float("inf")),
             max(self.returns, default=float("-inf")),
+            n_restarts,
         )
         state, action, reward, next_state = (
             _by_block(column)[real]

@@ -11,6 +11,8 @@ Invariant: what is kept of an environment is how to make it, never an instance.
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +46,8 @@ class Resolved:
     action_labels : tuple of str, optional
         What actions are called.
     spec : dict
-        JSON: ``{"id", "kwargs"}`` for an id; ``{"name"}``, for people only, for anything else.
+        JSON: ``{"id", "kwargs"}`` for an id; ``{"name", "import": "module:name"}`` for a model that
+        stands in a module; ``{"name"}``, for people only, for anything else.
     """
 
     env: TabularEnv | PythonEnv
@@ -53,6 +56,11 @@ class Resolved:
     factors: tuple[Factor, ...]
     action_labels: tuple[str, ...] | None
     spec: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return str(self.spec.get("id") or self.spec["name"])
 
 
 def resolve(
@@ -86,9 +94,9 @@ def resolve(
     """
     if isinstance(env, TabularEnv):
         _refuse(kwargs, bins)
-        return _tabular(env, {"name": env.transition.__qualname__})
+        return _tabular(env, _model_spec(env))
     if isinstance(env, str):
-        spec = {"id": env, "kwargs": dict(kwargs or {})}
+        spec = _id_spec(env, kwargs or {})
         return _gymnasium(partial(gymnasium.make, env, **(kwargs or {})), bins, spec)
     if callable(env):
         _refuse(kwargs, None)
@@ -96,6 +104,24 @@ def resolve(
     raise ConfigurationError(
         f"expected a Gymnasium id, a TabularEnv or a factory of environments, got {env!r}"
     )
+
+
+def _id_spec(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Name an id; with arguments that are no JSON it is a name for people only."""
+    try:
+        return {"id": env, "kwargs": json.loads(json.dumps(kwargs))}
+    except (TypeError, ValueError):
+        return {"name": env}
+
+
+def _model_spec(env: TabularEnv) -> dict[str, Any]:
+    """Name a model, and say where it stands, if it can be imported from there."""
+    spec, module = {"name": env.transition.__qualname__}, env.transition.__module__
+    if module in sys.modules and module != "__main__":
+        for name, value in vars(sys.modules[module]).items():
+            if value is env:
+                spec["import"] = f"{module}:{name}"
+    return spec
 
 
 def _refuse(kwargs: Mapping[str, Any] | None, bins: BinsLike) -> None:

@@ -131,20 +131,21 @@ class OnDask:
     """
 
     def __init__(self, env: Any, scheduler: Mapping[str, Any], **settings: Any) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
+        self.learn_options: dict[str, Any] = {}
         with dask.config.set(scheduler):
             self.learner = QLearner(env, **settings)
 
     def advance(self, transitions: int) -> int:
         """Learn from so many transitions more, in whole rounds; return how many they were."""
         before = self.learner.timesteps
-        with dask.config.set(self._scheduler):
-            self.learner.learn(before + transitions)
+        with dask.config.set(self.scheduler):
+            self.learner.learn(before + transitions, **self.learn_options)
         return self.learner.timesteps - before
 
     def value(self) -> npt.NDArray[np.floating[Any]]:
         """Return the largest Q-value of each state."""
-        with dask.config.set(self._scheduler):
+        with dask.config.set(self.scheduler):
             return self.learner.table.value.compute()
 
 

@@ -1,4 +1,8 @@
-"""Every Python block of the README and the docs runs, file by file, in a directory of its own."""
+"""Every Python block of the README and the docs runs, file by file, in a directory of its own.
+
+A block that needs what no test has, such as SLURM, is a `{code-block} python` whose caption tells
+the reader why it does not run; it is compiled.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +59,14 @@ def check_session(block: Block, filename: str, namespace: dict[str, object]) -> 
     assert results.failed == 0, "".join(report)
 
 
-RUN = {"python": execute, "pycon": check_session}
+def check_syntax(block: Block, filename: str, namespace: dict[str, object]) -> None:
+    """Compile a block that cannot run here, below the caption that says why."""
+    caption, _, code = block.code.partition("\n\n")
+    assert re.fullmatch(r":caption: Not run here: .+", caption), f"{filename}:{block.lineno}"
+    compile("\n" * (block.lineno + 2) + code, filename, "exec")
+
+
+RUN = {"python": execute, "pycon": check_session, "{code-block} python": check_syntax}
 WITH_CODE = [p for p in markdown_files() if any(b.info in RUN for b in blocks(p))]
 
 

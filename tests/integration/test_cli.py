@@ -149,6 +149,7 @@ def test_what_is_no_table_is_refused(what: str, tmp_path: Path) -> None:
         result = run(what, path)
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith("Error: expected a table that dqlearn saved, got")
+        assert ("; nor is it a run: " in result.stderr) == (what == "evaluate")
 
 
 def test_out_is_not_overwritten_unasked(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gymnasium.wrappers import DiscretizeObservation
 
 from dqlearn import QLearner
 from dqlearn.envs.python import (
+    Begin,
     PythonEnv,
     PythonShard,
     freeze,
@@ -356,7 +357,7 @@ SEED_TELLER = PythonEnv(
 
 
 def seeds(first: int, n: int, seed: int = 0, attempt: int = 0) -> list[int]:
-    shard = open_python_shard(SEED_TELLER, first, n, seed, attempt=attempt)
+    shard = open_python_shard(SEED_TELLER, first, n, seed, Begin(attempt=attempt))
     return [int(s) for s in shard.state]
 
 
@@ -412,7 +413,9 @@ def test_a_failed_rollout_leaves_no_shard_to_go_on_with() -> None:
     env = scripted(1, AutoresetMode.SAME_STEP)
     shard = open_python_shard(env, 0, 1, seed=3)
     policy = greedy_policy(env.states.n)
-    with pytest.raises(EnvironmentFault, match=r"environments 0 \.\. 0 failed at step \d+"):
+    with pytest.raises(
+        EnvironmentFault, match=r"environments 0 \.\. 0 of shard 0 failed at step \d+"
+    ):
         python_rollout(env, shard, policy, 0.0, 3, EPISODES * STEPS, 0)  # the script runs out
     for round_ in (0, 1):
         with pytest.raises(StaleShardError):

@@ -87,3 +87,10 @@ def test_python_envs(tmp_path: Path, local_cluster: LocalCluster) -> None:
 def test_flat_cost(tmp_path: Path, local_cluster: LocalCluster) -> None:
     options = ["--rounds", "20", "--cluster", local_cluster.scheduler_address]
     assert len(figures("flat_cost", options, tmp_path)) == 3 * 10 + 3
+
+
+@pytest.mark.cluster
+def test_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    small = ["--states", "4096", "--chunks", "4", "--num-envs", "4096", "--rounds", "2"]
+    options = [*small, "--repeats", "1", "--cluster", local_cluster.scheduler_address]
+    assert figures("checkpoints", options, tmp_path)["checkpoint / to_zarr"][0] > 0.0

@@ -55,7 +55,9 @@ def test_report_means() -> None:
 
 def test_dataset_by_hand() -> None:
     """Two rounds, the second without an episode."""
-    dataset = filled([1.0, 3.0], [], first=7).to_xarray()
+    history = filled([1.0, 3.0], first=7)
+    history.append(report(8, [], n_restarts=3))
+    dataset = history.to_xarray()
     expected = {
         "round": [7, 8],
         "timesteps": [80, 90],
@@ -70,6 +72,7 @@ def test_dataset_by_hand() -> None:
         "mean_length": [3.0, np.nan],
         "mean_abs_td": [0.5, 0.5],
         "wall_time": [2.0, 2.25],
+        "n_restarts": [0, 3],
     }
     assert set(dataset.variables) == set(expected)
     for name, values in expected.items():
@@ -159,7 +162,7 @@ def test_dataset_is_a_copy() -> None:
 
 
 def test_a_round_is_kept_in_a_few_hundred_bytes() -> None:
-    """14 numbers of 8 bytes a row, and at most as much again as room to grow."""
+    """15 numbers of 8 bytes a row, and at most as much again as room to grow."""
     tracemalloc.start()
     history = History()
     for round in range(20_000):
@@ -167,4 +170,4 @@ def test_a_round_is_kept_in_a_few_hundred_bytes() -> None:
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert history.n_episodes == 20_000
-    assert used / 20_000 < 2 * 14 * 8 + 16
+    assert used / 20_000 < 2 * 15 * 8 + 16

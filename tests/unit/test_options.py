@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.options import BINS, CHUNKS, PAIR, format_schedule, parse_schedule, parse_whole
+from dqlearn.every import Every
+from dqlearn.options import (
+    AT,
+    BINS,
+    CHUNKS,
+    DURATION,
+    PAIR,
+    TAG,
+    format_every,
+    format_schedule,
+    parse_every,
+    parse_schedule,
+    parse_whole,
+)
 from dqlearn.schedules import Constant, Exponential, Linear, Piecewise, Schedule, VisitCount
 
 numbers = st.floats(0, 1)
@@ -25,6 +39,16 @@ schedules = st.one_of(
     st.builds(Piecewise, points),
     st.builds(VisitCount, positive, positive, positive),
 )
+intervals = st.one_of(
+    st.builds(Every, transitions=transitions),
+    st.builds(Every, rounds=transitions),
+    st.builds(Every, seconds=st.floats(0, exclude_min=True)),
+)
+
+
+@given(intervals)
+def test_what_a_run_says_of_its_checkpoints_can_be_typed_again(every: Every) -> None:
+    assert parse_every(format_every(every)) == every
 
 
 @given(schedules)
@@ -116,3 +140,66 @@ def test_chunks_and_bins() -> None:
     assert BINS.parse("3,3,6,6") == (3, 3, 6, 6)
     with pytest.raises(ValueError, match="STATES,ACTIONS"):
         CHUNKS.parse("1,2,3")
+
+
+@pytest.mark.parametrize(
+    ("text", "every", "again"),
+    [
+        ("1e6", Every(transitions=1_000_000), "1000000"),
+        ("500_000", Every(transitions=500_000), "500000"),
+        ("100r", Every(rounds=100), "100r"),
+        ("1e3r", Every(rounds=1000), "1000r"),
+        ("60s", Every(seconds=60), "60s"),
+        ("0.5s", Every(seconds=0.5), "0.5s"),
+        ("5min", Every(seconds=300), "300s"),
+        ("2h", Every(seconds=7200), "7200s"),
+        ("1 d", Every(seconds=86_400), "86400s"),
+    ],
+)
+def test_intervals(text: str, every: Every, again: str) -> None:
+    assert parse_every(text) == every
+    assert format_every(every) == again
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "1.5", "0r", "1.5r", "r", "0s", "-1min", "5m", "nans", "s", "1e6 t"]
+)
+def test_no_intervals(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^expected transitions such as 1e6, rounds such as"):
+        parse_every(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("0s", timedelta(0)),
+        ("90s", timedelta(seconds=90)),
+        ("1.5min", timedelta(seconds=90)),
+        ("36h", timedelta(hours=36)),
+        ("7d", timedelta(days=7)),
+    ],
+)
+def test_durations(text: str, duration: timedelta) -> None:
+    assert DURATION.parse(text) == duration
+
+
+@pytest.mark.parametrize("text", ["", "7", "7r", "-1d", "1e9d", "1e300d", "infd", "a week"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a time such as 90s, 30min, 36h or 7d"):
+        DURATION.parse(text)
+
+
+def test_checkpoints_have_numbers_and_names() -> None:
+    assert AT.parse("12") == 12
+    assert [AT.parse(text) for text in ("latest", "v1.2", "-1")] == ["latest", "v1.2", "-1"]
+    assert [TAG.parse(text) for text in ("a", "2026-06-01", "v1.2_b")] == [
+        "a",
+        "2026-06-01",
+        "v1.2_b",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "12", "a/b", "a b", "ä", "..", "-a", "x" * 101, "a\n"])
+def test_no_names(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a name of letters, digits"):
+        TAG.parse(text)

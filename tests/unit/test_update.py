@@ -94,11 +94,11 @@ def test_the_schedule_is_read_at_the_transitions_made_before_the_round(policy_la
 
 def test_tallies_of_all_shards_are_pooled() -> None:
     pieces = [
-        piece_of(tally=Tally(0, 0.1, 3, 1, 2.0, 4.0, 3, 2.0, 2.0)),
-        piece_of(tally=Tally(0, 0.1, 5, 2, 4.0, 10.0, 5, 1.0, 3.0)),
+        piece_of(tally=Tally(0, 0.1, 3, 1, 2.0, 4.0, 3, 2.0, 2.0, 1)),
+        piece_of(tally=Tally(0, 0.1, 5, 2, 4.0, 10.0, 5, 1.0, 3.0, 4)),
     ]
     after = update(filled((1, 1), 0.0, np.float32), pieces, Constant(0.5))
-    assert after.tally == Tally(0, 0.1, 8, 3, 6.0, 14.0, 8, 1.0, 3.0)
+    assert after.tally == Tally(0, 0.1, 8, 3, 6.0, 14.0, 8, 1.0, 3.0, 5)
 
 
 def test_the_chunk_is_not_written_to() -> None:

@@ -1,0 +1,300 @@
+"""Learning: ``dqlearn train`` begins, ``dqlearn resume`` goes on.
+
+::
+
+    learner ─► learn ─► checkpoint, table ─► what was learned, how well it plays, where it is
+                 │ Ctrl-C, an error   ▲
+                 └────────────────────┴─► how to go on
+
+Invariant: whatever ends the learning, what there is of it is kept where it was asked for.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from inspect import signature
+from typing import Any
+
+import click
+
+from dqlearn.cli.looking import echo_mean
+from dqlearn.cli.places import at_option, check_apart, check_out, cluster, opened, whole
+from dqlearn.errors import ClusterError, DQLearnError
+from dqlearn.learner import QLearner
+from dqlearn.options import BINS, CHUNKS, EPSILON, EVERY, LEARNING_RATE, PAIR, Whole
+from dqlearn.reopen import resume as resumed
+
+__all__ = ["resume", "train"]
+
+_SCHEDULES = """\b
+Schedules are functions of the transitions made so far:
+  0.1                                the same for ever
+  linear:START:END:OVER              a straight line, over so many transitions
+  exponential:START:END:OVER         geometric
+  piecewise:T=V,T=V,...              straight lines through points
+  visits[:OMEGA[:OFFSET[:SCALE]]]    learning rate only: of a pair updated n times
+                                     before, min(1, SCALE / (n + OFFSET)^OMEGA)
+
+\b
+Examples:
+  dqlearn train FrozenLake8x8-v1 --env is_slippery=false --timesteps 1e6
+      --epsilon linear:1.0:0.05:5e5 --learning-rate visits:0.8 --out lake.zarr
+  dqlearn train dqlearn/Torus-v0 --timesteps 1e9 --store runs/torus
+      --checkpoint-every 1e8 --keep-checkpoints 5
+"""
+
+_DEFAULTS = {name: it.default for name, it in signature(QLearner).parameters.items()}
+_SAVING = ("checkpoint_every", "keep_checkpoints")
+
+Decorator = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is asked of a learner, whatever it learns.
+
+    Attributes
+    ----------
+    timesteps : int
+        Transitions, from the run's beginning.
+    out, store : str, optional
+        Where the table goes, and the run.
+    overwrite : bool
+        Whether a table may be replaced.
+    episodes : int
+        To play at the end.
+    quiet : bool
+        Whether to say nothing.
+    workers : int, optional
+        Processes to start.
+    scheduler : str, optional
+        Address of a cluster to join.
+    saving : dict
+        How checkpoints are made, as `QLearner.learn` takes it.
+    """
+
+    timesteps: int
+    out: str | None
+    store: str | None
+    overwrite: bool
+    episodes: int
+    quiet: bool
+    workers: int | None
+    scheduler: str | None
+    saving: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> _Task:
+        """Take its options out of those of a command."""
+        if options["workers"] and options["scheduler"]:
+            raise click.UsageError("--workers starts a cluster, --scheduler joins one: choose")
+        saving = {name: options.pop(name) for name in _SAVING}
+        names = {it.name for it in fields(cls)} - {"saving"}
+        given = {name: options.pop(name) for name in names}
+        places = {name: given[name] and whole(given[name]) for name in ("out", "store")}
+        return cls(**{**given, **places}, saving=saving)
+
+    def check(self) -> None:
+        """Refuse places for the results before the work is done, not after."""
+        if self.out and self.store:
+            check_apart(self.out, self.store)
+        if self.out:
+            check_out(self.out, self.overwrite)
+
+
+def _setting(name: str, kind: Any, text: str) -> Decorator:
+    """Make the option of one of QLearner's parameters, with the default it has there."""
+    default = _DEFAULTS[name]
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        type=kind,
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
+
+
+_ENDS = (
+    click.option(
+        "--timesteps",
+        type=Whole(1),
+        required=True,
+        help="Transitions to learn from, counted from the run's beginning.",
+    ),
+    click.option("--out", help="Where the table goes at the end: a folder, or a URL."),
+    click.option("--overwrite", is_flag=True, help="Replace a table that is at --out."),
+)
+_CHECKPOINTS = (
+    click.option(
+        "--checkpoint-every",
+        type=EVERY,
+        help="Transitions (1e6), rounds (100r) or time (60s, 5min); by default 60s, or as before.",
+    ),
+    click.option(
+        "--keep-checkpoints",
+        type=Whole(1),
+        help="Keep so many, and those that have a name; by default all, or as before.",
+    ),
+)
+_WAYS = (
+    click.option("--workers", type=Whole(1), help="Run on so many processes, not on threads."),
+    click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster at this address."),
+    click.option(
+        "--evaluate",
+        "episodes",
+        type=Whole(0),
+        default=100,
+        show_default=True,
+        help="Greedy episodes to play at the end.",
+    ),
+    click.option("--quiet", is_flag=True, help="Say nothing but errors, and play no episodes."),
+)
+
+
+def _all(options: tuple[Decorator, ...]) -> Decorator:
+    """Make one decorator of several, in the order in which the help shows them."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.command(epilog=_SCHEDULES)
+@click.argument("env")
+@_all(_ENDS)
+@click.option("--store", metavar="RUN", help="Where checkpoints go: a new folder, or a URL.")
+@_all(_CHECKPOINTS)
+@click.option(
+    "--restart-envs",
+    is_flag=True,
+    help="Begin new episodes of Python environments at each checkpoint: see the guide.",
+)
+@click.option(
+    "--env",
+    "env_kwargs",
+    type=PAIR,
+    multiple=True,
+    help="An argument of ENV; repeatable.",
+)
+@_setting("bins", BINS, "Bins of real observations: of all dimensions, or of each.")
+@_setting("num_envs", Whole(1), "Environments that are stepped together.")
+@_setting("steps_per_round", Whole(1), "Steps of each of them in a round.")
+@_setting("shards", Whole(1), "Tasks they are divided over; as many as there are threads.")
+@_setting("gamma", click.FloatRange(0, 1), "Discount factor.")
+@_setting("learning_rate", LEARNING_RATE, "See below.")
+@_setting("epsilon", EPSILON, "Probability of a random action: see below.")
+@_setting("initial_value", click.FLOAT, "Q of every pair, at the beginning.")
+@_setting("policy_lag", Whole(0, 1), "1: act on the table of the round before, to overlap rounds.")
+@_setting("chunks", CHUNKS, "Chunks of the table: auto, N, or STATES,ACTIONS.")
+@_setting("dtype", click.Choice(["float32", "float64"]), "Of the table.")
+@_setting("seed", Whole(0, 2**64 - 1), "Of all randomness.")
+@_setting("on_env_error", click.Choice(["raise", "restart"]), "When an environment raises.")
+@_setting("env_timeout", click.FloatRange(0, min_open=True), "Seconds that a step may take.")
+@_all(_WAYS)
+def train(env: str, restart_envs: bool, **options: Any) -> None:
+    """Learn the Q-table of ENV, a Gymnasium id, and save it.
+
+    An id such as module:Name-v0 imports the module first. With --store, checkpoints are written
+    while it learns, and `dqlearn resume` can go on from them. Ctrl-C keeps what was learned so far.
+    """
+    task = _Task.take(options)
+    task.saving["restart_envs"] = restart_envs or None
+    if not (task.out or task.store):
+        raise click.UsageError("Missing option '--out' or '--store': say where the table goes")
+    given = [name for name, value in task.saving.items() if value is not None]
+    if given and not task.store:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} is of checkpoints: give --store")
+    options["env_kwargs"] = dict(options["env_kwargs"])
+    _run(task, lambda: QLearner(env, **options))
+
+
+@click.command()
+@click.argument("store", metavar="RUN")
+@_all(_ENDS)
+@at_option("Go on from this checkpoint: latest, previous, best, a number, or a tag.")
+@_all(_CHECKPOINTS)
+@_all(_WAYS)
+def resume(at: str | int, **options: Any) -> None:
+    """Go on with RUN from a checkpoint, until there are --timesteps transitions in all.
+
+    The run ends as it would have without a stop, and writes to the same place. Its environment
+    is made by its id, or imported. From an earlier checkpoint than the latest, the later ones are
+    given up, but for those that have a name.
+    """
+    task = _Task.take(options)
+    _run(task, lambda: resumed(str(task.store), at))
+
+
+def _run(task: _Task, make: Callable[[], QLearner]) -> None:
+    """Learn, and say what came of it."""
+    task.check()
+    with cluster(task.workers, task.scheduler):
+        learner = make()
+        before = learner.timesteps
+        seconds = _learn(learner, task)
+        if not task.quiet:
+            _echo_rate(learner.timesteps, before, seconds)
+            if task.episodes:
+                echo_mean(learner.evaluate(task.episodes))
+            _echo_places(learner, task)
+
+
+def _learn(learner: QLearner, task: _Task) -> float:
+    """Learn and save, also when learning ends before its time; return the seconds it took."""
+    before, began = learner.timesteps, time.monotonic()
+    show_bar = not task.quiet and sys.stderr.isatty()
+    try:
+        learner.learn(task.timesteps, progress_bar=show_bar, store=task.store, **task.saving)
+    except (KeyboardInterrupt, DQLearnError) as error:
+        learned = learner.timesteps > before
+        if task.store and (learned or isinstance(error, KeyboardInterrupt)):
+            _echo_way_on(task.store, task.timesteps)
+        if task.out and learned and not isinstance(error, ClusterError):
+            learner.save(task.out)
+            _echo_saved(learner, task.out)
+        raise
+    seconds = time.monotonic() - began
+    if task.out:
+        learner.save(task.out)
+    return seconds
+
+
+def _echo_way_on(store: str, timesteps: int) -> None:
+    """Say how to go on from the newest checkpoint, if there is one."""
+    with suppress(DQLearnError):
+        version = opened(store).version()
+        click.echo(
+            f"Checkpoint {version.number} has {version.timesteps:,} transitions; go on with: "
+            f"dqlearn resume {shlex.quote(store)} --timesteps {timesteps}",
+            err=True,
+        )
+
+
+def _echo_saved(learner: QLearner, out: str) -> None:
+    click.echo(f"Saved the table of {learner.timesteps:,} transitions: {out}", err=True)
+
+
+def _echo_rate(timesteps: int, before: int, seconds: float) -> None:
+    made = timesteps - before
+    if not made:
+        click.echo(f"Nothing was left to learn: there are {timesteps:,} transitions")
+        return
+    rate = f"{made / seconds:,.0f} a second" + (f", {timesteps:,} in all" if before else "")
+    click.echo(f"Learned from {made:,} transitions in {seconds:.1f} s: {rate}")
+
+
+def _echo_places(learner: QLearner, task: _Task) -> None:
+    n_states, n_actions = learner.table.grid.shape
+    shape = f"{n_states:,} states x {n_actions:,} actions"
+    if task.store:
+        click.echo(f"Run: {task.store} ({shape}, checkpoint {opened(task.store).version().number})")
+    if task.out:
+        click.echo(f"Table: {task.out} ({shape})")

@@ -1,0 +1,150 @@
+"""What a graph of tasks is: where its state is kept, and what draws it.
+
+Invariant: a task's key is (name, run, round, ..., the shard or chunk it is about), and never names
+two things; its arguments that are keys are references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dask._task_spec import List, Task, TaskRef
+
+from dqlearn import tasks
+from dqlearn.plan import Plan
+
+__all__ = ["Draw", "Drawn", "Key", "State"]
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """Keys of all that round `round` starts from.
+
+    Attributes
+    ----------
+    round : int
+        The round that comes next.
+    plan, policy : Key
+        The run's plan, and the policy of Q_round.
+    chunks, shards : tuple of Key
+        The table and the environments.
+    batches : tuple of Key
+        Lag 1: the round's transitions, made but not yet learned from; else empty.
+    """
+
+    round: int
+    plan: Key
+    policy: Key
+    chunks: tuple[Key, ...]
+    shards: tuple[Key, ...]
+    batches: tuple[Key, ...] = ()
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """All of them but the plan."""
+        return (self.policy, *self.chunks, *self.shards, *self.batches)
+
+    def renamed(self, run: str) -> State:
+        """Return the same state under the keys of another run."""
+        moved = self.mapped(lambda key: (key[0], run, *key[2:]))
+        return replace(moved, plan=(self.plan[0], run))
+
+    def mapped(self, rename: Callable[[Key], Key]) -> State:
+        """Return the same state under other keys, of the same plan."""
+
+        def each(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            return tuple(map(rename, keys))
+
+        parts = (each(self.chunks), each(self.shards), each(self.batches))
+        return State(self.round, self.plan, rename(self.policy), *parts)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A graph, and what it leads to.
+
+    Attributes
+    ----------
+    tasks : dict
+        Tasks by key; they refer to the keys of the state before.
+    pinned : frozenset of Key
+        Tasks on donated shards, which must not leave their worker.
+    state : State
+        What the graph makes.
+    report : Key
+        Of a small task: the round's :class:`~dqlearn.events.RoundReport`; ``()`` without a round.
+    """
+
+    tasks: dict[Key, Task]
+    pinned: frozenset[Key]
+    state: State
+    report: Key = ()
+
+
+class Draw:
+    """Collects the tasks of one round. The last part of a key is the shard or chunk it is about."""
+
+    def __init__(self, plan: Key, round_: int | str, donated: bool) -> None:
+        self.plan, self.round, self.donated = plan, round_, donated
+        self.tasks: dict[Key, Task] = {}
+        self.pinned: set[Key] = set()
+
+    def to(self, state: State, report: Key = ()) -> Drawn:
+        """Return the graph that leads to a state."""
+        return Drawn(self.tasks, frozenset(self.pinned), state, report)
+
+    def task(self, name: str, function: Any, *args: Any, at: tuple[int, ...] = ()) -> Key:
+        """Add a task; keys among its arguments become references."""
+        key = (f"dqlearn-{name}", self.plan[1], self.round, *at)
+        self.tasks[key] = Task(key, function, *(_argument(arg) for arg in args))
+        return key
+
+    def shard_task(self, name: str, function: Any, *args: Any, w: int) -> Key:
+        """Add a task that takes or makes shard w."""
+        key = self.task(name, function, *args, at=(w,))
+        if self.donated:
+            self.pinned.add(key)
+        return key
+
+    def rollouts(
+        self, shards: Sequence[Key], policy: Key, round_: int
+    ) -> tuple[list[Key], list[Key]]:
+        """Add the rollouts of a round; return the batches and the shards after it."""
+        made = [
+            self.shard_task("rollout", tasks.rollout_task, self.plan, shard, policy, round_, w=w)
+            for w, shard in enumerate(shards)
+        ]
+        batches = [self.task("batch", tasks.first_task, key, at=(w,)) for w, key in enumerate(made)]
+        return batches, self.second(made)
+
+    def second(self, made: Sequence[Key]) -> list[Key]:
+        """Add the picking of the shards out of rollouts' results."""
+        return [self.shard_task("shard", tasks.second_task, key, w=w) for w, key in enumerate(made)]
+
+    def sent(self, routed: Sequence[Key], c: int, spread: bool) -> list[Key]:
+        """Add the sending of chunk c's transitions; in one memory there is nothing to send."""
+        if not spread:
+            return list(routed)
+        return [
+            self.task("piece", tasks.piece_task, key, c, at=(c, w)) for w, key in enumerate(routed)
+        ]
+
+    def policy(self, plan: Plan, chunks: Sequence[Key], round_: int) -> Key:
+        """Add maxima and their reduction."""
+        best = [
+            self.task("maxima", tasks.maxima_task, self.plan, chunk, c, round_, at=(c,))
+            for c, chunk in enumerate(chunks)
+        ]
+        return self.task("policy", tasks.reduce_task, self.plan, best, round_)
+
+
+def _argument(arg: Any) -> Any:
+    if isinstance(arg, tuple):
+        return TaskRef(arg)
+    if isinstance(arg, list):
+        return List(*(TaskRef(key) for key in arg))
+    return arg

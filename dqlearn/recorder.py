@@ -1,0 +1,256 @@
+"""The recorder: writes a run's checkpoints while it learns.
+
+::
+
+    round r is over ──► hold, fork ──► workers write ──► commit ──► Version: what to go back to
+         └─► rounds r+1, r+2, ... are made meanwhile: chunks are never written to
+
+The waiting and the commit are in a thread of their own, one checkpoint at a time. Invariant: a
+checkpoint is of one round, whole; the run goes back to it only after its commit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dqlearn.errors import ConfigurationError, DQLearnError, NoCheckpointError, StoreError
+from dqlearn.every import Every
+from dqlearn.history import History
+from dqlearn.plan import Plan, check_count
+from dqlearn.runner import Runner
+from dqlearn.runs.place import Place
+from dqlearn.runs.repository import Repository
+from dqlearn.runs.version import Version
+
+__all__ = ["Recorder", "Saving"]
+
+Result = TypeVar("Result")
+
+
+_MINUTE = Every(seconds=60)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How checkpoints are made.
+
+    Attributes
+    ----------
+    checkpoint_every : Every
+        When.
+    keep_checkpoints : int, optional
+        How many; None for all.
+    restart_envs : bool
+        Whether Python environments begin new episodes at each.
+    """
+
+    checkpoint_every: Every = _MINUTE
+    keep_checkpoints: int | None = None
+    restart_envs: bool = False
+
+    def changed(self, changes: Mapping[str, Any]) -> Saving:
+        """Return the same but for the changes that are not None."""
+        return replace(self, **{name: new for name, new in changes.items() if new is not None})
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The same as attributes of a repository."""
+        return {
+            # The numbers may be NumPy's, which are no JSON.
+            "checkpoint_every": json.dumps(self.checkpoint_every.spec(), default=np.generic.item),
+            "keep_checkpoints": self.keep_checkpoints and int(self.keep_checkpoints),
+            "restart_envs": bool(self.restart_envs),
+        }
+
+    @classmethod
+    def from_attributes(cls, attrs: Mapping[str, Any]) -> Saving:
+        """Return what a repository says."""
+        every = Every(**json.loads(attrs["checkpoint_every"]))
+        return cls(every, attrs["keep_checkpoints"], bool(attrs["restart_envs"]))
+
+    def __post_init__(self) -> None:
+        """Check that what must be equal after a resume can be."""
+        if self.keep_checkpoints is not None:
+            check_count("keep_checkpoints", self.keep_checkpoints)
+        if self.restart_envs and not self.checkpoint_every.counted:
+            raise ConfigurationError(
+                "restart_envs makes a resumed run equal to the undisturbed one, which needs "
+                "checkpoints at the same rounds: pass checkpoint_every in transitions or rounds, "
+                f"got {self.checkpoint_every}"
+            )
+
+
+class Recorder:
+    """Writes checkpoints to one repository.
+
+    Parameters
+    ----------
+    place : Place
+        Where it is.
+    saving : Saving
+        When, and how.
+    base : Version, optional
+        The checkpoint that the run has gone on from.
+    rewind : bool
+        Whether it may be another one than the latest, which is then given up.
+    """
+
+    def __init__(
+        self, place: Place, saving: Saving, base: Version | None = None, rewind: bool = False
+    ) -> None:
+        self.place, self.saving, self.base, self._rewind = place, saving, base, rewind
+        self._best, self._best_is_due = _best_mean(base), False
+        self._repository: Repository | None = None
+        self._release: Callable[[], None] = lambda: None
+        self._writing: Future[tuple[Version, StoreError | None]] | None = None
+        self._take: Callable[[Version], None] = lambda version: None
+        self._began = time.monotonic()
+
+    def open(self, plan: Plan, attrs: Mapping[str, Any]) -> None:
+        """Keep other runs away; make the arrays of a run that begins.
+
+        Raises
+        ------
+        RunInUseError
+            If another run writes there, or has done so meanwhile.
+        StoreError
+            If there is a run already that this one did not go on from.
+        """
+        self.abandon()  # what an interrupted call left under way
+        self._release()
+        with suppress(NoCheckpointError):
+            self.place.open()  # refuses what is not ours before anything is put there
+        self._release = self.place.lock()
+        try:
+            self._repository = Repository(self.place, self.place.open_or_create())
+            if self.base is None:
+                self._repository.define(plan, attrs)
+            else:
+                self._repository.check_unmoved(self.base, self._rewind)
+        except BaseException:
+            self._release()
+            raise
+        self._began = time.monotonic()
+
+    def close(self) -> None:
+        """Let other runs in, as soon as nothing is written any more."""
+        release = self._release
+        if self._writing is None:
+            release()
+        else:
+            self._writing.add_done_callback(lambda _: release())
+
+    def passed(self, round_: int, before: int, after: int) -> bool:
+        """Whether a checkpoint is due after a round, by the transitions before and after it."""
+        return self._best_is_due or self.saving.checkpoint_every.passed(
+            rounds=(round_, round_ + 1),
+            transitions=(before, after),
+            seconds=time.monotonic() - self._began,
+        )
+
+    def evaluated(self, mean: float) -> None:
+        """Let the next checkpoint be due at once, and "best", if the policy is the best so far."""
+        if mean > self._best:
+            self._best, self._best_is_due = mean, True
+
+    def begin(self, runner: Runner, timesteps: int, history: History) -> None:
+        """Begin a checkpoint of the settled round; the one before must be finished.
+
+        Raises
+        ------
+        StoreError
+            If the repository cannot be used; `LostWork` if a worker dies meanwhile.
+        """
+        repository = self._repository
+        if repository is None or self._writing is not None:
+            raise StoreError("the repository is not open, or is being written to")
+        self._began = time.monotonic()
+        draft = repository.begin(self.base)
+        copies = runner.set_down(restart=self.saving.restart_envs)
+        state, written = runner.settled, runner.write(draft.fork, draft.since)
+        best, self._best_is_due = self._best_is_due, False
+        counters = {
+            "round": state.round,
+            "timesteps": timesteps,
+            "best_mean": self._best if math.isfinite(self._best) else None,
+            **self.saving.attributes,
+        }
+        rows = history.stored(draft.rows)
+
+        def write() -> tuple[Version, StoreError | None]:
+            version = repository.commit(draft, written(), counters, rows)
+            try:
+                if best:
+                    repository.mark_best(version)
+                if self.saving.keep_checkpoints is not None:
+                    repository.keep_last(self.saving.keep_checkpoints)
+            except StoreError as error:
+                return version, error
+            return version, None
+
+        self._take = lambda version: runner.cut_at(version, state, copies)
+        self._writing = _in_thread(write, afterwards=self.place.flush)
+
+    def finished(self, *, at_once: bool = False) -> Version | None:
+        """Return the checkpoint that was committed since the last call, if there is one.
+
+        With `at_once`, wait for the one that is under way.
+
+        Raises
+        ------
+        StoreError
+            If it could not be written; `LostWork` if that was because a worker died.
+        """
+        writing = self._writing
+        if writing is None or not (at_once or writing.done()):
+            return None
+        wait([writing])  # so that an interrupted wait leaves it under way
+        self._writing = None
+        try:
+            self.base, late = writing.result()
+        except BaseException:
+            self._best = _best_mean(self.base)
+            raise
+        self._rewind = False
+        self._take(self.base)
+        if late is not None:
+            raise late
+        return self.base
+
+    def abandon(self) -> None:
+        """Give the checkpoint under way up, unless it is whole already; its run has failed."""
+        with suppress(DQLearnError, OSError):
+            self.finished(at_once=True)
+
+
+def _best_mean(base: Version | None) -> float:
+    """Return the mean return of the best evaluation until a checkpoint."""
+    stored: Any = base.group.attrs.get("best_mean") if base else None
+    return -math.inf if stored is None else float(stored)
+
+
+def _in_thread(
+    work: Callable[[], Result], afterwards: Callable[[], None] = lambda: None
+) -> Future[Result]:
+    """Begin work in a thread, which the process waits for at its end."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+        afterwards()
+
+    threading.Thread(target=run, name="dqlearn-checkpoint").start()
+    return future

@@ -1,0 +1,99 @@
+"""From what is stored to a learner again.
+
+::
+
+    saved table ──► load    its values and counters, in fresh episodes
+    checkpoint  ──► resume  the whole run, as it was at the end of a round
+
+Invariant: what is read is data; environments are made as :mod:`dqlearn.stored` says.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from dqlearn.envs.resolve import EnvLike
+from dqlearn.learner import QLearner
+from dqlearn.recorder import Recorder, Saving
+from dqlearn.runs.place import StoreLike, place_of
+from dqlearn.runs.reading import history_of
+from dqlearn.runs.repository import LATEST, At, Repository
+from dqlearn.stored import Stored, check_fingerprint, environment_of
+
+__all__ = ["load", "resume"]
+
+
+def load(path: str | os.PathLike[str], env: EnvLike | None = None, **settings: Any) -> QLearner:
+    """Make a learner of a stored table: see :meth:`QLearner.load`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        What :meth:`QLearner.save` wrote.
+    env : str, TabularEnv or callable, optional
+        The environment; needed unless it was named by its id.
+    **settings
+        Parameters of :class:`QLearner` to change.
+
+    Returns
+    -------
+    QLearner
+        With the stored table.
+
+    Raises
+    ------
+    IncompatibleTableError
+        If there is no table, or its spaces are not the environment's.
+    """
+    return QLearner.load(path, env, **settings)
+
+
+def resume(store: StoreLike, at: At = LATEST, env: EnvLike | None = None) -> QLearner:
+    """Make the learner that a run's checkpoint is of, in a new process too.
+
+    It goes on as the run would have, with the same bits: counters, schedules, environments and
+    history are those of the checkpoint. :meth:`QLearner.learn` writes to the same repository again;
+    the same call as before does what is left.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    at : str or int
+        "latest", "previous", "best", a checkpoint's number, or a tag. When one learns from an
+        earlier checkpoint, the later ones are given up, but for those that have a name.
+    env : str, TabularEnv or callable, optional
+        The environment; needed unless it was named by its id, or is a `TabularEnv` that stands in a
+        module under a name of its own. That module is imported then.
+
+    Returns
+    -------
+    QLearner
+        At the end of the checkpoint's round. Python environments are no data: they begin new
+        episodes; with ``restart_envs`` they did so in the undisturbed run as well.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such checkpoint.
+    IncompatibleTableError
+        If something else is there, or the environment is another one.
+
+    Examples
+    --------
+    >>> import dqlearn, tempfile
+    >>> run = tempfile.mkdtemp()
+    >>> _ = dqlearn.QLearner("dqlearn/Torus-v0", seed=1).learn(50_000, store=run)
+    >>> dqlearn.resume(run).learn(100_000).timesteps >= 100_000
+    True
+    """
+    place = place_of(store)
+    version = Repository(place, place.open()).version(at)
+    attrs = dict(version.group.attrs)
+    stored = Stored.of(attrs, version.run)
+    resolved = environment_of(stored, env, None)
+    check_fingerprint(stored, resolved)
+    recorder = Recorder(place, Saving.from_attributes(attrs), version, rewind=at != LATEST)
+    history = history_of(version)
+    return QLearner.made(resolved, stored.settings, stored.origin, history, recorder)

@@ -1,0 +1,196 @@
+"""How a run lies in its repository: one Zarr group of arrays and JSON.
+
+::
+
+    q, visits                        (state, action)   chunks all alike, as Zarr wants them
+    environments/ state, elapsed,    (shard, lane)     compiled environments; one chunk a shard
+                  returns, steps
+    batches/      state, action,     (shard, row)      policy_lag 1: made, not yet learned from
+                  reward, next_state
+    history/      int, float         (round, column)   what every round reported
+    attributes                       settings, spaces, counters
+
+Where the grid's chunks are all alike, but for the last, a stored chunk is a chunk of the grid, and
+is written whole by the worker that holds it; else it is put together of those that it overlaps.
+Invariant: every chunk has one writer in a checkpoint, and carries a CRC32C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.grid import ChunkGrid
+from dqlearn.history import STORED as HISTORY
+from dqlearn.maxima import action_dtype
+from dqlearn.plan import Plan
+from dqlearn.rollout import state_dtype
+
+__all__ = ["FORMAT", "Layout", "define"]
+
+FORMAT = 1
+"""Of the repository; another number is another layout."""
+
+_HISTORY_ROWS = 4096
+
+Slices = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table's grid on Zarr's.
+
+    Attributes
+    ----------
+    grid : ChunkGrid
+        The table's chunks.
+    rows, columns : int
+        States and actions of a stored chunk.
+    """
+
+    grid: ChunkGrid
+    rows: int
+    columns: int
+
+    @classmethod
+    def of(cls, grid: ChunkGrid) -> Layout:
+        """Lay out a grid."""
+        return cls(grid, _alike(grid.rows), _alike(grid.columns))
+
+    @property
+    def across(self) -> int:
+        """Stored chunks along the actions."""
+        return -(-self.grid.shape[1] // self.columns)
+
+    @property
+    def n_chunks(self) -> int:
+        """Stored chunks, numbered row by row."""
+        return -(-self.grid.shape[0] // self.rows) * self.across
+
+    def region(self, k: int) -> Slices:
+        """Return the states and the actions of a stored chunk."""
+        i, j = divmod(k, self.across)
+        n_states, n_actions = self.grid.shape
+        return (
+            slice(i * self.rows, min((i + 1) * self.rows, n_states)),
+            slice(j * self.columns, min((j + 1) * self.columns, n_actions)),
+        )
+
+    def owners(self, k: int) -> list[int]:
+        """Return the chunks of the grid that a stored chunk overlaps."""
+        states, actions = self.region(k)
+        i = _between(self.grid.row_edges, states)
+        j = _between(self.grid.column_edges, actions)
+        return [a * len(self.grid.columns) + b for a in i for b in j]
+
+    def overlaps(self, k: int) -> Iterator[tuple[int, Slices, Slices]]:
+        """Yield those chunks, what of each belongs to the stored chunk, and where in it."""
+        region = self.region(k)
+        for c in self.owners(k):
+            sizes, starts = self.grid.chunk_shape(c), self.grid.origin(c)
+            own, there = zip(*map(_overlap, starts, sizes, region), strict=True)
+            yield c, own, there
+
+
+def _alike(sizes: tuple[int, ...]) -> int:
+    """Return the size of a stored chunk along one axis."""
+    regular = all(size == sizes[0] for size in sizes[:-1]) and sizes[-1] <= sizes[0]
+    return sizes[0] if regular else max(sizes)
+
+
+def _between(edges: Any, part: slice) -> range:
+    first = int(np.searchsorted(edges, part.start, side="right")) - 1
+    last = int(np.searchsorted(edges, part.stop, side="left"))
+    return range(first, last)
+
+
+def _overlap(start: int, size: int, part: slice) -> tuple[slice, slice]:
+    first, last = max(start, part.start), min(start + size, part.stop)
+    return slice(first - start, last - start), slice(first - part.start, last - part.start)
+
+
+def define(group: zarr.Group, plan: Plan, attrs: Mapping[str, Any]) -> None:
+    """Make a run's arrays, all empty: what is never written takes no room.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        Empty.
+    plan : Plan
+        Of the run.
+    attrs : mapping
+        The attributes of its table.
+    """
+    layout = Layout.of(plan.grid)
+    group.attrs.update({**attrs, "dqlearn_format": FORMAT})
+    chunk = (layout.rows, layout.columns)
+    for name, dtype, fill in (
+        ("q", plan.dtype, plan.initial_value),
+        ("visits", np.dtype(np.uint32), 0),
+    ):
+        _array(group, name, plan.grid.shape, chunk, dtype, ("state", "action"), fill)
+    if isinstance(plan.env, TabularEnv):
+        _define_environments(group.create_group("environments"), plan)
+    if plan.policy_lag:
+        _define_batches(group.create_group("batches"), plan)
+    history = group.create_group("history")
+    for kind, names in HISTORY.items():
+        shape, chunk = (0, len(names)), (_HISTORY_ROWS, len(names))
+        array = _array(history, kind, shape, chunk, np.dtype(kind), ("round", "column"))
+        array.attrs["columns"] = names
+
+
+def _define_environments(group: zarr.Group, plan: Plan) -> None:
+    shape, chunk = (plan.shards, _lanes(plan)), (1, _lanes(plan))
+    columns = {"state": state_dtype(plan.grid.shape[0]), "elapsed": np.int64, "returns": np.float64}
+    for name, dtype in columns.items():
+        _array(group, name, shape, chunk, np.dtype(dtype), ("shard", "lane"))
+    _array(group, "steps", (plan.shards,), (1,), np.dtype(np.int64), ("shard",))
+
+
+def _define_batches(group: zarr.Group, plan: Plan) -> None:
+    rows = _lanes(plan) * plan.steps_per_round
+    place = np.dtype(state_dtype(plan.grid.shape[0]))
+    columns = {
+        "state": place,
+        "action": np.dtype(action_dtype(plan.n_actions)),
+        "reward": plan.dtype,
+        "next_state": place,
+    }
+    for name, dtype in columns.items():
+        _array(group, name, (plan.shards, rows), (1, rows), dtype, ("shard", "row"))
+    _array(group, "length", (plan.shards,), (1,), np.dtype(np.int64), ("shard",))
+
+
+def _lanes(plan: Plan) -> int:
+    """Environments of the largest shard."""
+    return int(np.diff(plan.first_envs).max())
+
+
+def _array(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: np.dtype[Any],
+    dims: tuple[str, ...],
+    fill: float = 0,
+) -> zarr.Array[Any]:
+    # On values without a pattern LZ4 is as fast as no codec, on counts it is far faster.
+    codecs = [BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"), Crc32cCodec()]
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        fill_value=fill,
+        compressors=codecs,
+        filters=None,
+        dimension_names=dims,
+    )

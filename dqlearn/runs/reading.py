@@ -1,0 +1,316 @@
+"""Looking at a run: its table as a lazy Dataset, its history, its checkpoints.
+
+::
+
+    open_table(path, at=...) ──► q, visits      read chunk by chunk, by whoever computes them
+                             ──► value, policy  derived from q, as the run derives them
+
+Invariant: arrays and JSON are read, nothing that is stored is executed, no environment is made, and
+a run that goes on is not disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask._task_spec import Task
+from dask.highlevelgraph import HighLevelGraph
+
+from dqlearn.errors import ConfigurationError, IncompatibleTableError
+from dqlearn.grid import ChunkGrid
+from dqlearn.history import STORED as HISTORY
+from dqlearn.history import History
+from dqlearn.maxima import action_dtype, greedy, ties
+from dqlearn.plan import check_count
+from dqlearn.runs.layout import Layout
+from dqlearn.runs.place import StoreLike, place_of
+from dqlearn.runs.repository import LATEST, At, CheckpointInfo, Repository
+from dqlearn.runs.version import Version
+from dqlearn.store import write_dataset
+from dqlearn.table import dataset
+
+__all__ = [
+    "checkpoints",
+    "expire",
+    "history_of",
+    "open_history",
+    "open_table",
+    "table_of",
+    "tag",
+    "untag",
+]
+
+
+def open_table(store: StoreLike, at: At = LATEST) -> xr.Dataset:
+    """Open the table of a run's checkpoint, lazily.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    at : str or int
+        "latest", "previous", "best", a checkpoint's number, or a tag.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :meth:`Table.to_xarray` returns it: ``q`` and ``visits`` over (state, action), ``value``
+        and ``policy`` over state; :func:`dqlearn.unfold` gives it one dimension per factor.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such checkpoint.
+    IncompatibleTableError
+        If something else is there, or a run of another format.
+    DamagedChunkError
+        If a chunk that is computed is not as it was written.
+
+    Examples
+    --------
+    >>> import dqlearn, tempfile
+    >>> run = tempfile.mkdtemp()
+    >>> learner = dqlearn.QLearner("Taxi-v4").learn(10_000, store=run)
+    >>> dqlearn.open_table(run)["q"].shape
+    (500, 6)
+    """
+    return table_of(_open(store).version(at))
+
+
+def table_of(version: Version) -> xr.Dataset:
+    """Open the table of a checkpoint, lazily; see `open_table`."""
+    attrs: dict[str, Any] = dict(version.group.attrs)
+    try:
+        chunks = json.loads(attrs["chunks"])
+        grid = ChunkGrid(tuple(chunks[0]), tuple(chunks[1]))
+        labels, seed = json.loads(attrs["action_labels"]), int(attrs["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise IncompatibleTableError(
+            f"expected the attributes of a run at {version.run!r}, got others: {error!r}"
+        ) from error
+    q = _lazy(version, "q", grid)
+    arrays = {
+        "q": q,
+        "visits": _lazy(version, "visits", grid),
+        "value": _derived(q, 0, q.dtype, seed, version.round),
+        "policy": _derived(q, 1, action_dtype(grid.shape[1]), seed, version.round),
+    }
+    return dataset(arrays, labels, attrs)
+
+
+def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
+    """Read what every round of a run did, until a checkpoint.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    at : str or int
+        "latest", "previous", "best", a checkpoint's number, or a tag.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :attr:`QLearner.history` is.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such checkpoint.
+    """
+    return history_of(_open(store).version(at)).to_xarray()
+
+
+def export(store: StoreLike, path: str | os.PathLike[str], at: At = LATEST) -> None:
+    """Write a checkpoint's table as :meth:`QLearner.save` writes one.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    path : str or path-like
+        A folder or URL. A table that is there already is replaced.
+    at : str or int
+        "latest", "previous", "best", a checkpoint's number, or a tag.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such checkpoint.
+    IncompatibleTableError
+        If something else than a table is at `path`.
+    TableTooLargeError
+        If the disk has no room for it.
+    """
+    write_dataset(open_table(store, at), os.fspath(path))
+
+
+def history_of(version: Version) -> History:
+    """Read the history of a checkpoint."""
+    group: Any = version.group["history"]
+    regions = {kind: tuple(slice(0, n) for n in group[kind].shape) for kind in HISTORY}
+    return History.of({kind: version.read(f"history/{kind}", at) for kind, at in regions.items()})
+
+
+def checkpoints(store: StoreLike) -> list[CheckpointInfo]:
+    """List the checkpoints of a run.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+
+    Returns
+    -------
+    list of CheckpointInfo
+        The newest first.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no run.
+    """
+    return _open(store).checkpoints()
+
+
+def tag(store: StoreLike, name: str, at: At = LATEST) -> None:
+    """Give a checkpoint a name; what has a name does not expire.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    name : str
+        Not in use, nor used before.
+    at : str or int
+        Which checkpoint.
+
+    Raises
+    ------
+    StoreError
+        If the name is taken.
+    NoCheckpointError
+        If there is no such checkpoint.
+    """
+    repository = _open(store)
+    repository.tag(name, repository.version(at))
+
+
+def untag(store: StoreLike, name: str) -> None:
+    """Take a checkpoint's name away.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    name : str
+        A tag.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such tag.
+    """
+    _open(store).untag(name)
+
+
+def expire(
+    store: StoreLike, *, keep_last: int | None = None, older_than: timedelta | None = None
+) -> int:
+    """Delete old checkpoints, and what only they needed.
+
+    The latest and the one before it stay, and so do those with a name.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository; no run may write to it meanwhile.
+    keep_last : int, optional
+        Keep so many of the newest.
+    older_than : timedelta, optional
+        Keep those that are younger.
+
+    Returns
+    -------
+    int
+        Bytes that were freed.
+
+    Raises
+    ------
+    RunInUseError
+        If a run writes to it.
+    ConfigurationError
+        If not exactly one of the two is given.
+    """
+    if (keep_last is None) == (older_than is None):
+        raise ConfigurationError(f"expected one of {keep_last=} and {older_than=}")
+    repository = _open(store)
+    with _locked(repository):
+        if older_than is not None:
+            return repository.expire(_before(older_than))
+        return repository.keep_last(check_count("keep_last", keep_last or 0))
+
+
+def _before(age: timedelta) -> datetime:
+    """Return the time so long ago; the first there is, if that is longer."""
+    now = datetime.now(UTC)
+    return now - min(age, now - datetime.fromtimestamp(0, UTC))
+
+
+@contextmanager
+def _locked(repository: Repository) -> Iterator[None]:
+    release = repository.place.lock()
+    try:
+        yield
+    finally:
+        release()
+
+
+def _open(store: StoreLike) -> Repository:
+    place = place_of(store)
+    return Repository(place, place.open())
+
+
+def _lazy(version: Version, name: str, grid: ChunkGrid) -> da.Array:
+    """Make an array of the chunks that are stored."""
+    layout, array = Layout.of(grid), f"dqlearn-stored-{name}-{version.snapshot}"
+    tasks: dict[Any, Task] = {}
+    for k in range(layout.n_chunks):
+        key = (array, *divmod(k, layout.across))
+        tasks[key] = Task(key, version.read, name, layout.region(k))
+    graph = HighLevelGraph.from_collections(array, tasks)
+    stored: Any = version.group[name]
+    chunks = _chunks(grid.shape, (layout.rows, layout.columns))
+    return da.Array(graph, array, chunks, np.dtype(stored.dtype))
+
+
+def _chunks(shape: tuple[int, int], chunk: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        tuple(min(size, n - first) for first in range(0, n, size))
+        for n, size in zip(shape, chunk, strict=True)
+    )
+
+
+def _derived(q: da.Array, which: int, dtype: np.dtype[Any], seed: int, round_: int) -> da.Array:
+    """Derive the values or the actions of the greedy policy."""
+    rows: Any = q.rechunk({1: -1})
+    derived: da.Array = rows.map_blocks(
+        _greedy, which, seed, round_, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype)
+    )
+    return derived
+
+
+def _greedy(
+    q: npt.NDArray[Any], which: int, seed: int, round_: int, block_info: Any = None
+) -> npt.NDArray[Any]:
+    first = block_info[0]["array-location"][0][0]
+    return greedy(q, (first, 0), q.shape[1], ties(seed, round_))[which]

@@ -1,0 +1,435 @@
+"""A run's repository, open for writing: checkpoints as commits of one branch.
+
+::
+
+    begin ──► session, a fork for the workers ──► they write ──► commit ──► Version
+    main:  ... ── checkpoint 7 ── checkpoint 8        tags, and the branch "best", point into it
+
+Invariant: a checkpoint is there whole or not at all; whatever happens before its commit, those
+before it stay as they are.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import icechunk
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from dqlearn.errors import (
+    CheckpointError,
+    DamagedChunkError,
+    DQLearnError,
+    IncompatibleTableError,
+    NoCheckpointError,
+    RunInUseError,
+    StoreError,
+)
+from dqlearn.plan import Plan
+from dqlearn.runs.layout import FORMAT, define
+from dqlearn.runs.place import Place, first_line
+from dqlearn.runs.version import Version
+from dqlearn.runs.writing import Written
+
+__all__ = ["BEST", "LATEST", "At", "CheckpointInfo", "Draft", "Repository"]
+
+LATEST, BEST, PREVIOUS = "latest", "best", "previous"
+_MAIN, _OURS = "main", "dqlearn"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+At = str | int
+"""What names a checkpoint: "latest", "previous", "best", a number, or a tag."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a list of checkpoints says of one.
+
+    Parameters
+    ----------
+    number : int
+        Counts the run's checkpoints from 0.
+    round, timesteps : int
+        Rounds and transitions that its table was learned from.
+    written : datetime
+        When, in UTC.
+    tags : tuple of str
+        Names that point to it.
+    snapshot : str
+        Icechunk's name of it.
+    """
+
+    number: int
+    round: int
+    timesteps: int
+    written: datetime
+    tags: tuple[str, ...]
+    snapshot: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A checkpoint that is being written.
+
+    Attributes
+    ----------
+    number : int
+        It will have.
+    session : icechunk.Session
+        Takes up the changes.
+    fork : bytes
+        For the workers.
+    since : int
+        Transitions of the checkpoint that it builds on; -1 without one.
+    rows : int
+        Rows of history that are there already.
+    """
+
+    number: int
+    session: icechunk.Session
+    fork: bytes
+    since: int
+    rows: int
+
+
+class Repository:
+    """A repository of one run.
+
+    Parameters
+    ----------
+    place : Place
+        Where it is.
+    repo : icechunk.Repository
+        Open.
+    """
+
+    def __init__(self, place: Place, repo: icechunk.Repository) -> None:
+        self.place, self._repo = place, repo
+
+    # reading
+
+    def version(self, at: At = LATEST) -> Version:
+        """Find a checkpoint.
+
+        Parameters
+        ----------
+        at : str or int
+            "latest", "previous", "best", a checkpoint's number, or a tag.
+
+        Returns
+        -------
+        Version
+
+        Raises
+        ------
+        NoCheckpointError
+            If there is none of that name.
+        DamagedChunkError
+            If what is stored is not what was written.
+        IncompatibleTableError
+            If what is there is not of a format that is known here.
+        """
+        if isinstance(at, int | np.integer):
+            info = next((info for info in self.checkpoints() if info.number == at), None)
+            return self._version(info.snapshot if info else None, at)
+        if at == LATEST:
+            return self._version(self._repo.lookup_branch(_MAIN), at)
+        return self._version(self._names().get(at), at)
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """List the checkpoints, the newest first.
+
+        Returns
+        -------
+        list of CheckpointInfo
+            Those of the run, and those that only a name still points to.
+        """
+        names, found = self._names(), {}
+        for snapshot in (self._repo.lookup_branch(_MAIN), *names.values()):
+            with suppress(icechunk.IcechunkError):  # damaged; the others may be whole
+                for info in self._repo.ancestry(snapshot_id=snapshot):
+                    if "checkpoint" not in info.metadata or info.id in found:
+                        break
+                    found[info.id] = info
+        return sorted(
+            (
+                CheckpointInfo(
+                    number=int(info.metadata["checkpoint"]),
+                    round=int(info.metadata["round"]),
+                    timesteps=int(info.metadata["timesteps"]),
+                    written=info.written_at,
+                    tags=tuple(n for n, at in names.items() if at == info.id and n != PREVIOUS),
+                    snapshot=info.id,
+                )
+                for info in found.values()
+            ),
+            key=lambda info: (info.number, info.written),
+            reverse=True,
+        )
+
+    def _names(self) -> dict[str, str]:
+        """Return the snapshots that names point to."""
+        tags = {tag: self._repo.lookup_tag(tag) for tag in sorted(self._repo.list_tags())}
+        branches = self._repo.list_branches() - {_MAIN}
+        return tags | {branch: self._repo.lookup_branch(branch) for branch in sorted(branches)}
+
+    def _version(self, snapshot: str | None, at: At) -> Version:
+        if snapshot is None:
+            known = [LATEST, *self._names(), *(info.number for info in self.checkpoints())]
+            raise NoCheckpointError(
+                f"expected a checkpoint of {self.place.name!r}, one of {known[:9]}.., got {at!r}"
+            )
+        try:
+            metadata = next(iter(self._repo.ancestry(snapshot_id=snapshot))).metadata
+        except icechunk.IcechunkError as error:
+            raise DamagedChunkError(
+                f"checkpoint {at!r} of {self.place.name!r} cannot be read: {first_line(error)}; "
+                f"open another one, such as at={PREVIOUS!r}, and go on from there"
+            ) from error
+        if "checkpoint" not in metadata:
+            self._check_ours(metadata)
+            raise NoCheckpointError(f"the run at {self.place.name!r} has no checkpoint yet")
+        session = pickle.dumps(self._repo.readonly_session(snapshot_id=snapshot))
+        numbers = (int(metadata[name]) for name in ("checkpoint", "round", "timesteps"))
+        self._check_ours(metadata)
+        return Version(self.place.name, session, snapshot, *numbers)
+
+    # writing
+
+    def define(self, plan: Plan, attrs: Mapping[str, Any]) -> None:
+        """Make the arrays of a run that begins.
+
+        Parameters
+        ----------
+        plan : Plan
+            Of the run.
+        attrs : mapping
+            Attributes of its table.
+
+        Raises
+        ------
+        StoreError
+            If a run is there already; `CheckpointError` if the arrays cannot be made.
+        """
+        self._check_ours(self._tip.metadata)
+        if "checkpoint" in self._tip.metadata:
+            raise StoreError(
+                f"there is a run at {self.place.name!r}: go on with it by dqlearn.resume, or "
+                "choose another store"
+            )
+        with _named("the arrays"):
+            session = self._repo.writable_session(_MAIN)
+            define(zarr.group(session.store, overwrite=True), plan, attrs)
+            session.commit("arrays", metadata={_OURS: FORMAT})
+
+    def begin(self, base: Version | None) -> Draft:
+        """Begin a checkpoint that builds on another.
+
+        Parameters
+        ----------
+        base : Version, optional
+            The checkpoint that the run has gone on from; later ones of the branch are given up.
+
+        Returns
+        -------
+        Draft
+
+        Raises
+        ------
+        RunInUseError
+            If another run has written to the repository meanwhile.
+        CheckpointError
+            If the repository cannot be read.
+        """
+        with _named("the session"):
+            if base is not None:
+                self._go_back(base)
+            session = self._repo.writable_session(_MAIN)
+            fork = pickle.dumps(session.fork())
+            arrays: Any = zarr.open_group(session.store, mode="r")
+            rows = int(arrays["history/int"].shape[0])
+        number, since = (base.number + 1, base.timesteps) if base else (0, -1)
+        return Draft(number, session, fork, since, rows)
+
+    def check_unmoved(self, base: Version, rewind: bool) -> None:
+        """Refuse to go on from a checkpoint after which others were written, or that has gone.
+
+        Parameters
+        ----------
+        base : Version
+            That one.
+        rewind : bool
+            Whether to give up those after it.
+
+        Raises
+        ------
+        RunInUseError
+            If another run has written to the repository meanwhile.
+        """
+        there = rewind and any(info.snapshot == base.snapshot for info in self.checkpoints())
+        if not there and self._repo.lookup_branch(_MAIN) != base.snapshot:
+            raise RunInUseError(
+                f"expected checkpoint {base.number} to be the latest of {self.place.name!r}, got "
+                "another: a run has written there meanwhile, or it was removed; go on from what is "
+                "there by dqlearn.resume, or choose another store"
+            )
+
+    def _go_back(self, base: Version) -> None:
+        """Give up the checkpoints after one, which the run goes on from."""
+        tip = self._repo.lookup_branch(_MAIN)
+        if tip != base.snapshot:
+            self._repo.reset_branch(_MAIN, base.snapshot, from_snapshot_id=tip)
+
+    def commit(
+        self,
+        draft: Draft,
+        written: Iterable[Written],
+        counters: Mapping[str, Any],
+        history: Mapping[str, npt.NDArray[Any]],
+    ) -> Version:
+        """Commit what was written.
+
+        Parameters
+        ----------
+        draft : Draft
+            Begun by :meth:`begin`.
+        written : iterable of Written
+            By the workers; the shards' in order.
+        counters : mapping
+            Attributes to set, among them ``round`` and ``timesteps``.
+        history : mapping
+            Its arrays, but for the rows that are there already.
+
+        Returns
+        -------
+        Version
+            To read it from.
+
+        Raises
+        ------
+        RunInUseError
+            If another run has committed meanwhile; `CheckpointError` for any other reason.
+        """
+        written = list(written)
+        metadata = {_OURS: FORMAT, "checkpoint": draft.number}
+        metadata |= {name: counters[name] for name in ("round", "timesteps")}
+        with _named("the commit"):
+            draft.session.merge(*(pickle.loads(w.changes) for w in written if w.changes))
+            group = zarr.open_group(draft.session.store, mode="r+")
+            _append(group["history"], history)
+            tallies = [w.tally for w in written if w.tally is not None]
+            if tallies:
+                group["batches"].attrs["tallies"] = [_texts(tally) for tally in tallies]
+            group.attrs.update({**counters, "checkpoint": draft.number})
+            if draft.number:
+                self._point(PREVIOUS, draft.session.snapshot_id)
+            snapshot = draft.session.commit(f"round {counters['round']}", metadata=metadata)
+        return self._version(snapshot, draft.number)
+
+    # names and expiry
+
+    def tag(self, name: str, version: Version) -> None:
+        """Give a checkpoint a name that stays."""
+        if not _NAME.fullmatch(name) or name.isdigit():
+            raise StoreError(
+                "a name begins with a letter or digit, goes on with these, '.', '_' or '-', and is "
+                f"no number; got {name!r}"
+            )
+        if name in (LATEST, _MAIN, BEST, PREVIOUS) or name in self._names():
+            raise StoreError(f"the name {name!r} is taken: choose another")
+        with _named(f"the name {name!r}, which may have been in use before,"):
+            self._repo.create_tag(name, version.snapshot)
+
+    def untag(self, name: str) -> None:
+        """Take a name away; Icechunk does not let it be used again."""
+        if name not in self._repo.list_tags():
+            raise NoCheckpointError(f"there is no tag {name!r} at {self.place.name!r}")
+        self._repo.delete_tag(name)
+
+    def mark_best(self, version: Version) -> None:
+        """Let "best" point to a checkpoint."""
+        with _named("the name"):
+            self._point(BEST, version.snapshot)
+
+    def _point(self, branch: str, snapshot: str) -> None:
+        if branch in self._repo.list_branches():
+            self._repo.reset_branch(branch, snapshot)
+        else:
+            self._repo.create_branch(branch, snapshot)
+
+    def expire(self, before: datetime) -> int:
+        """Delete the checkpoints written before a time.
+
+        The latest, the one before it and those with a name stay.
+
+        Returns
+        -------
+        int
+            Bytes that were freed.
+        """
+        with _named("the expiry"):
+            self._check_ours(self._tip.metadata)
+            self._repo.expire_snapshots(older_than=before)
+            return int(self._repo.garbage_collect(before).bytes_deleted)
+
+    def keep_last(self, n: int) -> int:
+        """Delete the run's checkpoints but for the newest n, and those that :meth:`expire` spares.
+
+        Returns
+        -------
+        int
+            Bytes that were freed.
+        """
+        commits = self._repo.ancestry(branch=_MAIN)
+        found = [info.written_at for info in commits if "checkpoint" in info.metadata]
+        return self.expire(found[n - 1]) if len(found) > n else 0
+
+    @property
+    def _tip(self) -> icechunk.SnapshotInfo:
+        return next(iter(self._repo.ancestry(branch=_MAIN)))
+
+    def _check_ours(self, metadata: Mapping[str, Any]) -> None:
+        """Refuse what another program keeps in an Icechunk repository."""
+        if metadata.get(_OURS) != FORMAT and "__root" not in metadata:
+            raise IncompatibleTableError(
+                f"expected a run of format {FORMAT} at {self.place.name!r}, got "
+                f"{metadata.get(_OURS, 'a repository of another program')!r}: read it with the "
+                "version of dqlearn that wrote it, or choose another store"
+            )
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Give the errors of storages their names."""
+    try:
+        yield
+    except icechunk.ConflictError as error:
+        raise RunInUseError(
+            f"another run has written to the repository: {first_line(error)}; its checkpoints "
+            "stay, go on from them by dqlearn.resume"
+        ) from error
+    except (icechunk.IcechunkError, OSError, ValueError) as error:
+        if isinstance(error, DQLearnError):
+            raise
+        raise CheckpointError(f"{what} could not be written: {first_line(error)}") from error
+
+
+def _append(group: Any, rows: Mapping[str, npt.NDArray[Any]]) -> None:
+    for name, more in rows.items():
+        array = group[name]
+        first, columns = array.shape
+        array.resize((first + len(more), columns))
+        array[first:] = more
+
+
+def _texts(tally: Mapping[str, Any]) -> dict[str, str]:
+    """Write numbers as text: JSON has no infinity, and its readers no 64-bit integers."""
+    return {name: repr(value) for name, value in tally.items()}

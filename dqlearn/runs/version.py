@@ -1,0 +1,137 @@
+"""One checkpoint, to read from: what a run goes on from, and what people look at.
+
+::
+
+    Version ──► chunk c, shard w, batch w     on the worker that will hold them
+           ──► q, visits, history             on whoever asks
+
+Invariant: reading is pure, and executes nothing that is stored. The bytes of a session are made and
+used in memory, by the processes of one run.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from dqlearn.chunk import Chunk
+from dqlearn.errors import DamagedChunkError, StoreError
+from dqlearn.grid import ChunkGrid
+from dqlearn.rollout import CompiledShard
+from dqlearn.runs.place import first_line
+from dqlearn.transitions import Tally, Transitions
+
+__all__ = ["Version"]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A checkpoint.
+
+    Attributes
+    ----------
+    run : str
+        Name of the repository.
+    session : bytes
+        A read-only Icechunk session, pickled.
+    snapshot : str
+        Icechunk's name of it.
+    number : int
+        Counts the run's checkpoints from 0.
+    round, timesteps : int
+        Rounds and transitions that the table was learned from.
+    """
+
+    run: str
+    session: bytes
+    snapshot: str
+    number: int
+    round: int
+    timesteps: int
+
+    @property
+    def group(self) -> zarr.Group:
+        """The arrays and the attributes."""
+        try:
+            return _group(self.session)
+        except Exception as error:  # storages raise what they like
+            raise StoreError(
+                f"checkpoint {self.number} of {self.run!r} cannot be opened: {first_line(error)}; "
+                "has it expired, or been removed?"
+            ) from error
+
+    def read(self, name: str, region: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Read a part of an array.
+
+        Parameters
+        ----------
+        name : str
+            Of the array.
+        region : tuple of slice
+            Which part.
+
+        Returns
+        -------
+        ndarray
+            C-ordered.
+
+        Raises
+        ------
+        DamagedChunkError
+            If what is stored is not what was written.
+        """
+        array: Any = self.group[name]
+        try:
+            return np.ascontiguousarray(array[region])
+        except Exception as error:  # codecs and storages raise what they like
+            chunk = tuple(part.start // n for part, n in zip(region, array.chunks, strict=True))
+            raise DamagedChunkError(
+                f"chunk {chunk} of array {name!r} cannot be read from checkpoint {self.number} of "
+                f"{self.run!r}: {first_line(error)}; go back to an earlier checkpoint with "
+                "at=, its chunks are other objects unless they did not change since"
+            ) from error
+
+    def chunk(self, grid: ChunkGrid, c: int) -> Chunk:
+        """Read chunk c of the table."""
+        (s, a), (rows, columns) = grid.origin(c), grid.chunk_shape(c)
+        region = (slice(s, s + rows), slice(a, a + columns))
+        q, visits = self.read("q", region), self.read("visits", region)
+        return Chunk(q, visits, Tally(self.timesteps, 0.0), changed=self.timesteps)
+
+    def shard(self, w: int, first_env: int, n_envs: int) -> CompiledShard:
+        """Read the environments of shard w, compiled ones."""
+        row = (slice(w, w + 1), slice(0, n_envs))
+        state, elapsed, returns = (
+            self.read(f"environments/{name}", row)[0] for name in ("state", "elapsed", "returns")
+        )
+        steps = int(self.read("environments/steps", row[:1])[0])
+        return CompiledShard(first_env, state, elapsed, returns, steps)
+
+    def batch(self, w: int) -> Transitions:
+        """Read the transitions of shard w that nothing was learned from yet."""
+        row = slice(w, w + 1)
+        length = int(self.read("batches/length", (row,))[0])
+        state, action, reward, next_state = (
+            self.read(f"batches/{name}", (row, slice(0, length)))[0]
+            for name in ("state", "action", "reward", "next_state")
+        )
+        tallies: Any = self.group["batches"].attrs["tallies"]
+        return Transitions(state, action, reward, next_state, _tally(tallies[w]))
+
+
+def _tally(texts: dict[str, str]) -> Tally:
+    """Read the numbers that are stored as text."""
+    kinds = {field.name: int if field.type == "int" else float for field in fields(Tally)}
+    values: dict[str, Any] = {name: kinds[name](text) for name, text in texts.items()}
+    return Tally(**values)
+
+
+@lru_cache(maxsize=16)
+def _group(session: bytes) -> zarr.Group:
+    return zarr.open_group(pickle.loads(session).store, mode="r")

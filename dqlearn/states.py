@@ -1,0 +1,191 @@
+"""Graphs that make a state, or bring it elsewhere, besides a round.
+
+::
+
+    begin   ─► the state of round 0, or of a stored table       load ─► that of a checkpoint
+    freeze  ─► copies of Python environments ─► thaw            write ─► a checkpoint
+    restart, rebuild ─► Python environments in new episodes
+
+Invariant: as of a round's: every task is a pure function of its inputs, donated shards excepted.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+from dqlearn import tasks
+from dqlearn.envs.python import freeze
+from dqlearn.graph import Draw, Drawn, Key, State
+from dqlearn.plan import Plan
+from dqlearn.runs.layout import Layout
+from dqlearn.runs.version import Version
+from dqlearn.runs.writing import write_chunk, write_shard
+
+__all__ = [
+    "begin_graph",
+    "freeze_graph",
+    "load_graph",
+    "rebuild_graph",
+    "restart_graph",
+    "thaw_graph",
+    "write_graph",
+]
+
+
+def begin_graph(plan: Plan, run: str) -> Drawn:
+    """Draw what makes the state that a run begins with: of round 0, or of its stored origin.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the run; must be at ``("plan", run)``.
+    run : str
+        Name of the run, part of every key.
+
+    Returns
+    -------
+    Drawn
+        To that state.
+    """
+    draw = Draw(("dqlearn-plan", run), -1, plan.donated)
+    shards = [
+        draw.shard_task("open", tasks.open_task, draw.plan, w, w=w) for w in range(plan.shards)
+    ]
+    chunks = [
+        draw.task("fill", tasks.fill_task, draw.plan, c, at=(c,)) for c in range(plan.grid.n_chunks)
+    ]
+    begun = plan.origin.round if plan.origin else 0
+    policy = draw.policy(plan, chunks, begun)
+    batches: list[Key] = []
+    if plan.policy_lag:
+        batches, shards = draw.rollouts(shards, policy, begun)
+    return draw.to(State(begun, draw.plan, policy, tuple(chunks), tuple(shards), tuple(batches)))
+
+
+def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
+    """Draw the reading of a checkpoint.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the run; must be at ``("plan", run)``.
+    run : str
+        Name of the run, part of every key.
+    version : Version
+        The checkpoint.
+    fresh : bool
+        Read its shards too; Python environments, which are no data, begin new episodes.
+
+    Returns
+    -------
+    Drawn
+        To its state.
+    """
+    draw, shards = Draw(("dqlearn-plan", run), -1, plan.donated), range(plan.shards)
+    chunks = [
+        draw.task("load", tasks.load_task, draw.plan, version, c, at=(c,))
+        for c in range(plan.grid.n_chunks)
+    ]
+    opened = [
+        draw.shard_task("load-shard", tasks.load_shard_task, draw.plan, version, w, w=w)
+        for w in shards
+        if fresh
+    ]
+    batches = [
+        draw.task("load-batch", tasks.load_batch_task, version, w, at=(w,))
+        for w in shards
+        if plan.policy_lag
+    ]
+    policy = draw.policy(plan, chunks, version.round)
+    state = State(version.round, draw.plan, policy, tuple(chunks), tuple(opened), tuple(batches))
+    return draw.to(state)
+
+
+def restart_graph(plan: Plan, state: State) -> Drawn:
+    """Draw new episodes of all Python environments, from seeds that depend on the round only."""
+    draw = Draw(state.plan, state.round, plan.donated)
+    first = state.round + plan.policy_lag
+    shards = [
+        draw.shard_task("restart", tasks.reopen_task, draw.plan, w, first, state.round, w=w)
+        for w in range(plan.shards)
+    ]
+    return draw.to(replace(state, shards=tuple(shards)))
+
+
+def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Drawn, list[Key]]:
+    """Draw the writing of a checkpoint, each part where it is.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the run.
+    state : State
+        What to write.
+    fork : bytes
+        A fork of the checkpoint's session, pickled.
+    since : int
+        Leave out the chunks that did not change after so many transitions.
+
+    Returns
+    -------
+    Drawn
+        Back to the same state.
+    list of Key
+        Of what was written; the shards' in order.
+    """
+    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}", donated=False)
+    layout = Layout.of(plan.grid)
+    keys = [
+        draw.task(
+            "write",
+            write_chunk,
+            fork,
+            layout,
+            k,
+            [state.chunks[c] for c in layout.owners(k)],
+            since,
+            at=(k,),
+        )
+        for k in range(layout.n_chunks)
+    ]
+    for w, shard in enumerate(state.shards):
+        data = None if plan.donated else shard
+        batch = state.batches[w] if state.batches else None
+        if data or batch:
+            keys.append(draw.task("write-shard", write_shard, fork, w, data, batch, at=(w,)))
+    return draw.to(state), keys
+
+
+def freeze_graph(plan: Plan, state: State) -> Drawn:
+    """Draw the copying of donated shards; the state it leads to holds copies in their places."""
+    draw = Draw(state.plan, state.round, plan.donated)
+    copies = [draw.shard_task("freeze", freeze, shard, w=w) for w, shard in enumerate(state.shards)]
+    return draw.to(replace(state, shards=tuple(copies)))
+
+
+def thaw_graph(plan: Plan, state: State, placed: int) -> Drawn:
+    """Draw what makes donated shards of their copies; `placed` counts how often that was done."""
+    draw = Draw(state.plan, state.round, plan.donated)
+    shards = [
+        draw.shard_task("thaw", tasks.thaw_task, draw.plan, copy, w, state.round, placed, w=w)
+        for w, copy in enumerate(state.shards)
+    ]
+    return draw.to(replace(state, shards=tuple(shards)))
+
+
+def rebuild_graph(plan: Plan, state: State, run: str, placed: int) -> Drawn:
+    """Draw the making of all Python environments anew, for a table that stays as it is.
+
+    `run` is the name of the plan's new place, and `placed` gives the environments other seeds.
+    """
+    draw = Draw(("dqlearn-plan", run), -1, plan.donated)
+    shards = [
+        draw.shard_task("open", tasks.reopen_task, draw.plan, w, state.round, placed, w=w)
+        for w in range(plan.shards)
+    ]
+    batches: list[Key] = []
+    if plan.policy_lag:
+        batches, shards = draw.rollouts(shards, state.policy, state.round)
+    fresh = replace(state, plan=draw.plan, shards=tuple(shards), batches=tuple(batches))
+    return draw.to(fresh)
