@@ -74,8 +74,11 @@ class Loop:
         return self._history.timesteps or (origin.timesteps if origin else 0)
 
     def start(self) -> None:
-        """Begin the first checkpoint of a repository, so that there is always one to go back to."""
-        if self._recorder and self._recorder.base is None:
+        """Begin the first checkpoint of a repository, so that there is always one to go back to.
+
+        It is begun again if it was lost with a worker.
+        """
+        while self._recorder and not self._recorder.begun:
             with self._whole():
                 self._checkpoint(self._recorder)
 
@@ -87,6 +90,7 @@ class Loop:
         RoundReport or None
             Of this round, if it was waited for.
         """
+        self.start()
         with self._whole():
             before, round_ = self._expected, self._runner.submit()
             wait = self._callbacks.due(round_) or not self._runner.plan.steady
@@ -170,9 +174,18 @@ class Loop:
         except LostWork as error:
             self._go_back(error)
         except StoreError:
-            with self._whole():
-                self._take(wait=True)
+            self._finish_rounds()
             raise
+        except BaseException as error:
+            self._go_back(error)
+            raise
+
+    def _finish_rounds(self) -> None:
+        """Take in the rounds under way, unless it is they that cannot read the repository."""
+        try:
+            self._take(wait=True)
+        except (LostWork, StoreError) as error:
+            self._go_back(error)
         except BaseException as error:
             self._go_back(error)
             raise

@@ -23,7 +23,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dqlearn.errors import ConfigurationError, DQLearnError, NoCheckpointError, StoreError
+from dqlearn.errors import (
+    ConfigurationError,
+    DQLearnError,
+    IncompatibleTableError,
+    NoCheckpointError,
+    StoreError,
+)
 from dqlearn.every import Every
 from dqlearn.history import History
 from dqlearn.plan import Plan, check_count
@@ -74,9 +80,21 @@ class Saving:
 
     @classmethod
     def from_attributes(cls, attrs: Mapping[str, Any]) -> Saving:
-        """Return what a repository says."""
-        every = Every(**json.loads(attrs["checkpoint_every"]))
-        return cls(every, attrs["keep_checkpoints"], bool(attrs["restart_envs"]))
+        """Return what a repository says.
+
+        Raises
+        ------
+        IncompatibleTableError
+            If it says nothing of that.
+        """
+        try:
+            every = Every(**json.loads(attrs["checkpoint_every"]))
+            return cls(every, attrs["keep_checkpoints"], bool(attrs["restart_envs"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise IncompatibleTableError(
+                f"expected when a run makes its checkpoints, got {error!r}: were its attributes "
+                "edited?"
+            ) from error
 
     def __post_init__(self) -> None:
         """Check that what must be equal after a resume can be."""
@@ -142,6 +160,11 @@ class Recorder:
             raise
         self._began = time.monotonic()
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint, or one is under way."""
+        return self.base is not None or self._writing is not None
+
     def close(self) -> None:
         """Let other runs in, as soon as nothing is written any more."""
         release = self._release
@@ -175,7 +198,7 @@ class Recorder:
         if repository is None or self._writing is not None:
             raise StoreError("the repository is not open, or is being written to")
         self._began = time.monotonic()
-        draft = repository.begin(self.base)
+        draft = repository.begin(self.base, self._rewind)
         copies = runner.set_down(restart=self.saving.restart_envs)
         state, written = runner.settled, runner.write(draft.fork, draft.since)
         best, self._best_is_due = self._best_is_due, False
@@ -236,7 +259,7 @@ class Recorder:
 def _best_mean(base: Version | None) -> float:
     """Return the mean return of the best evaluation until a checkpoint."""
     stored: Any = base.group.attrs.get("best_mean") if base else None
-    return -math.inf if stored is None else float(stored)
+    return float(stored) if isinstance(stored, int | float) else -math.inf
 
 
 def _in_thread(

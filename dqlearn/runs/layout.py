@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.grid import ChunkGrid
@@ -182,8 +182,10 @@ def _array(
     dims: tuple[str, ...],
     fill: float = 0,
 ) -> zarr.Array[Any]:
-    # On values without a pattern LZ4 is as fast as no codec, on counts it is far faster.
-    codecs = [BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"), Crc32cCodec()]
+    # Measured on tables of 6 % and 100 % of drawn values: Zstandard is the faster one on floats,
+    # which hardly compress, LZ4 on counts, which do.
+    lz4 = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
+    codecs = [ZstdCodec(level=0) if dtype.kind == "f" else lz4, Crc32cCodec()]
     return group.create_array(
         name,
         shape=shape,

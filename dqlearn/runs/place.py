@@ -12,10 +12,12 @@ the branch lets the first commit win and refuses the other.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -38,6 +40,8 @@ StoreLike: TypeAlias = "str | os.PathLike[str] | icechunk.Storage"
 _OF_ICECHUNK = {"chunks", "manifests", "refs", "snapshots", "transactions", "config.yaml"}
 # The files that Icechunk begins every repository with, and their drafts.
 _BEGUN = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json#")
+
+_MARGIN = re.compile(r"^\s+[x×|](?=\s|$)")  # that Icechunk draws beside its texts
 
 # Its one warning is that folders have no compare-and-swap, which is what the lock is for.
 icechunk.set_logs_filter("error")
@@ -163,9 +167,10 @@ class Place:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what Icechunk's errors say, without the trace of its own calls."""
-    lines = [line.strip(" |x×\t") for line in str(error).splitlines()]
-    return next((line for line in lines if line), repr(error))
+    """Return what Icechunk's errors say, on one line, without the trace of its own calls."""
+    lines = [_MARGIN.sub("", line).strip() for line in str(error).splitlines()]
+    text = " ".join(takewhile(bool, dropwhile(lambda line: not line, lines)))
+    return text or repr(error)
 
 
 def place_of(store: StoreLike) -> Place:

@@ -92,8 +92,8 @@ def table_of(version: Version) -> xr.Dataset:
     try:
         chunks = json.loads(attrs["chunks"])
         grid = ChunkGrid(tuple(chunks[0]), tuple(chunks[1]))
-        labels, seed = json.loads(attrs["action_labels"]), int(attrs["seed"])
-    except (KeyError, TypeError, ValueError) as error:
+        labels, seed = json.loads(attrs["action_labels"]), int(np.uint64(int(attrs["seed"])))
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
         raise IncompatibleTableError(
             f"expected the attributes of a run at {version.run!r}, got others: {error!r}"
         ) from error
@@ -104,6 +104,10 @@ def table_of(version: Version) -> xr.Dataset:
         "value": _derived(q, 0, q.dtype, seed, version.round),
         "policy": _derived(q, 1, action_dtype(grid.shape[1]), seed, version.round),
     }
+    if labels is not None and len(labels) != grid.shape[1]:
+        raise IncompatibleTableError(
+            f"expected {grid.shape[1]} action_labels of the run at {version.run!r}, got {labels!r}"
+        )
     return dataset(arrays, labels, attrs)
 
 
@@ -156,9 +160,9 @@ def export(store: StoreLike, path: str | os.PathLike[str], at: At = LATEST) -> N
 
 def history_of(version: Version) -> History:
     """Read the history of a checkpoint."""
-    group: Any = version.group["history"]
-    regions = {kind: tuple(slice(0, n) for n in group[kind].shape) for kind in HISTORY}
-    return History.of({kind: version.read(f"history/{kind}", at) for kind, at in regions.items()})
+    shapes = {kind: version.array(f"history/{kind}").shape for kind in HISTORY}
+    wholes = {kind: tuple(slice(0, n) for n in shape) for kind, shape in shapes.items()}
+    return History.of({kind: version.read(f"history/{kind}", at) for kind, at in wholes.items()})
 
 
 def checkpoints(store: StoreLike) -> list[CheckpointInfo]:
@@ -288,9 +292,8 @@ def _lazy(version: Version, name: str, grid: ChunkGrid) -> da.Array:
         key = (array, *divmod(k, layout.across))
         tasks[key] = Task(key, version.read, name, layout.region(k))
     graph = HighLevelGraph.from_collections(array, tasks)
-    stored: Any = version.group[name]
     chunks = _chunks(grid.shape, (layout.rows, layout.columns))
-    return da.Array(graph, array, chunks, np.dtype(stored.dtype))
+    return da.Array(graph, array, chunks, np.dtype(version.array(name).dtype))
 
 
 def _chunks(shape: tuple[int, int], chunk: tuple[int, int]) -> tuple[tuple[int, ...], ...]:

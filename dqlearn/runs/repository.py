@@ -43,6 +43,7 @@ __all__ = ["BEST", "LATEST", "At", "CheckpointInfo", "Draft", "Repository"]
 
 LATEST, BEST, PREVIOUS = "latest", "best", "previous"
 _MAIN, _OURS = "main", "dqlearn"
+_NUMBERS = {"checkpoint", "round", "timesteps"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 At = str | int
@@ -156,7 +157,7 @@ class Repository:
         for snapshot in (self._repo.lookup_branch(_MAIN), *names.values()):
             with suppress(icechunk.IcechunkError):  # damaged; the others may be whole
                 for info in self._repo.ancestry(snapshot_id=snapshot):
-                    if "checkpoint" not in info.metadata or info.id in found:
+                    if not _NUMBERS <= info.metadata.keys() or info.id in found:
                         break
                     found[info.id] = info
         return sorted(
@@ -176,10 +177,15 @@ class Repository:
         )
 
     def _names(self) -> dict[str, str]:
-        """Return the snapshots that names point to."""
-        tags = {tag: self._repo.lookup_tag(tag) for tag in sorted(self._repo.list_tags())}
-        branches = self._repo.list_branches() - {_MAIN}
-        return tags | {branch: self._repo.lookup_branch(branch) for branch in sorted(branches)}
+        """Return the snapshots that names point to, but for names whose files are damaged."""
+        found = {}
+        for tag in sorted(self._repo.list_tags()):
+            with suppress(icechunk.IcechunkError):
+                found[tag] = self._repo.lookup_tag(tag)
+        for branch in sorted(self._repo.list_branches() - {_MAIN}):
+            with suppress(icechunk.IcechunkError):
+                found[branch] = self._repo.lookup_branch(branch)
+        return found
 
     def _version(self, snapshot: str | None, at: At) -> Version:
         if snapshot is None:
@@ -198,8 +204,10 @@ class Repository:
             self._check_ours(metadata)
             raise NoCheckpointError(f"the run at {self.place.name!r} has no checkpoint yet")
         session = pickle.dumps(self._repo.readonly_session(snapshot_id=snapshot))
-        numbers = (int(metadata[name]) for name in ("checkpoint", "round", "timesteps"))
         self._check_ours(metadata)
+        if not _NUMBERS <= metadata.keys():
+            raise DamagedChunkError(f"checkpoint {at!r} of {self.place.name!r} has no numbers")
+        numbers = (int(metadata[name]) for name in ("checkpoint", "round", "timesteps"))
         return Version(self.place.name, session, snapshot, *numbers)
 
     # writing
@@ -230,13 +238,15 @@ class Repository:
             define(zarr.group(session.store, overwrite=True), plan, attrs)
             session.commit("arrays", metadata={_OURS: FORMAT})
 
-    def begin(self, base: Version | None) -> Draft:
+    def begin(self, base: Version | None, rewind: bool = False) -> Draft:
         """Begin a checkpoint that builds on another.
 
         Parameters
         ----------
         base : Version, optional
-            The checkpoint that the run has gone on from; later ones of the branch are given up.
+            The checkpoint that the run has gone on from.
+        rewind : bool
+            Whether later ones of the branch are given up; else there must be none.
 
         Returns
         -------
@@ -251,6 +261,7 @@ class Repository:
         """
         with _named("the session"):
             if base is not None:
+                self.check_unmoved(base, rewind)
                 self._go_back(base)
             session = self._repo.writable_session(_MAIN)
             fork = pickle.dumps(session.fork())
@@ -352,7 +363,8 @@ class Repository:
         """Take a name away; Icechunk does not let it be used again."""
         if name not in self._repo.list_tags():
             raise NoCheckpointError(f"there is no tag {name!r} at {self.place.name!r}")
-        self._repo.delete_tag(name)
+        with _named(f"the name {name!r}"):
+            self._repo.delete_tag(name)
 
     def mark_best(self, version: Version) -> None:
         """Let "best" point to a checkpoint."""
@@ -388,8 +400,9 @@ class Repository:
         int
             Bytes that were freed.
         """
-        commits = self._repo.ancestry(branch=_MAIN)
-        found = [info.written_at for info in commits if "checkpoint" in info.metadata]
+        with _named("the expiry"):
+            commits = self._repo.ancestry(branch=_MAIN)
+            found = [info.written_at for info in commits if "checkpoint" in info.metadata]
         return self.expire(found[n - 1]) if len(found) > n else 0
 
     @property

@@ -12,6 +12,8 @@ used in memory, by the processes of one run.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -86,13 +88,45 @@ class Version:
         DamagedChunkError
             If what is stored is not what was written.
         """
-        array: Any = self.group[name]
-        try:
+        array = self.array(name)
+        chunk = tuple(part.start // n for part, n in zip(region, array.chunks, strict=False))
+        with self._intact(f"chunk {chunk} of array {name!r}"):
             return np.ascontiguousarray(array[region])
+
+    def array(self, name: str) -> Any:
+        """Return an array, to be read lazily.
+
+        Parameters
+        ----------
+        name : str
+            Of the array.
+
+        Returns
+        -------
+        zarr.Array
+            Of numbers.
+
+        Raises
+        ------
+        DamagedChunkError
+            If it is not what was written.
+        """
+        with self._intact(f"array {name!r}"):
+            array: Any = self.group[name]
+            if array.dtype.kind not in "iuf":
+                raise TypeError(f"expected numbers, got {array.dtype}")
+            return array
+
+    @contextmanager
+    def _intact(self, what: str) -> Iterator[None]:
+        """Give a name to the errors of what was damaged."""
+        try:
+            yield
+        except StoreError:
+            raise
         except Exception as error:  # codecs and storages raise what they like
-            chunk = tuple(part.start // n for part, n in zip(region, array.chunks, strict=True))
             raise DamagedChunkError(
-                f"chunk {chunk} of array {name!r} cannot be read from checkpoint {self.number} of "
+                f"{what} cannot be read from checkpoint {self.number} of "
                 f"{self.run!r}: {first_line(error)}; go back to an earlier checkpoint with "
                 "at=, its chunks are other objects unless they did not change since"
             ) from error
@@ -121,8 +155,9 @@ class Version:
             self.read(f"batches/{name}", (row, slice(0, length)))[0]
             for name in ("state", "action", "reward", "next_state")
         )
-        tallies: Any = self.group["batches"].attrs["tallies"]
-        return Transitions(state, action, reward, next_state, _tally(tallies[w]))
+        with self._intact(f"what batch {w} counts"):
+            tallies: Any = self.group["batches"].attrs["tallies"]
+            return Transitions(state, action, reward, next_state, _tally(tallies[w]))
 
 
 def _tally(texts: dict[str, str]) -> Tally:

@@ -499,7 +499,7 @@ def test_bad_settings_at_load(stored: Path) -> None:
 
 def test_a_factory_without_its_factory(tmp_path: Path) -> None:
     QLearner(torus(side=4), num_envs=64).learn(64).save(tmp_path / "q.zarr")
-    with pytest.raises(IncompatibleTableError, match="has no id .*: pass env="):
+    with pytest.raises(IncompatibleTableError, match=r"has no id .*: pass env="):
         dqlearn.load(tmp_path / "q.zarr")
 
 

@@ -1,63 +1,40 @@
-"""P2: workers die by SIGKILL in mid-run, and the result has the bits of a run without deaths.
+"""P2: workers die by SIGKILL in mid-run, come and go, and no bit of the result is another one.
 
-The killer lives in the client. When told of a round it waits for a random moment, so that death
-comes in whatever the cluster is doing by then: a round, the way back from the last death, a fetch.
+Whoever does it lives in the client, in a thread of its own, and waits for random moments, so that
+death comes in whatever the cluster is doing by then: a round, a checkpoint, the way back from the
+last death, a fetch.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
-from cases import RUNS, Run, bits, undisturbed
+from cases import RUNS, Run, bits
+from cases import undisturbed as in_peace
 from distributed import Client, LocalCluster
-
-from dqlearn.callbacks import Callback
-from dqlearn.events import RoundEnd
+from killing import FOREVER, Killer, Once, Trouble, kill_a_worker, two_workers
+from kinds import Ending, Kind, undisturbed
 
 pytestmark = pytest.mark.cluster
 
-
-class Killer(Callback):
-    """Kills workers of a cluster, one at a time, at random moments of a run."""
-
-    every_rounds = 2
-
-    def __init__(self, cluster: LocalCluster, kills: int, seed: int) -> None:
-        self.nannies = cluster.workers
-        self.draw = random.Random(seed)
-        self.to_kill = kills
-        self.killed: list[int] = []
-        self.timer = threading.Timer(0, lambda: None)
-
-    def on_round_end(self, event: RoundEnd) -> None:
-        if not self.timer.is_alive() and self.to_kill:
-            self.to_kill -= 1
-            self.timer = threading.Timer(self.draw.uniform(0.0, 0.3), self.kill)
-            self.timer.start()
-
-    def kill(self) -> None:
-        alive = [nanny.pid for nanny in self.nannies.values() if nanny.pid]
-        victim = self.draw.choice(alive)
-        os.kill(victim, signal.SIGKILL)
-        self.killed.append(victim)
+LAKE = Kind("lake", restart=True, keep=3)
+EVALUATED = Kind("lake", restart=True, evaluated=True)
+TORUS = Kind("torus")
+LAGGED = Kind("torus", policy_lag=1, keep=3)
+KINDS = [Kind("taxi"), Kind("taxi", restart=True), Kind("lake"), LAKE, EVALUATED, TORUS, LAGGED]
+SEEDS = range(4)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    """Two workers that come back whenever they are killed."""
-    # A LocalCluster gives a worker up that is dead 15 s after one of its deaths, be it by another.
-    with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-    ):
+    with two_workers() as cluster:
         yield cluster
 
 
@@ -73,7 +50,7 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
         killer.timer.join()
         assert len(killer.killed) == kills
         assert learner.timesteps == run.timesteps
-        assert bits(learner) == undisturbed(run, **changes)
+        assert bits(learner) == in_peace(run, **changes)
 
 
 @pytest.mark.parametrize("name", ["torus", "lake"])
@@ -89,3 +66,96 @@ def test_many_killed_workers_leave_no_trace(
 ) -> None:
     run = longer(name, rounds=20)
     survives(cluster, run, kills=4, seed=2, policy_lag=policy_lag)
+
+
+# With checkpoints
+
+
+def lives_through(
+    cluster: LocalCluster,
+    kind: Kind,
+    store: Path,
+    seed: int,
+    deeds: tuple[str, ...] = Trouble.DEEDS,
+) -> None:
+    """Do that to the workers while a run with checkpoints goes on."""
+    with Client(cluster) as client:
+        trouble = Trouble(cluster, client, kind.round, seed, deeds)
+        learner = kind.learner()
+        learner.learn(FOREVER * kind.round, **kind.saving(store, trouble))
+        trouble.repair()
+        print(f"{kind}, seed {seed}: {trouble.losses}")  # pytest -rP shows it
+        assert learner.timesteps < FOREVER * kind.round
+        assert Ending.of(learner) == undisturbed(kind, learner.timesteps)
+
+
+def test_workers_come_and_go(cluster: LocalCluster, tmp_path: Path) -> None:
+    lives_through(cluster, LAGGED, tmp_path / "run", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_workers_come_and_go_often(
+    cluster: LocalCluster, kind: Kind, seed: int, tmp_path: Path
+) -> None:
+    lives_through(cluster, kind, tmp_path / "run", 1 + seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [LAKE, TORUS], ids=str)
+def test_a_worker_runs_out_of_memory(kind: Kind, tmp_path: Path) -> None:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit="1 GB", dashboard_address=":0"
+        ) as small,
+    ):
+        lives_through(small, kind, tmp_path / "run", 0, ("starve",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Kind("taxi"), TORUS], ids=str)
+def test_workers_are_exchanged_in_a_run_without_store(cluster: LocalCluster, kind: Kind) -> None:
+    with Client(cluster) as client:
+        trouble = Trouble(cluster, client, kind.round, 0, ("add", "retire"), every_rounds=5)
+        learner = kind.learner().learn(FOREVER * kind.round, callback=trouble)
+        trouble.repair()
+        assert trouble.retired
+        assert Ending.of(learner) == undisturbed(kind, learner.timesteps)
+
+
+def loses_one(cluster: LocalCluster, kind: Kind, store: Path, rounds: int, at: int | None) -> None:
+    """Kill a worker at the end of a round, before the other callbacks; or at the very beginning."""
+    kill = Once(partial(kill_a_worker, cluster, random.Random(0)), at)
+    with Client(cluster):
+        learner = kind.learner()
+        assert learner.table.round == 0  # its tasks are with the workers by now
+        learner.learn(rounds * kind.round, **kind.saving(store, kill))
+        assert Ending.of(learner) == undisturbed(kind, rounds * kind.round)
+
+
+def test_a_worker_dies_before_the_first_checkpoint(cluster: LocalCluster, tmp_path: Path) -> None:
+    loses_one(cluster, LAKE, tmp_path / "run", rounds=5, at=None)
+
+
+@pytest.mark.slow
+def test_a_worker_dies_before_an_evaluation(cluster: LocalCluster, tmp_path: Path) -> None:
+    loses_one(cluster, EVALUATED, tmp_path / "run", rounds=9, at=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", [EVALUATED, LAKE, TORUS, LAGGED], ids=str)
+def test_a_worker_dies_at_the_end(
+    cluster: LocalCluster, kind: Kind, seed: int, tmp_path: Path
+) -> None:
+    """In the last round but one, in the last, in the last checkpoint, in the fetch of the table."""
+    rounds = 9
+    with Client(cluster):
+        killer = Killer(cluster, 1, seed, every_rounds=rounds - 2)
+        learner = kind.learner()
+        learner.learn(rounds * kind.round, **kind.saving(tmp_path / "run", killer))
+        killer.timer.join()
+        assert len(killer.killed) == 1
+        assert Ending.of(learner) == undisturbed(kind, rounds * kind.round)

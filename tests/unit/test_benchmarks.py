@@ -94,3 +94,9 @@ def test_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
     small = ["--states", "4096", "--chunks", "4", "--num-envs", "4096", "--rounds", "2"]
     options = [*small, "--repeats", "1", "--cluster", local_cluster.scheduler_address]
     assert figures("checkpoints", options, tmp_path)["checkpoint / to_zarr"][0] > 0.0
+
+
+@pytest.mark.cluster
+def test_time_lost(tmp_path: Path) -> None:
+    options = ["--side", "32", "--rounds", "12", "--every", "4", "--repeats", "1"]
+    assert figures("time_lost", options, tmp_path)
