@@ -43,8 +43,9 @@ _BEGUN = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json#")
 
 _MARGIN = re.compile(r"^\s+[x×|](?=\s|$)")  # that Icechunk draws beside its texts
 
-# Its one warning is that folders have no compare-and-swap, which is what the lock is for.
-icechunk.set_logs_filter("error")
+# It logs to stdout what it raises too, and warns that folders have no compare-and-swap, which is
+# what the lock is for.
+icechunk.set_logs_filter("off")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import doctest
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -70,7 +70,13 @@ RUN = {"python": execute, "pycon": check_session, "{code-block} python": check_s
 WITH_CODE = [p for p in markdown_files() if any(b.info in RUN for b in blocks(p))]
 
 
-@pytest.mark.parametrize("path", WITH_CODE, ids=relative)
+def as_case(path: Path) -> Any:
+    """Leave the page that starts cluster after cluster to the long suites."""
+    slow = path.name == "clusters.md"
+    return pytest.param(path, marks=pytest.mark.slow) if slow else path
+
+
+@pytest.mark.parametrize("path", [as_case(path) for path in WITH_CODE], ids=relative)
 def test_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}

@@ -120,7 +120,7 @@ def test_resume_from_an_earlier_checkpoint_gives_up_the_later(copy: Path) -> Non
 
 @pytest.mark.parametrize(
     "where",
-    [(), pytest.param(("--workers", "2"), marks=pytest.mark.cluster)],
+    [(), pytest.param(("--workers", "2"), marks=[pytest.mark.cluster, pytest.mark.slow])],
     ids=["here", "workers"],
 )
 def test_ctrl_c_and_resume_make_the_undisturbed_table(

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import dask
 import numpy as np
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 from kinds import Ending, Kind
 
 from dqlearn import QLearner, resume
@@ -39,13 +39,14 @@ from dqlearn.errors import NoCheckpointError
 from dqlearn.events import Checkpoint, RoundEnd, TrainingStart
 
 FOREVER = 1_000  # rounds; a run that outlives its trouble is stopped long before
+AHEAD = 5  # rounds; those under way at a death may still arrive, and tell nothing of it
 
 
 # Workers
 
 
 class Loss(NamedTuple):
-    """What a death cost: seconds until the run was one round on; rounds that were made again."""
+    """What came of a death: seconds until the run was beyond it; rounds that were made again."""
 
     seconds: float
     rounds: int
@@ -105,7 +106,7 @@ class Trouble(Callback):
             time.sleep(self.draw.uniform(0.0, 0.2))
             getattr(self, deed)()
             if deed in ("kill", "starve"):
-                self.losses.append(outlast(learner, self.round))
+                self.losses.append(outlast(learner, self.round, AHEAD))
         self.client.wait_for_workers(2, timeout=60)
         outlast(learner, self.round, 6)  # with a checkpoint, where a newcomer gets its share
 
@@ -150,7 +151,8 @@ def hoarding() -> None:
 
 def kill_a_worker(cluster: LocalCluster, draw: random.Random) -> int:
     """Kill a worker process; its nanny starts another."""
-    victim = draw.choice([nanny.pid for nanny in cluster.workers.values() if nanny.pid])
+    running = [nanny for nanny in cluster.workers.values() if nanny.status is Status.running]
+    victim = draw.choice([nanny.pid for nanny in running if nanny.pid])
     os.kill(victim, signal.SIGKILL)
     return victim
 

@@ -96,6 +96,7 @@ def test_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
     assert figures("checkpoints", options, tmp_path)["checkpoint / to_zarr"][0] > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_time_lost(tmp_path: Path) -> None:
     options = ["--side", "32", "--rounds", "12", "--every", "4", "--repeats", "1"]
