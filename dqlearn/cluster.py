@@ -35,6 +35,7 @@ __all__ = ["ClusterExecutor", "LostWork", "current_executor"]
 
 _MUST_AGREE = ("dqlearn", "dask", "distributed", "numpy", "numba", "gymnasium", "zarr", "icechunk")
 _LOSSES = (CancelledError, KilledWorker, StaleShardError, OSError)
+_FETCH = 10.0  # seconds for a first attempt
 _LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
 _POLL = 2.0  # seconds between looks at whether the homes are still there
 
@@ -93,6 +94,8 @@ class ClusterExecutor:
         self._futures: dict[Key, Future] = {}
         self._alone: set[Key] = set()  # kept, and without a history
         self._pinned = False  # whether tasks are bound to their homes
+        self._bound: set[str] = set()  # workers that a state was held on
+        self._holding = False
         self._homes = self._workers()
         self._check_versions()
 
@@ -112,7 +115,7 @@ class ClusterExecutor:
         return self.alive and not self._gone()
 
     def _gone(self) -> set[str]:
-        return set(self._homes) - set(self._present())
+        return self._bound.union(self._homes) - set(self._present())
 
     def _present(self) -> dict[str, Any]:
         """Return the workers that the scheduler knows now, and that stay; none without an answer.
@@ -142,6 +145,7 @@ class ClusterExecutor:
         while True:
             try:
                 before, self._homes = set(self._homes), self._workers()
+                self._bound.clear()
                 break
             except ClusterLostError:
                 if not self.alive or time.monotonic() > deadline:
@@ -221,8 +225,12 @@ class ClusterExecutor:
             {put: (hold, TaskRef(key), run, ticket, names[key]) for put, (key, _) in puts.items()},
             {put: home for put, (_, home) in puts.items()},
         )
-        self.gather(list(puts))
-        self.drop(puts)
+        self._bound, self._holding = set(where.values()), True
+        try:
+            self.gather(list(puts))
+        finally:
+            self._holding = False
+            self.drop(puts)
         self._send_there(
             {new: (take, run, ticket, names[old]) for old, new in pairs},
             {new: where[old] for old, new in pairs},
@@ -278,12 +286,17 @@ class ClusterExecutor:
 
     def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
         """Wait for results and fetch them; as :meth:`result`."""
-        futures = self._settle(keys)
-        try:
-            values = self.client.gather(futures)
-        except _LOSSES as error:
-            raise self._named(error) from error
-        return dict(zip(keys, values, strict=True))
+        timeout = _FETCH
+        while True:
+            futures = self._settle(keys)
+            try:
+                fetch = self.client._gather
+                values = self.client.sync(fetch, futures, callback_timeout=timeout)
+                return dict(zip(keys, values, strict=True))
+            except TimeoutError:  # they are large, or one was lost on its way: look again
+                timeout *= 2
+            except _LOSSES as error:
+                raise self._named(error) from error
 
     def _settle(self, keys: Sequence[Key]) -> list[Future]:
         """Wait until results are there."""
@@ -312,7 +325,7 @@ class ClusterExecutor:
             except TimeoutError:
                 if not self.alive:
                     raise self._lost() from None
-                if (gone := self._gone()) and (self._pinned or self._bereft()):
+                if (gone := self._gone()) and (self._pinned or self._holding or self._bereft()):
                     raise LostWork(f"workers {sorted(gone)} have gone") from None
 
     def _bereft(self) -> bool:
