@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask.base
@@ -26,7 +27,13 @@ from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, Future, KilledWorker
 
-from dqlearn.errors import ClusterError, ClusterLostError, StaleShardError, VersionMismatchError
+from dqlearn.errors import (
+    ClusterError,
+    ClusterLostError,
+    DQLearnError,
+    StaleShardError,
+    VersionMismatchError,
+)
 from dqlearn.executor import Executor, local_executor, this_machine
 from dqlearn.graph import Drawn, Key, State
 from dqlearn.holding import hold, take
@@ -38,6 +45,7 @@ _LOSSES = (CancelledError, KilledWorker, StaleShardError, OSError)
 _FETCH = 10.0  # seconds for a first attempt
 _LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
 _POLL = 2.0  # seconds between looks at whether the homes are still there
+_NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are here already
 
 
 class LostWork(ClusterError):
@@ -241,10 +249,8 @@ class ClusterExecutor:
     def _where(self, keys: Sequence[Key]) -> dict[Key, str]:
         """Return a worker that has each result."""
         futures = self._settle(keys)
-        try:
+        with self._losses():
             found = self.client.who_has(futures)
-        except _LOSSES as error:
-            raise self._named(error) from error
         homes = {key: found.get(self._futures[key].key) for key in keys}
         if not all(homes.values()):
             raise LostWork("a result of this run has gone with its worker")
@@ -289,14 +295,11 @@ class ClusterExecutor:
         timeout = _FETCH
         while True:
             futures = self._settle(keys)
-            try:
+            with self._losses(), suppress(TimeoutError):
                 fetch = self.client._gather
                 values = self.client.sync(fetch, futures, callback_timeout=timeout)
                 return dict(zip(keys, values, strict=True))
-            except TimeoutError:  # they are large, or one was lost on its way: look again
-                timeout *= 2
-            except _LOSSES as error:
-                raise self._named(error) from error
+            timeout *= 2  # they are large, or one was lost on its way: look again
 
     def _settle(self, keys: Sequence[Key]) -> list[Future]:
         """Wait until results are there."""
@@ -304,18 +307,36 @@ class ClusterExecutor:
             raise self._lost()
         try:
             futures = [self._futures[key] for key in keys]
-            for future in futures:
-                self._wait(future)
         except KeyError as error:
             raise LostWork(f"the run has given up {error}") from error
-        except _LOSSES as error:
-            raise self._named(error) from error
+        with self._losses():
+            for future in futures:
+                self._wait(future)
         return futures
 
-    def _named(self, error: BaseException) -> ClusterError:
-        if not self.alive:
-            return self._lost()
-        return LostWork(f"a result of this run is lost: {error!r}")
+    @contextmanager
+    def _losses(self) -> Iterator[None]:
+        """Take an error for a loss if a home has gone: one of another cause will come again."""
+        try:
+            yield
+        except (LostWork, ClusterLostError):
+            raise
+        except Exception as error:
+            if not self.alive:
+                raise self._lost() from error
+            if isinstance(error, _LOSSES) or self._goes(error):
+                raise LostWork(f"a result of this run is lost: {error!r}") from error
+            raise
+
+    def _goes(self, error: Exception) -> bool:
+        """Whether a home has gone; where an error is not one of ours, or goes within moments."""
+        patience = 0.0 if isinstance(error, DQLearnError) else _NOTICED
+        deadline = time.monotonic() + patience
+        while not self._gone():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)
+        return True
 
     def _wait(self, future: Future) -> None:
         """Wait for one future, with an eye on workers that took along what cannot be made again."""

@@ -15,17 +15,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
-from dqlearn.cluster import current_executor
+from dqlearn.cluster import LostWork, current_executor
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.errors import ConfigurationError
 from dqlearn.evaluation import EpisodePlan, EvaluationResult
@@ -52,6 +52,8 @@ from dqlearn.stored import Stored, environment_of, fingerprint_of
 from dqlearn.table import Labels, Table
 
 __all__ = ["QLearner"]
+
+Answer = TypeVar("Answer")
 
 
 class QLearner:
@@ -165,6 +167,7 @@ class QLearner:
         check_room(shape, settings.table_dtype, executor)  # before there is a grid of it
         self._plan = settings.plan(self._resolved, executor.width, origin)
         self._runner: Runner | None = None
+        self._learning = False
         self._history = History()
         self._callbacks = CallbackList()
         self._policy: tuple[Key, Policy] | None = None
@@ -244,6 +247,7 @@ class QLearner:
             bar = stack.enter_context(shown)
             interrupted = stack.enter_context(interruptible())
             loop = Loop(runner, self._history, self._callbacks, bar, recorder)
+            stack.enter_context(self._learn_in_progress())
             stop = self.emit(TrainingStart(self, total_timesteps))
             loop.start()
             while stop is None and not interrupted.is_set():
@@ -260,8 +264,10 @@ class QLearner:
         """Make a round, tell the callbacks that are due, write the checkpoint that is due."""
         if loop.enough(total_timesteps):
             return Stop("all timesteps are made") if loop.finish() else None
-        report = loop.round()
-        stop = self.emit(RoundEnd(self, report)) if report else None
+        report, stop = loop.round(), None
+        if report:
+            with loop.going_back():
+                stop = self.emit(RoundEnd(self, report))
         loop.record(report)
         return self._tell(loop) or stop
 
@@ -271,7 +277,8 @@ class QLearner:
         while loop.committed:
             version = loop.committed.pop(0)
             made = (version.round, version.timesteps, version.run, version.number)
-            stop = self.emit(Checkpoint(self, *made)) or stop
+            with loop.going_back():
+                stop = self.emit(Checkpoint(self, *made)) or stop
         return stop
 
     @contextmanager
@@ -309,14 +316,34 @@ class QLearner:
         return Labels(self._resolved.factors, self._resolved.action_labels, attrs)
 
     def _at_hand(self) -> Runner:
-        """Return the run, where Dask would run now."""
+        """Return the run, where Dask would run now; where it is, while it learns."""
         if self._runner is None:
             base = self._recorder.base if self._recorder else None
             self._runner = Runner(self._plan, Cut.at(base) if base else None)
-        else:
+        elif not self._learning:
             self._runner.move()
             self._history.truncate(self._runner.settled.round)
         return self._runner
+
+    @contextmanager
+    def _learn_in_progress(self) -> Iterator[None]:
+        self._learning = True
+        try:
+            yield
+        finally:
+            self._learning = False
+
+    def _ask(self, question: Callable[[Runner], Answer]) -> Answer:
+        """Ask the run; after a loss between two calls of `learn`, where it has gone back to."""
+        while True:
+            runner = self._at_hand()
+            try:
+                return question(runner)
+            except LostWork as error:
+                if self._learning:
+                    raise  # for the loop, which goes back and makes the round again
+                runner.recover(error)
+                self._history.truncate(runner.settled.round)
 
     def emit(self, event: Event) -> Stop | None:
         """Tell the callbacks of the running `learn` of an event.
@@ -417,17 +444,16 @@ class QLearner:
         EnvironmentFault
             If an environment raises.
         """
-        runner = self._at_hand()
-        fresh = self._plan.seed + 1 + runner.settled.round if seed is None else seed
-        episodes = EpisodePlan(n_episodes, fresh, max_steps)
-        parts = min(runner.executor.width, n_episodes)
-        drawn, keys = evaluation_graph(self._plan, runner.settled, episodes, parts)
-        runner.executor.submit(drawn, keys)
-        try:
-            played = runner.executor.gather(keys)
-        finally:
-            runner.executor.drop(keys)
-        return EvaluationResult.of([played[key] for key in keys])
+
+        def play(runner: Runner) -> EvaluationResult:
+            fresh = self._plan.seed + 1 + runner.settled.round if seed is None else seed
+            episodes = EpisodePlan(n_episodes, fresh, max_steps)
+            parts = min(runner.executor.width, n_episodes)
+            return EvaluationResult.of(
+                runner.fetch(*evaluation_graph(self._plan, runner.settled, episodes, parts))
+            )
+
+        return self._ask(play)
 
     @property
     def table(self) -> Table:
@@ -526,10 +552,13 @@ class QLearner:
 
     def _current_policy(self) -> Policy:
         """Fetch the policy, once a round."""
-        runner = self._at_hand()
-        key = runner.settled.policy
-        if self._policy is None or self._policy[0] != key:
-            self._policy = (key, runner.executor.result(key))
+
+        def fetch(runner: Runner) -> tuple[Key, Policy]:
+            key = runner.settled.policy
+            known = self._policy
+            return known if known and known[0] == key else (key, runner.executor.result(key))
+
+        self._policy = self._ask(fetch)
         return self._policy[1]
 
     @classmethod

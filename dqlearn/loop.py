@@ -115,7 +115,7 @@ class Loop:
         if recorder is None:
             return
         with self._whole():
-            if report is not None:
+            if report is not None and report.round + 1 == self._runner.settled.round:
                 before = report.timesteps - report.n_transitions
                 if recorder.passed(report.round, before, report.timesteps):
                     self._checkpoint(recorder)
@@ -167,12 +167,19 @@ class Loop:
         return None if self._runner.under_way else report
 
     @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """Leave the run at the end of a whole round. Lost work is no error: it is made again."""
+    def going_back(self) -> Iterator[None]:
+        """Take lost work inside for no error: the run goes back, and makes it again."""
         try:
             yield
         except LostWork as error:
             self._go_back(error)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Leave the run at the end of a whole round. Lost work is no error: it is made again."""
+        try:
+            with self.going_back():
+                yield
         except StoreError:
             self._finish_rounds()
             raise

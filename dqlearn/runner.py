@@ -18,7 +18,7 @@ import time
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -224,10 +224,7 @@ class Runner:
             return {}
         frozen = freeze_graph(self.plan, state)
         copies = frozen.state.shards
-        self.executor.submit(frozen, copies)
-        values = self.executor.gather(copies)
-        self.executor.drop(copies)
-        return {key: values[copy] for key, copy in zip(state.shards, copies, strict=True)}
+        return dict(zip(state.shards, self.fetch(frozen, copies), strict=True))
 
     def set_down(self, *, restart: bool) -> dict[Key, Any]:
         """Make the settled state one that a checkpoint and copies of donated shards can bring back.
@@ -281,6 +278,10 @@ class Runner:
                 self.recover(another)
         elif self.plan.donated:
             self._rebuild_shards(error)
+
+    def fetch(self, drawn: Drawn, keys: Sequence[Key]) -> list[Any]:
+        """Make what is not kept, and return it."""
+        return self.executor.background(drawn, keys)()
 
     def _stranded(self, here: ClusterExecutor) -> bool:
         """Whether donated shards died with their worker between two calls of the user."""

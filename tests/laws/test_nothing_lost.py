@@ -29,7 +29,7 @@ EVALUATED = Kind("lake", restart=True, evaluated=True)
 TORUS = Kind("torus")
 LAGGED = Kind("torus", policy_lag=1, keep=3)
 KINDS = [Kind("taxi"), Kind("taxi", restart=True), Kind("lake"), LAKE, EVALUATED, TORUS, LAGGED]
-SEEDS = range(2)
+SEEDS = range(4)
 
 
 @pytest.fixture(scope="module")
