@@ -359,7 +359,7 @@ class QLearner:
             The first that a callback answers.
         """
         if isinstance(event, Evaluation) and self._recorder:
-            self._recorder.evaluated(event.result.mean)
+            self._recorder.evaluated(event.round, event.result.mean)
         return self._callbacks.dispatch(event)
 
     # using what was learned

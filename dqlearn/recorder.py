@@ -127,7 +127,7 @@ class Recorder:
         self, place: Place, saving: Saving, base: Version | None = None, rewind: bool = False
     ) -> None:
         self.place, self.saving, self.base, self._rewind = place, saving, base, rewind
-        self._best, self._best_is_due = _best_mean(base), False
+        self._bests: dict[int, float] = {}  # means that were the best so far, by the table's round
         self._repository: Repository | None = None
         self._release: Callable[[], None] = lambda: None
         self._writing: Future[tuple[Version, StoreError | None]] | None = None
@@ -175,16 +175,23 @@ class Recorder:
 
     def passed(self, round_: int, before: int, after: int) -> bool:
         """Whether a checkpoint is due after a round, by the transitions before and after it."""
-        return self._best_is_due or self.saving.checkpoint_every.passed(
+        return round_ + 1 in self._bests or self.saving.checkpoint_every.passed(
             rounds=(round_, round_ + 1),
             transitions=(before, after),
             seconds=time.monotonic() - self._began,
         )
 
-    def evaluated(self, mean: float) -> None:
-        """Let the next checkpoint be due at once, and "best", if the policy is the best so far."""
-        if mean > self._best:
-            self._best, self._best_is_due = mean, True
+    def evaluated(self, round_: int, mean: float) -> None:
+        """Let the checkpoint of a table be due at once, and "best", if no policy was better so far.
+
+        That outlasts a loss: callbacks are told of a round once, even if it is made again.
+        """
+        if mean > self._best_before(round_):
+            self._bests[round_] = mean
+
+    def _best_before(self, round_: int) -> float:
+        """Return the mean return of the best evaluation of a table of an earlier round."""
+        return max([_best_mean(self.base), *(m for r, m in self._bests.items() if r < round_)])
 
     def begin(self, runner: Runner, timesteps: int, history: History) -> None:
         """Begin a checkpoint of the settled round; the one before must be finished.
@@ -201,14 +208,14 @@ class Recorder:
         draft = repository.begin(self.base, self._rewind)
         copies = runner.set_down(restart=self.saving.restart_envs)
         state, written = runner.settled, runner.write(draft.fork, draft.since)
-        best, self._best_is_due = self._best_is_due, False
+        best_mean = self._best_before(state.round + 1)
         counters = {
             "round": state.round,
             "timesteps": timesteps,
-            "best_mean": self._best if math.isfinite(self._best) else None,
+            "best_mean": best_mean if math.isfinite(best_mean) else None,
             **self.saving.attributes,
         }
-        rows = history.stored(draft.rows)
+        rows, best = history.stored(draft.rows), state.round in self._bests
 
         def write() -> tuple[Version, StoreError | None]:
             version = repository.commit(draft, written(), counters, rows)
@@ -241,8 +248,8 @@ class Recorder:
         self._writing = None
         try:
             self.base, late = writing.result()
-        except BaseException:
-            self._best = _best_mean(self.base)
+        except StoreError:
+            self._bests.clear()
             raise
         self._rewind = False
         self._take(self.base)

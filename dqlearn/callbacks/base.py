@@ -132,7 +132,7 @@ class CallbackList:
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
         self.callbacks = tuple(callbacks)
-        self._next_round = 0
+        self._next_rounds = dict.fromkeys(map(id, self.callbacks), 0)
         for callback in self.callbacks:
             if callback.every_rounds is not None:
                 positive(f"every_rounds of {callback}", callback.every_rounds)
@@ -148,7 +148,7 @@ class CallbackList:
         -------
         bool
         """
-        return round >= self._next_round and any(_due(c, round) for c in self.callbacks)
+        return any(self._due(callback, round) for callback in self.callbacks)
 
     def dispatch(self, event: Event) -> Stop | None:
         """Give `event` to every callback, a `RoundEnd` to those that are due.
@@ -167,22 +167,26 @@ class CallbackList:
         ConfigurationError
             When a callback answers anything but None or a `Stop`.
         """
-        listeners = self._listeners(event)
-        stops = [stop for callback in listeners if (stop := _deliver(callback, event)) is not None]
+        stops = [stop for callback in self.callbacks if (stop := self._tell(callback, event))]
         return stops[0] if stops else None
 
-    def _listeners(self, event: Event) -> tuple[Callback, ...]:
+    def _tell(self, callback: Callback, event: Event) -> Stop | None:
+        """Tell one callback; of a round once, also where that is made again after a loss."""
         if not isinstance(event, RoundEnd):
-            return self.callbacks
-        round = event.report.round
-        if round < self._next_round:
-            return ()
-        self._next_round = round + 1
-        return tuple(callback for callback in self.callbacks if _due(callback, round))
+            return _deliver(callback, event)
+        if not self._due(callback, event.report.round):
+            return None
+        stop = _deliver(callback, event)
+        self._next_rounds[id(callback)] = event.report.round + 1
+        return stop
 
-
-def _due(callback: Callback, round: int) -> bool:
-    return callback.every_rounds is not None and (round + 1) % callback.every_rounds == 0
+    def _due(self, callback: Callback, round: int) -> bool:
+        every = callback.every_rounds
+        return (
+            every is not None
+            and (round + 1) % every == 0
+            and round >= self._next_rounds[id(callback)]
+        )
 
 
 def _deliver(callback: Callback, event: Event) -> Stop | None:

@@ -53,8 +53,7 @@ class EvalCallback(Callback):
         result = event.learner.evaluate(n_episodes=self.n_eval_episodes, seed=self.seed)
         report = event.report
         evaluation = Evaluation(event.learner, report.round + 1, report.timesteps, result)
-        if not any(_again(evaluation, earlier) for earlier in self.results):
-            self.results.append(evaluation)
+        self.results.append(evaluation)
         return event.learner.emit(evaluation)
 
 
@@ -129,12 +128,8 @@ class StopTrainingOnNoModelImprovement(Callback):
         self.best_mean = -float("inf")
         self.n_evals = 0
         self.no_improvement_evals = 0
-        self.latest: Evaluation | None = None
 
     def on_evaluation(self, event: Evaluation) -> Stop | None:  # noqa: D102  (inherited)
-        if self.latest and _again(event, self.latest):
-            return None
-        self.latest = event
         self.n_evals += 1
         if event.result.mean > self.best_mean + self.min_delta:
             self.best_mean = event.result.mean
@@ -189,8 +184,3 @@ class StopTrainingOnMaxEpisodes(Callback):
         if n_episodes >= self.max_episodes:
             return Stop(f"{n_episodes} episodes reached the limit of {self.max_episodes}")
         return None
-
-
-def _again(evaluation: Evaluation, earlier: Evaluation) -> bool:
-    """Whether two evaluations are of one round, which was made again because a worker was lost."""
-    return evaluation.learner is earlier.learner and evaluation.round == earlier.round
