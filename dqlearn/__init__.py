@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dqlearn import callbacks, envs, exact, random, schedules, spaces
+from dqlearn.baseline import evaluate_policy
 from dqlearn.envs.registry import register
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import DQLearnError
@@ -30,6 +31,7 @@ __all__ = [
     "TabularEnv",
     "callbacks",
     "envs",
+    "evaluate_policy",
     "exact",
     "load",
     "open_history",

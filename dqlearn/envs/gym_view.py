@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 
@@ -52,8 +53,9 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     ----------
     model : TabularEnv
         Its states are the observations; its `max_episode_steps` truncates.
-    render_mode : {None, "ansi"}
-        "ansi": `render` returns the state as text.
+    render_mode : {None, "ansi", "rgb_array"}
+        "ansi": `render` returns the state as text; "rgb_array": as pixels, if the model has
+        pictures.
 
     Attributes
     ----------
@@ -78,16 +80,18 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     """
 
     def __init__(self, model: TabularEnv, render_mode: str | None = None) -> None:
-        if render_mode not in (None, "ansi"):
-            raise ConfigurationError(f"render_mode must be None or 'ansi', got {render_mode!r}")
+        modes = ["ansi", "rgb_array"] if model.picture else ["ansi"]
+        if render_mode not in (None, *modes):
+            known = " or ".join(map(repr, [None, *modes]))
+            raise ConfigurationError(f"render_mode must be {known}, got {render_mode!r}")
         self.model = model
-        self.metadata = {"render_modes": ["ansi"], "render_fps": 4}
+        self.metadata = {"render_modes": modes, "render_fps": 4}
         self.render_mode = render_mode
         self.observation_space = Discrete(model.n_states)
         self.action_space = Discrete(model.n_actions)
         self._stream: np.uint64 | None = None
         self._calls = self._elapsed = 0
-        self._state = -1
+        self._state, self._action = -1, None  # type: int, int | None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -119,7 +123,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         kernels = view_kernels(self.model)
         state = kernels.first_at(self._stream, self._calls, self.model.params)
         check_initial(state, self.model.n_states)
-        self._state, self._elapsed = state, 0
+        self._state, self._action, self._elapsed = state, None, 0
         self._calls += 1
         return np.int64(state), {}
 
@@ -162,22 +166,28 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
             self._stream, self._calls, state, int(action), model.params
         )
         check_transition(0, state, int(action), after, reward, model.n_states)
-        self._state = after
+        self._state, self._action = after, int(action)
         self._calls += 1
         self._elapsed += 1
         truncated = self._elapsed >= model.limits[2]
         return np.int64(after), reward, terminated, truncated, {}
 
-    def render(self) -> str | None:
-        """Return the state by the names of its factors.
+    def render(self) -> str | npt.NDArray[np.uint8] | None:
+        """Show the state, and the action that led there.
 
         Returns
         -------
-        str or None
-            As ``row=0 column=7``; None without a `render_mode`.
+        str, uint8 (height, width, 3) or None
+            As ``row=0 column=7``, if the model has no pictures; None without a `render_mode`.
         """
+        model = self.model
         if self.render_mode is None:
             return None
-        dims = self.model.state_dims or {"state": self.model.n_states}
-        digits = np.unravel_index(self._state, tuple(dims.values()))
-        return " ".join(f"{name}={digit}" for name, digit in zip(dims, digits, strict=True))
+        if model.picture is not None:
+            picture = model.picture(int(self._state), self._action)
+            return picture.text() if self.render_mode == "ansi" else picture.rgb()
+        digits = np.unravel_index(self._state, tuple(factor.size for factor in model.factors))
+        return " ".join(
+            f"{factor.name}={factor.labels[int(digit)] if factor.labels else digit}"
+            for factor, digit in zip(model.factors, digits, strict=True)
+        )

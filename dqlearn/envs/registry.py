@@ -11,6 +11,7 @@ as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from dqlearn.envs.vector_view import TabularVectorEnv
 
 __all__ = ["compiled_model", "register"]
 
-_IDS = {"dqlearn/Torus-v0": "torus", "dqlearn/Garnet-v0": "garnet"}
+_MODELS: dict[str, Callable[..., TabularEnv]] = {"Torus": torus, "Garnet": garnet}
 
 
 def register() -> None:
@@ -37,39 +38,28 @@ def register() -> None:
     >>> from dqlearn.envs.registry import register
     >>> register()
     >>> gymnasium.spec("dqlearn/Torus-v0").vector_entry_point
-    'dqlearn.envs.registry:make_torus_vec'
+    'dqlearn.envs.registry:make_vec'
     """
-    for name, model in _IDS.items():
-        if name not in gymnasium.registry:
+    for model in _MODELS:
+        if f"dqlearn/{model}-v0" not in gymnasium.registry:
             gymnasium.register(
-                name,
-                entry_point=f"{__name__}:make_{model}",
-                vector_entry_point=f"{__name__}:make_{model}_vec",
+                f"dqlearn/{model}-v0",
+                entry_point=f"{__name__}:make",
+                vector_entry_point=f"{__name__}:make_vec",
+                kwargs={"model": model},
             )
 
 
-def make_torus(render_mode: str | None = None, **kwargs: Any) -> TabularGymEnv:
-    """Make one environment of :func:`dqlearn.envs.torus.torus`."""
-    return TabularGymEnv(torus(**kwargs), render_mode)
+def make(model: str, render_mode: str | None = None, **kwargs: Any) -> TabularGymEnv:
+    """Make one environment of a registered model."""
+    return TabularGymEnv(_MODELS[model](**kwargs), render_mode)
 
 
-def make_torus_vec(
-    num_envs: int, autoreset_mode: str = "NextStep", **kwargs: Any
+def make_vec(
+    model: str, num_envs: int, autoreset_mode: str = "NextStep", **kwargs: Any
 ) -> TabularVectorEnv:
-    """Make environments of :func:`dqlearn.envs.torus.torus`."""
-    return TabularVectorEnv(torus(**kwargs), num_envs, autoreset_mode)
-
-
-def make_garnet(render_mode: str | None = None, **kwargs: Any) -> TabularGymEnv:
-    """Make one environment of :func:`dqlearn.envs.garnet.garnet`."""
-    return TabularGymEnv(garnet(**kwargs), render_mode)
-
-
-def make_garnet_vec(
-    num_envs: int, autoreset_mode: str = "NextStep", **kwargs: Any
-) -> TabularVectorEnv:
-    """Make environments of :func:`dqlearn.envs.garnet.garnet`."""
-    return TabularVectorEnv(garnet(**kwargs), num_envs, autoreset_mode)
+    """Make environments of a registered model."""
+    return TabularVectorEnv(_MODELS[model](**kwargs), num_envs, autoreset_mode)
 
 
 def compiled_model(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:

@@ -135,10 +135,8 @@ def _refuse(kwargs: Mapping[str, Any] | None, bins: BinsLike) -> None:
 def _tabular(model: TabularEnv, spec: dict[str, Any]) -> Resolved:
     states = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_states), name="state")
     actions = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_actions), name="action")
-    dims = model.state_dims or {"state": model.n_states}
-    factors = tuple(Factor(name, size, None) for name, size in dims.items())
     labels = tuple(model.action_labels) if model.action_labels is not None else None
-    return Resolved(model, states, actions, factors, labels, spec)
+    return Resolved(model, states, actions, model.factors, labels, spec)
 
 
 def _gymnasium(make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any]) -> Resolved:

@@ -26,7 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from dqlearn.envs.picture import Picture
 from dqlearn.errors import ConfigurationError
+from dqlearn.spaces import Factor
 from dqlearn.specialise import fingerprint, specialise
 
 __all__ = ["TabularEnv"]
@@ -56,10 +58,13 @@ class TabularEnv:
         Scalars and arrays passed on to the functions; anything Numba takes.
     max_episode_steps : int, optional
         Truncate episodes after so many steps.
-    state_dims : mapping of str to int, optional
-        Names and sizes of the state's factors, mixed radix, the first the most significant.
+    state_dims : mapping of str to int or sequence of str, optional
+        Names and sizes of the state's factors, mixed radix, the first the most significant; in
+        place of a size, one label a value.
     action_labels : sequence of str, optional
         One label an action.
+    picture : callable, optional
+        ``picture(state, action) -> Picture``, what `render` shows; action is None before the first.
 
     Raises
     ------
@@ -92,8 +97,9 @@ class TabularEnv:
     n_events: int = 0
     params: tuple[Any, ...] = ()
     max_episode_steps: int | None = None
-    state_dims: Mapping[str, int] | None = None
+    state_dims: Mapping[str, int | Sequence[str]] | None = None
     action_labels: Sequence[str] | None = None
+    picture: Callable[[int, int | None], Picture] | None = None
     digest: str | None = field(init=False, repr=False)
     _token: str = field(init=False, repr=False)
 
@@ -112,6 +118,17 @@ class TabularEnv:
         digest = fingerprint(self.functions)
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "_token", digest or uuid.uuid4().hex)
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What a state is made of, the first the most significant."""
+        dims = self.state_dims or {"state": self.n_states}
+        return tuple(
+            Factor(name, int(values), None)
+            if isinstance(values, int | np.integer)
+            else Factor(name, len(values), tuple(values))
+            for name, values in dims.items()
+        )
 
     @property
     def functions(self) -> dict[str, Callable[..., Any] | None]:
@@ -189,7 +206,7 @@ def _check_events(events: Callable[..., Any] | None, n_events: int) -> None:
 
 def _check_labels(env: TabularEnv) -> None:
     dims, labels = env.state_dims, env.action_labels
-    if dims is not None and math.prod(dims.values()) != env.n_states:
+    if dims is not None and math.prod(factor.size for factor in env.factors) != env.n_states:
         raise ConfigurationError(
             f"the sizes of state_dims must multiply to n_states={env.n_states}, got {dict(dims)}"
         )

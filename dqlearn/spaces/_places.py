@@ -34,14 +34,14 @@ class Factor:
         Path of the sub-space, for instance ``"arm_2"``: a dimension's name in the labelled table.
     size : int
         Number of values.
-    labels : sequence of int or float, or None
+    labels : sequence of int, float or str, or None
         The values themselves: a `range` where integers do not start at 0 (never unrolled, so a
         factor of 2**62 values costs nothing), the bins' middles for a `Box`, None for 0..size-1.
     """
 
     name: str
     size: int
-    labels: Sequence[int] | Sequence[float] | None = None
+    labels: Sequence[int] | Sequence[float] | Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
