@@ -10,6 +10,7 @@ copyright = f"2026, {author}"
 version = release = dqlearn.__version__
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -25,6 +26,10 @@ autosummary_ignore_module_all = False
 numpydoc_show_class_members = False
 
 myst_heading_anchors = 3
+
+plot_formats = ["svg"]
+plot_html_show_formats = False
+plot_html_show_source_link = False
 
 html_theme = "furo"
 html_title = f"dqlearn {release}"

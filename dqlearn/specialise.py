@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numba.core.dispatcher import Dispatcher
+from numba.core.extending import _Intrinsic
 
 import dqlearn.random
 
@@ -98,6 +99,8 @@ def _describe(value: Any, seen: set[int]) -> bytes:
         return fields + b"(" + b",".join(_describe(item, seen) for item in value) + b")"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return f"{type(value).__name__}:{value!r}".encode()
+    if isinstance(value, _Intrinsic) and _fixed(value.__module__):
+        return f"{value.__module__}.{value._name}".encode()
     if isinstance(value, EnumType):
         return repr(list(value.__members__.items())).encode()
     if isinstance(value, types.ModuleType) or (

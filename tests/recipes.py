@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dqlearn import QLearner
+from dqlearn.schedules import VisitCount
 
 __all__ = ["RECIPES", "Recipe"]
 
@@ -46,8 +47,144 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     # traffic
+    "TrafficGrid-small": Recipe(
+        "TrafficGrid",
+        20_000_000,
+        0.95,
+        {"size": "small", "max_episode_steps": 50},
+        {
+            "learning_rate": VisitCount(scale=20.0, offset=20.0),
+            "epsilon": 0.5,
+            "initial_value": -90.0,
+        },
+    ),
+    "TrafficGrid-medium": Recipe(
+        "TrafficGrid",
+        200_000_000,
+        0.95,
+        {"size": "medium", "max_episode_steps": 50},
+        {
+            "learning_rate": VisitCount(scale=20.0, offset=20.0),
+            "epsilon": 0.3,
+            "initial_value": -110.0,
+        },
+    ),
     # production
+    "ProductionLine-small": Recipe(
+        "ProductionLine",
+        80_000_000,
+        0.95,
+        {"size": "small", "max_episode_steps": 10},
+        {
+            "learning_rate": VisitCount(scale=10.0, offset=10.0),
+            "epsilon": 0.5,
+            "initial_value": 65.0,
+        },
+    ),
+    "ProductionLine-medium": Recipe(
+        "ProductionLine",
+        200_000_000,
+        0.95,
+        {"size": "medium", "max_episode_steps": 50},
+        {
+            "learning_rate": VisitCount(scale=10.0, offset=10.0),
+            "epsilon": 0.2,
+            "initial_value": 20.0,
+            "num_envs": 16384,
+            "steps_per_round": 64,
+        },
+    ),
     # defence
+    "NetworkDefence-small": Recipe(
+        "NetworkDefence",
+        20_000_000,
+        0.95,
+        {"size": "small", "max_episode_steps": 10},
+        {
+            "learning_rate": VisitCount(scale=20.0, offset=20.0),
+            "epsilon": 0.3,
+            "initial_value": -8.0,
+        },
+    ),
+    "NetworkDefence-medium": Recipe(
+        "NetworkDefence",
+        200_000_000,
+        0.95,
+        {"size": "medium"},
+        {
+            "num_envs": 4096,
+            "steps_per_round": 512,
+            "learning_rate": VisitCount(scale=20.0, offset=20.0),
+            "epsilon": 0.3,
+            "initial_value": -18.0,
+        },
+    ),
     # power
+    "PowerGrid-small": Recipe(
+        "PowerGrid",
+        100_000_000,
+        0.95,
+        {"size": "small", "max_episode_steps": 8},
+        {
+            "num_envs": 4096,
+            "steps_per_round": 16,
+            "learning_rate": VisitCount(scale=10.0, offset=10.0),
+            "epsilon": 0.5,
+            "initial_value": -250.0,
+        },
+    ),
+    "PowerGrid-medium": Recipe(
+        "PowerGrid",
+        300_000_000,
+        0.95,
+        {"size": "medium", "reward": "saving"},
+        {
+            "num_envs": 65_536,
+            "steps_per_round": 32,
+            "learning_rate": VisitCount(omega=0.7),
+            "epsilon": 0.3,
+        },
+    ),
     # routing
+    "PacketDispatch-small": Recipe(
+        "PacketDispatch",
+        150_000_000,
+        0.95,
+        {"size": "small", "max_episode_steps": 30},
+        {
+            "learning_rate": VisitCount(scale=30.0, offset=30.0),
+            "epsilon": 0.5,
+            "initial_value": -300.0,
+        },
+    ),
+    "PacketDispatch-medium": Recipe(
+        "PacketDispatch",
+        200_000_000,
+        0.95,
+        {"size": "medium", "start": "empty"},
+        {
+            "learning_rate": VisitCount(scale=30.0, offset=30.0),
+            "epsilon": 0.3,
+            "initial_value": -150.0,
+            "steps_per_round": 64,
+        },
+    ),
+    "PacketRouting-small": Recipe(
+        "PacketRouting",
+        40_000_000,
+        0.99,
+        {"size": "small"},
+        {"learning_rate": VisitCount(scale=5.0, offset=5.0), "epsilon": 0.3},
+    ),
+    "PacketRouting-medium": Recipe(
+        "PacketRouting",
+        300_000_000,
+        0.99,
+        {"size": "medium"},
+        {
+            "learning_rate": VisitCount(scale=5.0, offset=5.0),
+            "epsilon": 0.2,
+            "steps_per_round": 128,
+        },
+    ),
 }

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from dqlearn.envs.defence import NetworkDefence
+from dqlearn.envs.family import Baseline, Family
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.routing import PacketDispatch, PacketRouting
 from dqlearn.envs.table_model import from_table
 from dqlearn.envs.torus import torus
+from dqlearn.envs.traffic import TrafficGrid
 from dqlearn.envs.vector_view import TabularVectorEnv
 
-__all__ = ["TabularGymEnv", "TabularVectorEnv", "from_table", "garnet", "torus"]
+__all__ = [
+    "Baseline",
+    "Family",
+    "Link",
+    "NetworkDefence",
+    "Node",
+    "PacketDispatch",
+    "PacketRouting",
+    "Picture",
+    "TabularGymEnv",
+    "TabularVectorEnv",
+    "TrafficGrid",
+    "from_table",
+    "garnet",
+    "torus",
+]

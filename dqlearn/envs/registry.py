@@ -18,15 +18,25 @@ from typing import Any
 import gymnasium
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from dqlearn.envs.defence import NetworkDefence
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.routing import PacketDispatch, PacketRouting
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.envs.torus import torus
+from dqlearn.envs.traffic import TrafficGrid
 from dqlearn.envs.vector_view import TabularVectorEnv
 
 __all__ = ["compiled_model", "register"]
 
-_MODELS: dict[str, Callable[..., TabularEnv]] = {"Torus": torus, "Garnet": garnet}
+_MODELS: dict[str, Callable[..., TabularEnv]] = {
+    "Torus": torus,
+    "Garnet": garnet,
+    "NetworkDefence": NetworkDefence.make,
+    "PacketDispatch": PacketDispatch.make,
+    "PacketRouting": PacketRouting.make,
+    "TrafficGrid": TrafficGrid.make,
+}
 
 
 def register() -> None:

@@ -59,6 +59,22 @@ def test_time_to_error(tmp_path: Path) -> None:
     assert min(seconds["garnet plain loop, 4 walkers / threads"]) > 0.0
 
 
+def test_networks(tmp_path: Path) -> None:
+    options = ["--family", "TrafficGrid", "--budget", "0.0001", "--episodes", "8"]
+    returns = figures("networks", ["medium", *options], tmp_path)
+    least, mean, most = returns["TrafficGrid learned - fixed time"]
+    assert least < mean < most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["small", "curve", "speed"])
+def test_networks_otherwise(tmp_path: Path, what: str) -> None:
+    options = ["--family", "TrafficGrid", "--budget", "0.0001", "--episodes", "8"]
+    fast = ["--repeats", "2", "--transitions", "1000", "--plot", str(tmp_path)]
+    assert figures("networks", [what, *options, *fast], tmp_path)
+    assert (what == "curve") == (tmp_path / "TrafficGrid.svg").exists()
+
+
 @pytest.mark.slow
 def test_startup(tmp_path: Path) -> None:
     assert min(figures("startup", ["--repeats", "1"], tmp_path)["import dqlearn"]) > 0.0

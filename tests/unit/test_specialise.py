@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import njit
+from numba.cpython.unsafe.tuple import tuple_setitem
 
 from dqlearn import TabularEnv
 from dqlearn.rollout import open_shard
@@ -144,6 +145,13 @@ def test_fingerprints_differ_when_compiled_code_would(case: str) -> None:
 )
 def test_fingerprints_agree_when_compiled_code_does(one: Any, other: Any) -> None:
     assert of(one) == of(other) is not None
+
+
+def test_numbas_own_intrinsics_have_a_fingerprint() -> None:
+    def f(p: Any) -> Any:
+        return tuple_setitem(p, 0, 0.5)
+
+    assert of(f) is not None
 
 
 def test_roles_are_part_of_the_fingerprint() -> None:
