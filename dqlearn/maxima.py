@@ -57,6 +57,7 @@ class Maxima(Sized):
     td_abs_sum: float
 
 
+@cache
 def action_dtype(n_actions: int) -> np.dtype[Any]:
     """Return the smallest unsigned dtype that holds every action."""
     return np.min_scalar_type(n_actions - 1)

@@ -128,7 +128,7 @@ def define(group: zarr.Group, plan: Plan, attrs: Mapping[str, Any]) -> None:
         The attributes of its table.
     """
     layout = Layout.of(plan.grid)
-    group.attrs.update({**attrs, "dqlearn_format": FORMAT})
+    group.update_attributes({**attrs, "dqlearn_format": FORMAT})
     chunk = (layout.rows, layout.columns)
     for name, dtype, fill in (
         ("q", plan.dtype, plan.initial_value),

@@ -339,7 +339,7 @@ class Repository:
             tallies = [w.tally for w in written if w.tally is not None]
             if tallies:
                 group["batches"].attrs["tallies"] = [_texts(tally) for tally in tallies]
-            group.attrs.update({**counters, "checkpoint": draft.number})
+            group.update_attributes({**counters, "checkpoint": draft.number})
             if draft.number:
                 self._point(PREVIOUS, draft.session.snapshot_id)
             snapshot = draft.session.commit(f"round {counters['round']}", metadata=metadata)

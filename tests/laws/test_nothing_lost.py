@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import pytest
 from cases import RUNS, Run, bits
 from cases import undisturbed as in_peace
@@ -142,6 +143,23 @@ def test_a_worker_dies_before_the_first_checkpoint(cluster: LocalCluster, tmp_pa
 @pytest.mark.slow
 def test_a_worker_dies_before_an_evaluation(cluster: LocalCluster, tmp_path: Path) -> None:
     loses_one(cluster, EVALUATED, tmp_path / "run", rounds=9, at=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [LAKE, TORUS], ids=str)
+def test_a_worker_dies_between_two_calls(cluster: LocalCluster, kind: Kind, tmp_path: Path) -> None:
+    """What is asked of the learner next, it answers as if nothing had happened; so it goes on."""
+    alone = kind.learner().learn(8 * kind.round, **kind.saving(tmp_path / "alone"))
+    expected = alone.evaluate(20, seed=3).returns.tolist()
+    with Client(cluster):
+        learner = kind.learner().learn(8 * kind.round, **kind.saving(tmp_path / "run"))
+        kill_a_worker(cluster, random.Random(1))
+        assert learner.evaluate(20, seed=3).returns.tolist() == expected
+        kill_a_worker(cluster, random.Random(2))
+        states = np.arange(kind.run.n_states)
+        assert learner.predict(states)[0].tolist() == alone.predict(states)[0].tolist()
+        learner.learn(12 * kind.round)
+        assert Ending.of(learner) == undisturbed(kind, 12 * kind.round)
 
 
 @pytest.mark.slow
