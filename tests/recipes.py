@@ -135,14 +135,14 @@ RECIPES: dict[str, Recipe] = {
     ),
     "PowerGrid-medium": Recipe(
         "PowerGrid",
-        300_000_000,
+        200_000_000,
         0.95,
         {"size": "medium", "reward": "saving"},
         {
             "num_envs": 65_536,
             "steps_per_round": 32,
-            "learning_rate": VisitCount(omega=0.7),
-            "epsilon": 0.3,
+            "learning_rate": VisitCount(omega=0.6),
+            "epsilon": 0.35,
         },
     ),
     # routing

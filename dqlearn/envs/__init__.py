@@ -7,6 +7,8 @@ from dqlearn.envs.family import Baseline, Family
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
 from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.power import PowerGrid
+from dqlearn.envs.production import ProductionLine
 from dqlearn.envs.routing import PacketDispatch, PacketRouting
 from dqlearn.envs.table_model import from_table
 from dqlearn.envs.torus import torus
@@ -22,6 +24,8 @@ __all__ = [
     "PacketDispatch",
     "PacketRouting",
     "Picture",
+    "PowerGrid",
+    "ProductionLine",
     "TabularGymEnv",
     "TabularVectorEnv",
     "TrafficGrid",

@@ -21,6 +21,8 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from dqlearn.envs.defence import NetworkDefence
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.power import PowerGrid
+from dqlearn.envs.production import ProductionLine
 from dqlearn.envs.routing import PacketDispatch, PacketRouting
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.envs.torus import torus
@@ -35,6 +37,8 @@ _MODELS: dict[str, Callable[..., TabularEnv]] = {
     "NetworkDefence": NetworkDefence.make,
     "PacketDispatch": PacketDispatch.make,
     "PacketRouting": PacketRouting.make,
+    "PowerGrid": PowerGrid.make,
+    "ProductionLine": ProductionLine.make,
     "TrafficGrid": TrafficGrid.make,
 }
 
