@@ -139,8 +139,10 @@ class ClusterExecutor:
         workers: dict[str, Any] = identity["workers"]
         return {at: worker for at, worker in workers.items() if worker["status"] != _LEAVING}
 
-    def rehome(self, timeout: float = 60.0) -> None:
+    def rehome(self, timeout: float = 60.0, patience: float = 0.0) -> None:
         """Deal homes anew over the workers there are; wait for one if there is none.
+
+        With `patience`, seconds, wait first until there are as many as before.
 
         Raises
         ------
@@ -150,6 +152,7 @@ class ClusterExecutor:
             If a new one runs other versions of the packages whose results must agree.
         """
         deadline = time.monotonic() + timeout
+        self._await_as_many(time.monotonic() + patience)
         while True:
             try:
                 before, self._homes = set(self._homes), self._workers()
@@ -161,6 +164,13 @@ class ClusterExecutor:
                 time.sleep(0.2)
         if not before.issuperset(self._homes):
             self._check_versions()
+
+    def _await_as_many(self, deadline: float) -> None:
+        """Wait for the successors of workers that have gone."""
+        while self.alive and time.monotonic() < deadline:
+            if len(self._present()) >= len(self._homes):
+                return
+            time.sleep(0.2)
 
     def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
         """Place data at their homes, or everywhere.

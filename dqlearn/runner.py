@@ -52,6 +52,7 @@ NOWHERE = State(0, (), (), (), ())
 _CUT_TASKS = 2_000
 _CUT_TASKS_AT_MOST = 50_000
 _CUT_SHARE = 0.03  # of the time, at most, goes into cuts
+_PATIENCE = 15.0  # seconds for a worker that died to come back, before live environments share
 _ATTEMPTS = 5  # at getting beyond one cut
 
 
@@ -153,8 +154,9 @@ class Runner:
             self._save_cut()
             self.executor = target
             self._go_to_cut()
-        elif isinstance(here, ClusterExecutor) and self._stranded(here):
-            here.rehome()
+        elif self._settled is NOWHERE or self._stranded(here):
+            if isinstance(here, ClusterExecutor):
+                here.rehome()
             self._go_to_cut()
 
     def submit(self) -> int:
@@ -194,7 +196,7 @@ class Runner:
 
     def spread_out(self) -> None:
         """Place the last cut, of the settled round, over the workers that there are now."""
-        if self._cut and any(copy is None for copy in self._cut.copies):
+        if self._live:
             return  # live environments stay where they are
         before = self._settled
         if isinstance(self.executor, ClusterExecutor):
@@ -271,7 +273,7 @@ class Runner:
         if self._failures > _ATTEMPTS:
             raise error
         if isinstance(self.executor, ClusterExecutor) and isinstance(error, ClusterError):
-            self.executor.rehome()
+            self.executor.rehome(patience=_PATIENCE if self._may_live else 0.0)
             try:
                 self._go_to_cut()
             except LostWork as another:
@@ -283,9 +285,19 @@ class Runner:
         """Make what is not kept, and return it."""
         return self.executor.background(drawn, keys)()
 
-    def _stranded(self, here: ClusterExecutor) -> bool:
+    def _stranded(self, here: Executor) -> bool:
         """Whether donated shards died with their worker between two calls of the user."""
-        return self.plan.donated and not self._pending and not here.intact
+        intact = not isinstance(here, ClusterExecutor) or here.intact
+        return self.plan.donated and not self._pending and not intact
+
+    @property
+    def _live(self) -> bool:
+        """Whether the environments could not be copied."""
+        return self._cut is not None and any(copy is None for copy in self._cut.copies)
+
+    @property
+    def _may_live(self) -> bool:
+        return self.plan.donated and (self._cut is None or self._live)
 
     def _cut_is_due(self) -> bool:
         """Whether the lineage has grown, and the last cut has been paid for."""
@@ -311,7 +323,7 @@ class Runner:
     def _save_cut(self) -> None:
         """Take the state along, or what the last cut holds of it when its cluster has gone."""
         back = self._cut.round if self._cut else 0
-        if self._cut and back == self._settled.round:
+        if self._settled is NOWHERE or (self._cut and back == self._settled.round):
             return
         try:
             self._cut = self.copy()
@@ -323,12 +335,17 @@ class Runner:
             )
 
     def _go_to_cut(self) -> None:
-        """Place the last cut where its environments are not; live ones are built anew."""
+        """Place the last cut where its environments are not; live ones are built anew.
+
+        What there was is let go first: a process may have room for one simulator only.
+        """
+        before, self._settled = self._settled, NOWHERE
+        self.executor.drop([before.plan, *before.keys])
         self._settled = self._place()
         if self.plan.donated and self._cut is None:
             with suppress(LostWork):  # the next round meets it again
                 self.cut()
-        if self._cut and any(copy is None for copy in self._cut.copies):
+        if self._live:
             warnings.warn(
                 f"the environments cannot be copied: at round {self._settled.round} all of them "
                 "were built and reset anew; the table is that of the round",

@@ -81,6 +81,19 @@ class Device(gymnasium.Env[Any, Any]):
             self.held.close()
 
 
+class Alone(Device):
+    """A device of which a process can have one only."""
+
+    def __init__(self, log: Path) -> None:
+        self.mark = log / f"alone-in-{os.getpid()}"
+        self.mark.touch(exist_ok=False)
+        super().__init__(log, "lock")
+
+    def close(self) -> None:
+        """Make room for another."""
+        self.mark.unlink(missing_ok=True)
+
+
 def learner_of(log: Path, holds: str, **settings: Any) -> QLearner:
     defaults = {"num_envs": N_ENVS, "shards": 2, "steps_per_round": 32, "epsilon": 0.5, "seed": 4}
     return QLearner(partial(Device, log, holds), **(defaults | settings))
@@ -198,6 +211,16 @@ def test_after_their_worker_died(
         learner.learn(40 * 256, callback=At(12, partial(kill_one, own_client)))
     learned(learner, 40 * 256)
     assert builders(tmp_path).total() >= 1 + N_ENVS + N_ENVS // 2
+
+
+@pytest.mark.cluster
+def test_one_per_process_after_a_worker_died(tmp_path: Path, own_client: Client) -> None:
+    """Those of the living are closed before they are built anew, each on a worker of its own."""
+    make = partial(Alone, tmp_path)
+    learner = QLearner(make, num_envs=2, shards=2, steps_per_round=128, epsilon=0.5, seed=4)
+    with pytest.warns(UserWarning, match="cannot be copied.* built and reset anew"):
+        learner.learn(40 * 256, callback=At(12, partial(kill_one, own_client)))
+    learned(learner, 40 * 256)
 
 
 @pytest.mark.cluster
