@@ -148,6 +148,7 @@ def speed(report: Report, name: str, options: dict[str, Any]) -> None:
     for size, samples in rates.items():
         report.add(f"{name} {size}, a step on one core", [1e9 / r for r in samples], "ns")
     learner = recipe.learner()
+
     def advance() -> int:
         before = learner.timesteps
         learner.learn(before + int(options["transitions"]))
