@@ -40,9 +40,9 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def learner(self, **changes: Any) -> QLearner:
-        """Make the learner."""
-        settings = {"gamma": self.gamma, "seed": 0, "env_kwargs": self.env_kwargs, **self.settings}
-        return QLearner(f"dqlearn/{self.name}-v0", **{**settings, **changes})
+        """Make the learner; of two shards, so that other machines learn the same."""
+        own = {"gamma": self.gamma, "env_kwargs": self.env_kwargs, **self.settings}
+        return QLearner(f"dqlearn/{self.name}-v0", **{"seed": 0, "shards": 2, **own, **changes})
 
 
 RECIPES: dict[str, Recipe] = {
