@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dqlearn.envs.defence import NetworkDefence
-from dqlearn.envs.family import Baseline, Family
+from dqlearn.envs.family import Family
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
 from dqlearn.envs.picture import Link, Node, Picture
@@ -16,7 +16,6 @@ from dqlearn.envs.traffic import TrafficGrid
 from dqlearn.envs.vector_view import TabularVectorEnv
 
 __all__ = [
-    "Baseline",
     "Family",
     "Link",
     "NetworkDefence",

@@ -210,7 +210,7 @@ gymnasium.register("Faulty-v0", Faulty)
 
 @pytest.mark.parametrize(
     "where",
-    [(), pytest.param(("--workers", "2"), marks=pytest.mark.cluster)],
+    [(), pytest.param(("--workers", "2"), marks=[pytest.mark.cluster, pytest.mark.slow])],
     ids=["here", "workers"],
 )
 def test_ctrl_c_saves_the_table(where: tuple[str, ...], tmp_path: Path) -> None:

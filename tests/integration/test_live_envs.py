@@ -198,8 +198,9 @@ def test_on_a_cluster_they_stay(
     assert builders(tmp_path) == {os.getpid(): 1, **dict.fromkeys(pids, N_ENVS // 2)}
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.parametrize("cut", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("cut", [True, False])
 def test_after_their_worker_died(
     cut: bool, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

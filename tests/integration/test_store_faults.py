@@ -728,6 +728,7 @@ def running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_the_scheduler_dies(tmp_path: Path) -> None:
     """The learner says so; what was kept goes on in this process, with the same bits."""

@@ -54,7 +54,8 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
         assert bits(learner) == in_peace(run, **changes)
 
 
-@pytest.mark.parametrize("name", [pytest.param("torus", marks=pytest.mark.slow), "lake"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torus", "lake"])
 def test_killed_workers_leave_no_trace(cluster: LocalCluster, name: str) -> None:
     survives(cluster, longer(name, rounds=20), kills=2, seed=1)
 

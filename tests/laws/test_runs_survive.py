@@ -73,7 +73,11 @@ def lives_in_spite(job: Job, moment: Draw, kills: int, draw: random.Random, *, a
     return killed
 
 
-@pytest.mark.parametrize(("moment", "kind"), [("creation", LAGGED), ("commits", TORUS)], ids=str)
+@pytest.mark.parametrize(
+    ("moment", "kind"),
+    [pytest.param("creation", LAGGED, marks=pytest.mark.slow), ("commits", TORUS)],
+    ids=str,
+)
 def test_killed_clients_are_followed_by_others(moment: str, kind: Kind, tmp_path: Path) -> None:
     dies_and_goes_on(Job(kind, tmp_path, ROUNDS), MOMENTS[moment], kills=2, seed=0)
 

@@ -40,6 +40,7 @@ def test_all_benchmarks_are_tried_out() -> None:
     assert {name for name in names if f'figures("{name}"' in here} == names
 
 
+@pytest.mark.slow
 def test_loops_learn_the_exact_values(tmp_path: Path) -> None:
     errors = figures("loops", ["--check", "--transitions", "2_000_000"], tmp_path)
     assert len(errors) == 4
@@ -53,6 +54,7 @@ def test_stages(tmp_path: Path) -> None:
     assert whole == pytest.approx(nanoseconds["torus all"])
 
 
+@pytest.mark.slow
 def test_time_to_error(tmp_path: Path) -> None:
     options = [*TINY, *ROUND, "--walkers", "4", "--step", "20_000", "--limit", "4_000_000"]
     seconds = figures("time_to_error", options, tmp_path)
