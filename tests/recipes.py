@@ -31,6 +31,8 @@ class Recipe:
         The size, and what is changed of it.
     settings : dict
         The other arguments of `QLearner`.
+    episodes : int
+        Of an evaluation: more where they are short, and differ much.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Recipe:
     gamma: float
     env_kwargs: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
+    episodes: int = 1_000
 
     def learner(self, **changes: Any) -> QLearner:
         """Make the learner; of two shards, so that other machines learn the same."""
@@ -186,5 +189,6 @@ RECIPES: dict[str, Recipe] = {
             "epsilon": 0.2,
             "steps_per_round": 128,
         },
+        episodes=20_000,
     ),
 }

@@ -81,7 +81,8 @@ def baselines(recipe: Recipe, n_episodes: int) -> dict[str, EvaluationResult]:
 
 def medium(report: Report, name: str, options: dict[str, Any]) -> None:
     """Compare the greedy policy with the baselines."""
-    recipe, episodes = RECIPES[f"{name}-medium"], options["episodes"]
+    recipe = RECIPES[f"{name}-medium"]
+    episodes = options["episodes"] or recipe.episodes
     learner = recipe.learner()
     seconds, _ = timed(partial(learner.learn, int(recipe.timesteps * options["budget"])))
     ours = learner.evaluate(episodes, seed=SEED).returns
@@ -96,7 +97,8 @@ def medium(report: Report, name: str, options: dict[str, Any]) -> None:
 
 def curve(report: Report, name: str, options: dict[str, Any]) -> None:
     """Evaluate now and then while a medium instance is learned."""
-    recipe, episodes = RECIPES[f"{name}-medium"], options["episodes"]
+    recipe = RECIPES[f"{name}-medium"]
+    episodes = options["episodes"] or recipe.episodes
     learner, budget = recipe.learner(), recipe.timesteps * options["budget"]
     best = max(result.mean for result in baselines(recipe, episodes).values())
     made, means = [], []
@@ -166,7 +168,7 @@ WHAT = {"small": small, "medium": medium, "curve": curve, "speed": speed}
 @click.argument("what", type=click.Choice(list(WHAT)))
 @options
 @click.option("--family", "families", multiple=True, type=click.Choice(FAMILIES))
-@click.option("--episodes", default=1000, show_default=True, help="Of an evaluation.")
+@click.option("--episodes", type=int, help="Of an evaluation, in place of the recipe's.")
 @click.option("--budget", default=1.0, show_default=True, help="Times the recipe's transitions.")
 @click.option("--transitions", default=2e7, show_default=True, help="In a sample of speed.")
 @click.option("--plot", type=click.Path(exists=True), help="Folder for the curves.")
