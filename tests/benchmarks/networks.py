@@ -111,9 +111,7 @@ def curve(report: Report, name: str, options: dict[str, Any]) -> None:
         plot(Path(options["plot"]) / f"{name}.svg", made, means, best)
 
 
-def plot(
-    where: Path, name: str, made: Sequence[float], means: Sequence[float], best: float
-) -> None:
+def plot(where: Path, made: Sequence[float], means: Sequence[float], best: float) -> None:
     """Draw a curve and the best baseline."""
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     axes = figure.subplots()
