@@ -606,7 +606,8 @@ def test_expire(tmp_path: Path) -> None:
     assert sum(files(store).values()) == before
     freed = expire(store, keep_last=3)
     assert rounds(store) == [2, 4, 6, 7, 8]
-    assert sum(files(store).values()) <= before - freed < 0.7 * before
+    noted = 500  # bytes at most that expiry itself writes down
+    assert sum(files(store).values()) <= before - freed + noted < 0.7 * before
     for n in rounds(store):
         assert visits(store, n) == n * ROUND
     assert visits(store, "good") == 2 * ROUND
