@@ -17,7 +17,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
 from quantecon.markov import DiscreteDP
 from recipes import RECIPES, Recipe
-from scipy.sparse import csr_matrix
+from scipy.sparse import bmat, csr_matrix
 from scipy.stats import chisquare
 
 import dqlearn
@@ -152,9 +152,14 @@ def test_an_independent_solver_agrees(name: str) -> None:
         ),
         shape=(env.n_states * env.n_actions, env.n_states),
     )
-    state, action = np.divmod(np.arange(len(rewards)), env.n_actions)
-    theirs = DiscreteDP(rewards, onward, gamma, state, action).solve(method="policy_iteration")
-    np.testing.assert_allclose(ours.value, theirs.v, rtol=0, atol=1e-9)
+    # An episode that ends goes to one more state, where nothing happens any more.
+    over = csr_matrix(np.maximum(1.0 - onward.sum(axis=1), 0.0))
+    onward = bmat([[onward, over], [None, csr_matrix([[1.0]])]], format="csr")
+    state, action = np.divmod(np.arange(len(rewards) + 1), env.n_actions)
+    theirs = DiscreteDP(np.append(rewards, 0.0), onward, gamma, state, action).solve(
+        method="policy_iteration"
+    )
+    np.testing.assert_allclose(ours.value, theirs.v[:-1], rtol=0, atol=1e-9)
 
 
 @pytest.mark.slow
