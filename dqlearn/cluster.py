@@ -25,7 +25,7 @@ import dask.base
 import dask.threaded
 from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from distributed import Client, Future, KilledWorker
+from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin
 
 from dqlearn.errors import (
     ClusterError,
@@ -37,6 +37,7 @@ from dqlearn.errors import (
 from dqlearn.executor import Executor, local_executor, this_machine
 from dqlearn.graph import Drawn, Key, State
 from dqlearn.holding import hold, take
+from dqlearn.memory import keep_freed_pages
 
 __all__ = ["ClusterExecutor", "LostWork", "current_executor"]
 
@@ -46,6 +47,15 @@ _FETCH = 10.0  # seconds for a first attempt
 _LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
 _POLL = 2.0  # seconds between looks at whether the homes are still there
 _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are here already
+
+
+class _KeepPages(WorkerPlugin):
+    """Sets up the memory of every worker, and of those that join."""
+
+    name, idempotent = "dqlearn-keep-pages", True
+
+    def setup(self, worker: Worker) -> None:
+        keep_freed_pages()
 
 
 class LostWork(ClusterError):
@@ -106,6 +116,7 @@ class ClusterExecutor:
         self._holding = False
         self._homes = self._workers()
         self._check_versions()
+        client.register_plugin(_KeepPages())
 
     @property
     def settled_in(self) -> bool:

@@ -4,6 +4,9 @@
 
     empty(shape, dtype) ──► array ──► views ──► ... all gone ──► buffer idle ──► the next empty()
 
+What others allocate (Zarr's codecs, Dask's messages) comes from malloc, which worker processes let
+keep its pages too.
+
 Every round makes arrays of the sizes of the round before and frees those. Given back to the
 operating system, each page of them has to be mapped and zeroed again, which costs more than filling
 it (measure: ``python tests/benchmarks/stages.py``). Invariant: a buffer has at most one array and
@@ -12,6 +15,7 @@ its views at a time; no more bytes are idle than are in use, or 256 MiB.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
 from collections import defaultdict
@@ -20,10 +24,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["copy", "empty"]
+__all__ = ["copy", "empty", "keep_freed_pages"]
 
 _LEAST = 2**16  # smaller arrays come from malloc's own lists
 _SPARE = 256 * 2**20
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
+_LARGEST = (128 * 2**20, 32 * 2**20)  # what new and old versions of glibc accept
 
 
 class _Pool:
@@ -108,3 +114,19 @@ def copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     new = empty(array.shape, array.dtype)
     np.copyto(new, array)
     return new
+
+
+def keep_freed_pages() -> bool:
+    """Let this process's malloc keep large blocks that are freed, up to 256 MiB, for the next.
+
+    Returns
+    -------
+    bool
+        Whether that can be told it: glibc's can.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    large = any(mallopt(_MMAP_THRESHOLD, nbytes) for nbytes in _LARGEST)
+    return large and bool(mallopt(_TRIM_THRESHOLD, _SPARE))
