@@ -1,5 +1,6 @@
 """One chunk of the table: its Q-values, its visit counts, and what its last update counted.
 
+On the gather path it also holds what it answers to each shard (see :mod:`dqlearn.asking`).
 Invariant: a chunk is never written after it is made, so that round r stays readable while round
 r + 1 is made from it.
 """
@@ -14,7 +15,26 @@ import numpy.typing as npt
 
 from dqlearn.transitions import Sized, Tally
 
-__all__ = ["Chunk", "filled"]
+__all__ = ["Answer", "Chunk", "filled"]
+
+
+@dataclass(frozen=True)
+class Answer(Sized):
+    """What a chunk, or all chunks of some states, say of Q_r.
+
+    Attributes
+    ----------
+    value : float (m,)
+        Greatest value of each state that was asked for.
+    action : unsigned int (m,)
+        The action that attains it.
+    timesteps : int
+        Transitions that Q_r has been learned from.
+    """
+
+    value: npt.NDArray[Any]
+    action: npt.NDArray[Any]
+    timesteps: int
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,8 @@ class Chunk(Sized):
         Sum of ``|y - q|`` over the updates of that round in this chunk.
     changed : int
         Transitions made through the round that last changed its arrays; -1 when none has.
+    answers : tuple of Answer
+        To what each shard asked of round r; empty on the broadcast path.
     """
 
     q: npt.NDArray[Any]
@@ -40,6 +62,16 @@ class Chunk(Sized):
     tally: Tally
     td_abs_sum: float = 0.0
     changed: int = -1
+    answers: tuple[Answer, ...] = ()
+
+    def __sizeof__(self) -> int:
+        """Bytes of all arrays, with those of the answers."""
+        return super().__sizeof__() + sum(answer.__sizeof__() for answer in self.answers)
+
+    @property
+    def timesteps(self) -> int:
+        """Transitions that Q_r has been learned from."""
+        return self.tally.timesteps + self.tally.n_transitions
 
 
 def filled(shape: tuple[int, int], value: float, dtype: npt.DTypeLike) -> Chunk:

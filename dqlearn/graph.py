@@ -15,7 +15,7 @@ from dask._task_spec import List, Task, TaskRef
 from dqlearn import tasks
 from dqlearn.plan import Plan
 
-__all__ = ["Draw", "Drawn", "Key", "State"]
+__all__ = ["Draw", "Drawn", "GatherDraw", "Key", "State"]
 
 Key = tuple[Any, ...]
 
@@ -29,7 +29,7 @@ class State:
     round : int
         The round that comes next.
     plan, policy : Key
-        The run's plan, and the policy of Q_round.
+        The run's plan, and the policy of Q_round; ``()`` on the gather path, which makes none.
     chunks, shards : tuple of Key
         The table and the environments.
     batches : tuple of Key
@@ -46,7 +46,8 @@ class State:
     @property
     def keys(self) -> tuple[Key, ...]:
         """All of them but the plan."""
-        return (self.policy, *self.chunks, *self.shards, *self.batches)
+        policy = (self.policy,) if self.policy else ()
+        return (*policy, *self.chunks, *self.shards, *self.batches)
 
     def renamed(self, run: str) -> State:
         """Return the same state under the keys of another run."""
@@ -60,7 +61,8 @@ class State:
             return tuple(map(rename, keys))
 
         parts = (each(self.chunks), each(self.shards), each(self.batches))
-        return State(self.round, self.plan, rename(self.policy), *parts)
+        policy = rename(self.policy) if self.policy else ()
+        return State(self.round, self.plan, policy, *parts)
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,10 @@ class Drawn:
 class Draw:
     """Collects the tasks of one round. The last part of a key is the shard or chunk it is about."""
 
-    def __init__(self, plan: Key, round_: int | str, donated: bool) -> None:
-        self.plan, self.round, self.donated = plan, round_, donated
+    def __init__(
+        self, plan: Key, round_: int | str, *, donated: bool = False, spread: bool = True
+    ) -> None:
+        self.plan, self.round, self.donated, self.spread = plan, round_, donated, spread
         self.tasks: dict[Key, Task] = {}
         self.pinned: set[Key] = set()
 
@@ -125,9 +129,9 @@ class Draw:
         """Add the picking of the shards out of rollouts' results."""
         return [self.shard_task("shard", tasks.second_task, key, w=w) for w, key in enumerate(made)]
 
-    def sent(self, routed: Sequence[Key], c: int, spread: bool) -> list[Key]:
+    def sent(self, routed: Sequence[Key], c: int) -> list[Key]:
         """Add the sending of chunk c's transitions; in one memory there is nothing to send."""
-        if not spread:
+        if not self.spread:
             return list(routed)
         return [
             self.task("piece", tasks.piece_task, key, c, at=(c, w)) for w, key in enumerate(routed)
@@ -140,6 +144,53 @@ class Draw:
             for c, chunk in enumerate(chunks)
         ]
         return self.task("policy", tasks.reduce_task, self.plan, best, round_)
+
+
+class GatherDraw(Draw):
+    """Collects the tasks of a round in which shards ask and chunks answer."""
+
+    def turns(self, state: State) -> tuple[list[Key], list[Key], list[Key]]:
+        """Add what shards do on the answers of a state; return batches, shards and parcels."""
+        made = []
+        for w, shard in enumerate(state.shards):
+            told, batch = self._told(state.chunks, w), state.batches[w : w + 1]
+            args = (self.plan, w, shard, told, state.round, *batch)
+            made.append(self.shard_task("turn", tasks.turn_task, *args, w=w))
+        batches = [self.task("batch", tasks.first_task, key, at=(w,)) for w, key in enumerate(made)]
+        return batches, self.second(made), made
+
+    def asked(self, state: State) -> State:
+        """Add the answers that the shards of a state need, whose chunks have none, or others."""
+        parcels = [
+            self.shard_task("ask", tasks.ask_task, self.plan, shard, *state.batches[w : w + 1], w=w)
+            for w, shard in enumerate(state.shards)
+        ]
+        return self.answered("answer", tasks.answer_task, state, parcels)
+
+    def answered(self, name: str, task: Any, state: State, parcels: Sequence[Key]) -> State:
+        """Add what chunks do with parcels: learn from them, or only answer."""
+        chunks = [
+            self.task(
+                name, task, self.plan, c, chunk, self._sent(name, parcels, c), state.round, at=(c,)
+            )
+            for c, chunk in enumerate(state.chunks)
+        ]
+        return replace(state, chunks=tuple(chunks))
+
+    def _sent(self, name: str, parcels: Sequence[Key], c: int) -> list[Key]:
+        if not self.spread:
+            return list(parcels)
+        return [
+            self.task(f"{name}-parcel", tasks.parcel_task, key, self.plan, c, at=(c, w))
+            for w, key in enumerate(parcels)
+        ]
+
+    def _told(self, chunks: Sequence[Key], w: int) -> list[Key]:
+        if not self.spread:
+            return list(chunks)
+        return [
+            self.task("told", tasks.told_task, key, w, at=(w, c)) for c, key in enumerate(chunks)
+        ]
 
 
 def _argument(arg: Any) -> Any:

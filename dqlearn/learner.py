@@ -82,9 +82,9 @@ class QLearner:
         Probability of a random action, 0 .. 1.
     initial_value : float
         Q of every pair, in units of reward.
-    policy_lag : int
+    policy_lag : int, optional
         0: round r acts on Q_r. 1: it acts on Q_{r-1}, so that the rollouts of one round overlap
-        the updates of the one before.
+        the updates of the one before. By default 0 on the broadcast path, and 1 on the other.
     chunks : "auto", int or tuple
         Chunks of the table, as ``dask.array`` takes them for (states, actions).
     dtype : "float32" or "float64"
@@ -104,6 +104,12 @@ class QLearner:
         How to cut `Box` observations: see :class:`dqlearn.spaces.Bins`.
     env_kwargs : mapping, optional
         Arguments of an environment that is named by its id.
+    path : {"auto", "broadcast", "gather"}
+        How the maxima of the table reach the environments: all of them after every round, or those
+        that are asked for, one step a round, at a cost that does not grow with the table. "auto"
+        gathers if the table has more than 16 states for each transition of a round, and
+        `steps_per_round` and `policy_lag` are left out or 1. With those at 1 both give the same
+        bits. See :doc:`/explanation/round`.
 
     Raises
     ------
@@ -135,7 +141,7 @@ class QLearner:
         learning_rate: float | Schedule | VisitCount = 0.1,
         epsilon: float | Schedule = 0.1,
         initial_value: float = 0.0,
-        policy_lag: int = 0,
+        policy_lag: int | None = None,
         chunks: Chunks = "auto",
         dtype: npt.DTypeLike = "float32",
         seed: int = 0,
@@ -143,6 +149,7 @@ class QLearner:
         env_timeout: float | None = None,
         bins: BinsLike = None,
         env_kwargs: Mapping[str, Any] | None = None,
+        path: Literal["auto", "broadcast", "gather"] = "auto",
     ) -> None:
         settings = Settings(
             num_envs,
@@ -158,6 +165,7 @@ class QLearner:
             seed,
             on_env_error,
             env_timeout,
+            path,
         )
         self._resolved = resolve(env, env_kwargs, bins)
         self._prepare(settings, None)
@@ -460,7 +468,8 @@ class QLearner:
         """The table after the newest round collected: live Dask arrays, of one round."""
         state, nodes = self._at_hand().nodes()
         labels = self._labels(round=state.round, timesteps=self.timesteps)
-        return Table(state.round, self._plan.grid, self._plan.dtype, labels, nodes, state.plan[1])
+        plan = self._plan
+        return Table(state.round, plan.grid, plan.dtype, labels, nodes, state.plan[1], plan.seed)
 
     @property
     def history(self) -> xr.Dataset:
@@ -554,9 +563,10 @@ class QLearner:
         """Fetch the policy, once a round."""
 
         def fetch(runner: Runner) -> tuple[Key, Policy]:
-            key = runner.settled.policy
-            known = self._policy
-            return known if known and known[0] == key else (key, runner.executor.result(key))
+            key, known = runner.settled.chunks[0], self._policy
+            if known and known[0] == key:
+                return known
+            return key, runner.policy()
 
         self._policy = self._ask(fetch)
         return self._policy[1]
@@ -582,7 +592,7 @@ class QLearner:
         n_states, n_actions = self._plan.grid.shape
         return (
             f"QLearner({self._resolved.name!r}: {n_states} states x {n_actions} actions, "
-            f"{self._plan.num_envs} environments in {self._plan.shards} shards, "
+            f"{self._plan.num_envs} environments in {self._plan.shards} shards, {self._plan.path}, "
             f"{self.timesteps} transitions made)"
         )
 
@@ -596,7 +606,7 @@ class QLearner:
                 "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
                 "chunks": f"{plan.grid.n_chunks}",
                 "environments": f"{plan.num_envs:,} in {plan.shards} shards",
-                "round": f"{plan.num_envs * plan.steps_per_round:,} transitions",
+                "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.path}",
                 "learned from": f"{self.timesteps:,} transitions",
                 "recent mean return": f"{self._history.recent_mean_return():.4g}",
                 "runs on": self._runner.executor.name if self._runner else "not begun",

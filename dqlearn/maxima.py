@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from dqlearn.chunk import Chunk
 from dqlearn.memory import copy, empty
@@ -101,21 +102,43 @@ def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.ui
 
 
 def greedy(
-    q: npt.NDArray[Any], origin: tuple[int, int], n_actions: int, tie_key: np.uint64
+    q: npt.NDArray[Any],
+    origin: tuple[int, int],
+    n_actions: int,
+    tie_key: np.uint64,
+    states: npt.NDArray[Any] | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the greatest value of every row of a block, and its action; see :func:`maxima`."""
-    n, width = q.shape
+    """Return the greatest value of rows of a block, and its action; see :func:`maxima`.
+
+    All rows, or those of some `states` of it.
+    """
+    width = q.shape[1]
+    n = len(q) if states is None else len(states)
     value, action = empty(n, q.dtype), empty(n, action_dtype(n_actions))
     kernel = _kernel(width if width <= _UNROLLED else 0)
-    kernel(q, *origin, n_actions, tie_key, value, action)
+    kernel(q, states, *origin, n_actions, tie_key, value, action)
     return value, action
 
 
 def combine(a: Maxima, b: Maxima, n_actions: int, tie_key: np.uint64) -> Maxima:
     """Combine the maxima of two disjoint sets of actions over the same states."""
     value, action = copy(a.value), copy(a.action)
-    _combine(value, action, b.value, b.action, a.first_state, n_actions, tie_key)
+    merge((value, action), (b.value, b.action), n_actions, tie_key, a.first_state)
     return Maxima(value, action, a.first_state, a.tally, a.td_abs_sum + b.td_abs_sum)
+
+
+def merge(
+    best: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    others: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    n_actions: int,
+    tie_key: np.uint64,
+    states: int | npt.NDArray[Any],
+) -> None:
+    """Take (values, actions) of other actions into those of the same states, in place.
+
+    `states` are the states themselves, or the first of successive ones.
+    """
+    _merge(*best, *others, states, n_actions, tie_key)
 
 
 def join(parts: Sequence[Maxima]) -> Maxima:
@@ -140,9 +163,10 @@ def _kernel(width):
     """Make the kernel for chunks of so many actions: a constant, so that its loops are unrolled."""
 
     @njit(nogil=True, cache=True)
-    def best_of_each(q, first_state, first_action, n_actions, tie_key, value, action):
+    def best_of_each(q, states, first_state, first_action, n_actions, tie_key, value, action):
         n = width if width else q.shape[1]
-        for s in range(len(q)):
+        for t in range(len(value)):
+            s = t if states is None else states[t] - first_state
             best = q[s, 0]
             for a in range(1, n):
                 best = max(best, q[s, a])
@@ -158,18 +182,30 @@ def _kernel(width):
                         h = _tie_hash(tie_key, first_state + s, first_action + a, n_actions)
                         if h >= top:
                             top, winner = h, a
-            value[s], action[s] = q[s, winner], first_action + winner
+            value[t], action[t] = q[s, winner], first_action + winner
 
     return best_of_each
 
 
 @njit(nogil=True, cache=True)
-def _combine(value, action, other_value, other_action, first_state, n_actions, tie_key):
-    for s in range(len(value)):
-        wins = other_value[s] > value[s]
-        if other_value[s] == value[s]:
-            mine = _tie_hash(tie_key, first_state + s, np.int64(action[s]), n_actions)
-            others = _tie_hash(tie_key, first_state + s, np.int64(other_action[s]), n_actions)
+def _merge(value, action, other_value, other_action, states, n_actions, tie_key):
+    for t in range(len(value)):
+        wins = other_value[t] > value[t]
+        if other_value[t] == value[t]:
+            s = _state(states, t)
+            mine = _tie_hash(tie_key, s, np.int64(action[t]), n_actions)
+            others = _tie_hash(tie_key, s, np.int64(other_action[t]), n_actions)
             wins = others > mine
         if wins:
-            value[s], action[s] = other_value[s], other_action[s]
+            value[t], action[t] = other_value[t], other_action[t]
+
+
+def _state(states, t):
+    """Return state t of an array, or of successive states from the first."""
+
+
+@overload(_state, inline="always")
+def _state_of(states, t):
+    if isinstance(states, types.Integer):
+        return lambda states, t: states + t
+    return lambda states, t: np.int64(states[t])

@@ -54,6 +54,8 @@ class Plan:
         The stored table that the run begins with; without one, `initial_value` everywhere.
     faults : Faults
         What to do about environments that raise, or never return.
+    path : {"broadcast", "gather"}
+        Whether every shard receives the maxima of all states, or asks for those that it needs.
     """
 
     env: TabularEnv | PythonEnv
@@ -70,6 +72,7 @@ class Plan:
     seed: int
     origin: Origin | None = None
     faults: Faults = RAISE
+    path: str = "broadcast"
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""
@@ -86,6 +89,16 @@ class Plan:
             raise ConfigurationError(f"initial_value must be finite, got {self.initial_value!r}")
         if self.policy_lag not in (0, 1):
             raise ConfigurationError(f"policy_lag must be 0 or 1, got {self.policy_lag}")
+        if self.path not in ("broadcast", "gather"):
+            raise ConfigurationError(
+                f"path must be 'auto', 'broadcast' or 'gather', got {self.path!r}"
+            )
+        if self.path == "gather" and (self.steps_per_round, self.policy_lag) != (1, 1):
+            raise ConfigurationError(
+                "path='gather' needs steps_per_round=1 and policy_lag=1, got "
+                f"{self.steps_per_round=} and {self.policy_lag=}: leave them out, or pass "
+                "path='broadcast'"
+            )
         if self.dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
         if not (isinstance(self.seed, Integral) and 0 <= self.seed < 2**64):

@@ -1,8 +1,9 @@
 """The policy that shards act on: the greedy action and the value of every state, after a round.
 
 Exploration is not part of it: a shard draws epsilon-greedily for itself, at the epsilon of the
-transitions that the policy has been learned from. Invariant: equal tables, seeds and rounds give
-equal policies, whatever the chunk grid.
+transitions that the policy has been learned from. On the gather path a shard acts on one of the
+states that it asked for, and of no others. Invariant: equal tables, seeds and rounds give equal
+policies, whatever the chunk grid.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from dqlearn.maxima import Maxima
@@ -25,15 +27,17 @@ class Policy(Sized):
     Attributes
     ----------
     value : float (n_states,)
-        ``max_a Q_r(s, a)``: the bootstrap.
+        ``max_a Q_r(s, a)``: the bootstrap. On the gather path (m,), of the states asked for.
     action : unsigned int (n_states,)
-        The action that attains it.
+        The action that attains it; likewise.
     timesteps : int
         Transitions that Q_r has been learned from.
     tally : Tally
         Of the round that led to Q_r.
     td_abs_sum : float
         Sum of ``|y - q|`` over that round's updates.
+    where : int32 (n_envs,), optional
+        On the gather path, the row of each environment's state; else row s is that of state s.
     """
 
     value: npt.NDArray[Any]
@@ -41,6 +45,7 @@ class Policy(Sized):
     timesteps: int
     tally: Tally
     td_abs_sum: float = 0.0
+    where: npt.NDArray[np.int32] | None = None
 
     @classmethod
     def of(cls, best: Maxima) -> Policy:

@@ -13,20 +13,29 @@ the updates that make Q_{r+1}::
 
 The bootstrap reads policy r in both. W shards and C chunks make 2 W + W C + 2 C + 2 tasks; in one
 memory there are no pieces, and W C fewer.
+
+Gather (lag 1, K = 1): no policy of all states is made. Chunks of round r hold the answers to what
+each shard asked of them, and are asked again along with what they learn::
+
+    batch w, shard w, answers (w, c) ─► turn w: route; roll out; ask ─► batch w, shard w
+                                          └─► parcels (c, w) ─► learn c; answer ─► answers (w, c)
+
+That is two levels, and 3 W + 2 W C + 2 C + 1 tasks; in one memory 2 W C fewer.
 Invariant: every task is a pure function of its inputs, donated shards excepted, which check theirs.
 """
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from itertools import pairwise
 
 from dqlearn import tasks
 from dqlearn.evaluation import EpisodePlan
-from dqlearn.graph import Draw, Drawn, Key, State
+from dqlearn.graph import Draw, Drawn, GatherDraw, Key, State
 from dqlearn.plan import Plan
 
-__all__ = ["evaluation_graph", "round_graph"]
+__all__ = ["evaluation_graph", "policy_graph", "round_graph"]
 
 
 def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
@@ -47,8 +56,10 @@ def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
     Drawn
         To the state of round r + 1.
     """
+    if plan.path == "gather":
+        return _gather_graph(plan, state, spread)
     r = state.round
-    draw = Draw(state.plan, r, plan.donated)
+    draw = Draw(state.plan, r, donated=plan.donated, spread=spread)
     if plan.policy_lag:
         routed = [
             draw.task("route", tasks.route_task, draw.plan, batch, state.policy, at=(w,))
@@ -64,9 +75,7 @@ def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
         ]
         routed, shards, batches = made, draw.second(made), []
     chunks = [
-        draw.task(
-            "update", tasks.update_task, draw.plan, c, chunk, draw.sent(routed, c, spread), at=(c,)
-        )
+        draw.task("update", tasks.update_task, draw.plan, c, chunk, draw.sent(routed, c), at=(c,))
         for c, chunk in enumerate(state.chunks)
     ]
     policy = draw.policy(plan, chunks, round_=r + 1)
@@ -75,15 +84,33 @@ def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
     return draw.to(after, report)
 
 
+def _gather_graph(plan: Plan, state: State, spread: bool) -> Drawn:
+    draw = GatherDraw(state.plan, state.round, donated=plan.donated, spread=spread)
+    batches, shards, parcels = draw.turns(state)
+    moved = replace(state, round=state.round + 1, shards=tuple(shards), batches=tuple(batches))
+    after = draw.answered("learn", tasks.learn_task, moved, parcels)
+    notes = [draw.task("note", tasks.note_task, key, at=(c,)) for c, key in enumerate(after.chunks)]
+    report = draw.task("report", tasks.notes_task, draw.plan, notes, state.round)
+    return draw.to(after, report)
+
+
+def policy_graph(plan: Plan, state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the policy of all states, which a gather round does not make; return also its key."""
+    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}")
+    policy = draw.policy(plan, state.chunks, state.round)
+    return draw.to(state), [policy]
+
+
 def evaluation_graph(
     plan: Plan, state: State, episodes: EpisodePlan, parts: int
 ) -> tuple[Drawn, list[Key]]:
     """Draw the playing of greedy episodes, in parts; return the graph and the keys of the parts."""
-    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}", donated=False)
+    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}")
+    policy = state.policy or draw.policy(plan, state.chunks, state.round)
     edges = [p * episodes.n_episodes // parts for p in range(parts + 1)]
     keys = [
         draw.task(
-            "evaluate", tasks.evaluate_task, draw.plan, state.policy, episodes, first, last, at=(p,)
+            "evaluate", tasks.evaluate_task, draw.plan, policy, episodes, first, last, at=(p,)
         )
         for p, (first, last) in enumerate(pairwise(edges))
         if last > first

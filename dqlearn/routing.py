@@ -19,7 +19,7 @@ from dqlearn.grid import ChunkGrid, Locator
 from dqlearn.memory import empty
 from dqlearn.transitions import Routed, Tally, Transitions
 
-__all__ = ["Located", "route"]
+__all__ = ["Located", "count_owners", "find_owners", "owner_dtype", "route"]
 
 
 def route(
@@ -96,13 +96,13 @@ class Located:
         if self._grid.n_chunks == 1:
             _offsets_in_one(state, action, self._grid.shape[1], offset)
             return
-        _owners(state, self._rows.arrays, owner)
+        find_owners(state, self._rows.arrays, owner)
         if len(self._grid.columns) == 1:
             _offsets_in_rows(state, action, owner, self._grid.bases, self._grid.shape[1], offset)
         else:
             _refine_owners(action, self._columns.arrays, owner)
             _offsets(state, action, owner, self._grid.bases, self._grid.widths, offset)
-        _count(owner, self._counts)
+        count_owners(owner, self._counts)
 
     def sorted(self, tally: Tally) -> Routed:
         """Sort by owner, stably."""
@@ -134,7 +134,7 @@ def _targets(reward, next_state, value, gamma, target):
 
 
 @njit(nogil=True, cache=True)
-def _owners(state, rows, owner):
+def find_owners(state, rows, owner):
     """Write the row of chunks of each state: a guess, and a search where a block spans chunks."""
     edges, guess, shift, exact = rows
     for t in range(len(state)):
@@ -179,7 +179,7 @@ def _offsets(state, action, owner, bases, widths, offset):
 
 
 @njit(nogil=True, cache=True)
-def _count(owner, counts):
+def count_owners(owner, counts):
     """Count in four places: successive owners are often equal, and would wait for each other."""
     parts = np.zeros((4, len(counts)), np.int64)
     whole = len(owner) // 4 * 4

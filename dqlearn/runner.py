@@ -33,7 +33,8 @@ from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
 from dqlearn.plan import Plan
-from dqlearn.rounds import round_graph
+from dqlearn.policy import Policy
+from dqlearn.rounds import policy_graph, round_graph
 from dqlearn.runs.version import Version
 from dqlearn.runs.writing import Written
 from dqlearn.states import (
@@ -129,14 +130,23 @@ class Runner:
         return self._settled
 
     def nodes(self) -> tuple[State, list[GraphNode | TaskRef]]:
-        """Return the settled state with its chunks and, last, its policy, as graph nodes."""
+        """Return the settled state, and its chunks as graph nodes."""
         while True:
             state = self._settled
             try:
-                return state, [self.executor.node(key) for key in (*state.chunks, state.policy)]
+                return state, [self.executor.node(key) for key in state.chunks]
             except KeyError:  # a round ended in another thread, which dropped what was before it
                 if state is self._settled:
                     raise
+
+    def policy(self) -> Policy:
+        """Return the policy of the settled state, over all states."""
+        state = self._settled
+        if state.policy:
+            known: Policy = self.executor.result(state.policy)
+            return known
+        made: Policy = self.fetch(*policy_graph(self.plan, state))[0]
+        return made
 
     @property
     def under_way(self) -> int:
@@ -236,7 +246,7 @@ class Runner:
         """
         if self.plan.donated and restart:
             drawn = restart_graph(self.plan, self._settled)
-            self.executor.submit(drawn, drawn.state.shards)
+            self._make(drawn, self._settled)
             self._replace(drawn.state)
         self.hold()
         at_risk = isinstance(self.executor, ClusterExecutor) and not restart
@@ -382,9 +392,14 @@ class Runner:
     def _thaw(self, state: State) -> State:
         """Make shards of their copies."""
         drawn = thaw_graph(self.plan, state, self._placed)
-        self.executor.submit(drawn, drawn.state.shards)
-        self.executor.drop(state.shards)  # the copies
+        self._make(drawn, state)
+        self.executor.drop({*state.keys}.difference(drawn.state.keys))  # the copies
         return drawn.state
+
+    def _make(self, drawn: Drawn, before: State) -> None:
+        """Make what is new in a state."""
+        known = {*before.keys}
+        self.executor.submit(drawn, [key for key in drawn.state.keys if key not in known])
 
     def _rebuild_shards(self, error: BaseException) -> None:
         """Make all environments anew: the table is whole, but shards were left in mid-round."""
@@ -395,9 +410,9 @@ class Runner:
         )
         before, self._broken = self._settled, error  # tried again if it fails
         drawn = rebuild_graph(self.plan, before, self._place_plan(), self._placed)
-        self.executor.submit(drawn, [*drawn.state.shards, *drawn.state.batches])
+        self._make(drawn, before)
         self._settled, self._broken = drawn.state, None
-        self.executor.drop([*before.shards, *before.batches])
+        self.executor.drop({*before.keys}.difference(drawn.state.keys))
 
 
 def check_room(shape: tuple[int, int], dtype: np.dtype[Any], executor: Executor) -> None:

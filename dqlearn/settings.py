@@ -29,6 +29,8 @@ __all__ = ["Settings"]
 
 _COMPILED_ENVS, _PYTHON_ENVS = 4096, 64
 _COMPILED_STEPS, _PYTHON_STEPS = 1024, 64
+_GATHER_ENVS = 65_536  # compiled ones: there is one step a round
+_GATHER_STATES = 16  # for each transition of a round: so much larger a table is asked, not reduced
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,13 @@ class Settings:
     learning_rate: float | Schedule | VisitCount = 0.1
     epsilon: float | Schedule = 0.1
     initial_value: float = 0.0
-    policy_lag: int = 0
+    policy_lag: int | None = None
     chunks: Chunks = "auto"
     dtype: npt.DTypeLike = "float32"
     seed: int = 0
     on_env_error: str = "raise"
     env_timeout: float | None = None
+    path: str = "auto"
 
     @property
     def table_dtype(self) -> np.dtype[Any]:
@@ -61,14 +64,19 @@ class Settings:
 
     def plan(self, resolved: Resolved, width: int, origin: Origin | None = None) -> Plan:
         """Make the plan of a run; `width` is the number of threads there are."""
+        n_states, n_actions = resolved.states.n, resolved.actions.n
         compiled = isinstance(resolved.env, TabularEnv)
         default = _COMPILED_ENVS if compiled else _PYTHON_ENVS
         num_envs = default if self.num_envs is None else check_count("num_envs", self.num_envs)
-        n_states, n_actions = resolved.states.n, resolved.actions.n
         steps = self.steps_per_round
         if steps is None:
             most = _COMPILED_STEPS if compiled else _PYTHON_STEPS
             steps = min(max(1, math.ceil(n_states * n_actions / num_envs)), most)
+        path = self._path(n_states, num_envs * steps)
+        if path == "gather":
+            steps = 1 if self.steps_per_round is None else steps
+            num_envs = _GATHER_ENVS if compiled and self.num_envs is None else num_envs
+        lag = int(path == "gather") if self.policy_lag is None else self.policy_lag
         dtype = self.table_dtype
         return Plan(
             env=resolved.env,
@@ -80,12 +88,20 @@ class Settings:
             learning_rate=as_learning_rate(self.learning_rate),
             epsilon=as_schedule(self.epsilon, name="epsilon"),
             initial_value=self.initial_value,
-            policy_lag=self.policy_lag,
+            policy_lag=lag,
             dtype=dtype,
             seed=self.seed,
             origin=origin,
             faults=Faults(self.on_env_error, self.env_timeout),
+            path=path,
         )
+
+    def _path(self, n_states: int, round_: int) -> str:
+        """Choose the path by the size of the table, and that of a round on the broadcast path."""
+        if self.path != "auto":
+            return self.path
+        allowed = self.steps_per_round in (None, 1) and self.policy_lag in (None, 1)
+        return "gather" if allowed and n_states > _GATHER_STATES * round_ else "broadcast"
 
 
 def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
@@ -99,6 +115,7 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
         "epsilon": json.dumps(plan.epsilon.spec()),
         "initial_value": plan.initial_value,
         "policy_lag": plan.policy_lag,
+        "path": plan.path,
         "chunks": json.dumps(plan.grid.chunks),
         "dtype": str(plan.dtype),
         "seed": str(plan.seed),  # JSON readers in other languages lose bits beyond 2**53
@@ -128,6 +145,7 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
         # Tables of earlier versions do not say these.
         on_env_error=str(attrs.get("on_env_error", "raise")),
         env_timeout=json.loads(attrs.get("env_timeout", "null")),
+        path=str(attrs.get("path", "broadcast")),
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from dqlearn import tasks
 from dqlearn.envs.python import freeze
-from dqlearn.graph import Draw, Drawn, Key, State
+from dqlearn.graph import Draw, Drawn, GatherDraw, Key, State
 from dqlearn.plan import Plan
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.version import Version
@@ -48,7 +48,7 @@ def begin_graph(plan: Plan, run: str) -> Drawn:
     Drawn
         To that state.
     """
-    draw = Draw(("dqlearn-plan", run), -1, plan.donated)
+    draw = GatherDraw(("dqlearn-plan", run), -1, donated=plan.donated)
     shards = [
         draw.shard_task("open", tasks.open_task, draw.plan, w, w=w) for w in range(plan.shards)
     ]
@@ -56,11 +56,21 @@ def begin_graph(plan: Plan, run: str) -> Drawn:
         draw.task("fill", tasks.fill_task, draw.plan, c, at=(c,)) for c in range(plan.grid.n_chunks)
     ]
     begun = plan.origin.round if plan.origin else 0
-    policy = draw.policy(plan, chunks, begun)
-    batches: list[Key] = []
-    if plan.policy_lag:
-        batches, shards = draw.rollouts(shards, policy, begun)
-    return draw.to(State(begun, draw.plan, policy, tuple(chunks), tuple(shards), tuple(batches)))
+    state = State(begun, draw.plan, (), tuple(chunks), tuple(shards))
+    return draw.to(_first_batches(plan, draw, state))
+
+
+def _first_batches(plan: Plan, draw: GatherDraw, state: State) -> State:
+    """Add the policy of a state, and with policy_lag 1 the batches that it is ahead."""
+    if plan.path == "gather":
+        batches, shards, parcels = draw.turns(draw.asked(state))
+        moved = replace(state, shards=tuple(shards), batches=tuple(batches))
+        return draw.answered("first", tasks.answer_task, moved, parcels)
+    policy = state.policy or draw.policy(plan, state.chunks, state.round)
+    if not plan.policy_lag:
+        return replace(state, policy=policy)
+    batches, shards = draw.rollouts(state.shards, policy, state.round)
+    return replace(state, policy=policy, shards=tuple(shards), batches=tuple(batches))
 
 
 def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
@@ -82,7 +92,7 @@ def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
     Drawn
         To its state.
     """
-    draw, shards = Draw(("dqlearn-plan", run), -1, plan.donated), range(plan.shards)
+    draw, shards = GatherDraw(("dqlearn-plan", run), -1, donated=plan.donated), range(plan.shards)
     chunks = [
         draw.task("load", tasks.load_task, draw.plan, version, c, at=(c,))
         for c in range(plan.grid.n_chunks)
@@ -97,20 +107,26 @@ def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
         for w in shards
         if plan.policy_lag
     ]
-    policy = draw.policy(plan, chunks, version.round)
-    state = State(version.round, draw.plan, policy, tuple(chunks), tuple(opened), tuple(batches))
-    return draw.to(state)
+    state = State(version.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
+    if plan.path == "broadcast":
+        return draw.to(replace(state, policy=draw.policy(plan, chunks, version.round)))
+    return draw.to(draw.asked(state) if fresh else state)
 
 
 def restart_graph(plan: Plan, state: State) -> Drawn:
     """Draw new episodes of all Python environments, from seeds that depend on the round only."""
-    draw = Draw(state.plan, state.round, plan.donated)
+    draw = GatherDraw(state.plan, state.round, donated=plan.donated)
     first = state.round + plan.policy_lag
     shards = [
         draw.shard_task("restart", tasks.reopen_task, draw.plan, w, first, state.round, w=w)
         for w in range(plan.shards)
     ]
-    return draw.to(replace(state, shards=tuple(shards)))
+    return draw.to(_asked_again(plan, draw, replace(state, shards=tuple(shards))))
+
+
+def _asked_again(plan: Plan, draw: GatherDraw, state: State) -> State:
+    """Let the chunks of a state answer its shards, which may be others than they answered."""
+    return draw.asked(state) if plan.path == "gather" else state
 
 
 def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Drawn, list[Key]]:
@@ -134,7 +150,7 @@ def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Draw
     list of Key
         Of what was written; the shards' in order.
     """
-    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}", donated=False)
+    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}")
     layout = Layout.of(plan.grid)
     keys = [
         draw.task(
@@ -159,19 +175,19 @@ def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Draw
 
 def freeze_graph(plan: Plan, state: State) -> Drawn:
     """Draw the copying of donated shards; the state it leads to holds copies in their places."""
-    draw = Draw(state.plan, state.round, plan.donated)
+    draw = Draw(state.plan, state.round, donated=plan.donated)
     copies = [draw.shard_task("freeze", freeze, shard, w=w) for w, shard in enumerate(state.shards)]
     return draw.to(replace(state, shards=tuple(copies)))
 
 
 def thaw_graph(plan: Plan, state: State, placed: int) -> Drawn:
     """Draw what makes donated shards of their copies; `placed` counts how often that was done."""
-    draw = Draw(state.plan, state.round, plan.donated)
+    draw = GatherDraw(state.plan, state.round, donated=plan.donated)
     shards = [
         draw.shard_task("thaw", tasks.thaw_task, draw.plan, copy, w, state.round, placed, w=w)
         for w, copy in enumerate(state.shards)
     ]
-    return draw.to(replace(state, shards=tuple(shards)))
+    return draw.to(_asked_again(plan, draw, replace(state, shards=tuple(shards))))
 
 
 def rebuild_graph(plan: Plan, state: State, run: str, placed: int) -> Drawn:
@@ -179,13 +195,10 @@ def rebuild_graph(plan: Plan, state: State, run: str, placed: int) -> Drawn:
 
     `run` is the name of the plan's new place, and `placed` gives the environments other seeds.
     """
-    draw = Draw(("dqlearn-plan", run), -1, plan.donated)
+    draw = GatherDraw(("dqlearn-plan", run), -1, donated=plan.donated)
     shards = [
         draw.shard_task("open", tasks.reopen_task, draw.plan, w, state.round, placed, w=w)
         for w in range(plan.shards)
     ]
-    batches: list[Key] = []
-    if plan.policy_lag:
-        batches, shards = draw.rollouts(shards, state.policy, state.round)
-    fresh = replace(state, plan=draw.plan, shards=tuple(shards), batches=tuple(batches))
-    return draw.to(fresh)
+    fresh = replace(state, plan=draw.plan, shards=tuple(shards), batches=())
+    return draw.to(_first_batches(plan, draw, fresh))

@@ -3,7 +3,7 @@
 ::
 
     chunks of round r ──► q, visits      (state, action)     chunked as the grid
-    policy of round r ──► value, policy  (state,)
+                      └─► value, policy  (state,)           derived from q, as a round derives them
 
 Invariant: a Table is of one round, whole, and stays so while learning goes on: chunks are never
 written to, and the arrays hold on to theirs.
@@ -19,6 +19,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
@@ -26,10 +27,10 @@ from dask.utils import format_bytes
 
 from dqlearn.errors import ConfigurationError
 from dqlearn.grid import ChunkGrid
-from dqlearn.maxima import action_dtype
+from dqlearn.maxima import action_dtype, greedy, ties
 from dqlearn.spaces import Factor
 
-__all__ = ["Labels", "Table", "dataset", "unfold"]
+__all__ = ["Labels", "Table", "dataset", "derived", "unfold"]
 
 
 _VARIABLES = (
@@ -81,9 +82,11 @@ class Table:
     labels : Labels
         Of its axes.
     nodes : sequence of GraphNode or TaskRef
-        Where its chunks are, and last its policy.
+        Where its chunks are.
     run : str
         Tells its arrays from those of other runs.
+    seed : int
+        Of the run; it breaks ties.
     """
 
     round: int
@@ -92,26 +95,27 @@ class Table:
     labels: Labels
     nodes: Sequence[GraphNode | TaskRef]
     run: str
+    seed: int
 
     @property
     def q(self) -> da.Array:
         """Q-values, ``(n_states, n_actions)``."""
-        return self._from_chunks("q", self.dtype)
+        return self._array("q", self.dtype)
 
     @property
     def visits(self) -> da.Array:
         """How often each pair was updated, uint32 ``(n_states, n_actions)``."""
-        return self._from_chunks("visits", np.dtype(np.uint32))
+        return self._array("visits", np.dtype(np.uint32))
 
     @property
     def value(self) -> da.Array:
         """Largest Q-value of each state, ``(n_states,)``."""
-        return self._from_policy("value", self.dtype)
+        return derived(self.q, "value", self.seed, self.round)
 
     @property
     def policy(self) -> da.Array:
         """Greedy action of each state, ``(n_states,)``."""
-        return self._from_policy("action", action_dtype(self.grid.shape[1]))
+        return derived(self.q, "policy", self.seed, self.round)
 
     @property
     def nbytes(self) -> int:
@@ -131,37 +135,17 @@ class Table:
         arrays = {"q": self.q, "visits": self.visits, "value": self.value, "policy": self.policy}
         return dataset(arrays, self.labels.actions, self.labels.attributes)
 
-    def _from_chunks(self, field: str, dtype: np.dtype[Any]) -> da.Array:
-        columns = len(self.grid.columns)
-        return self._array(
-            field,
-            {divmod(c, columns): node for c, node in enumerate(self.nodes[:-1])},
-            self.grid.chunks,
-            dtype,
-        )
-
-    def _from_policy(self, field: str, dtype: np.dtype[Any]) -> da.Array:
-        whole = self._array(field, {(0,): self.nodes[-1]}, ((self.grid.shape[0],),), dtype)
-        rows: da.Array = whole.rechunk((self.grid.rows,))
-        return rows
-
-    def _array(
-        self,
-        field: str,
-        nodes: dict[tuple[int, ...], GraphNode | TaskRef],
-        chunks: tuple[tuple[int, ...], ...],
-        dtype: np.dtype[Any],
-    ) -> da.Array:
-        name = f"dqlearn-{field}-{self.run}-{self.round}"
+    def _array(self, field: str, dtype: np.dtype[Any]) -> da.Array:
+        name, columns = f"dqlearn-{field}-{self.run}-{self.round}", len(self.grid.columns)
         pick: Callable[[Any], Any] = attrgetter(field)
         layer: dict[Any, GraphNode] = {}
-        for index, node in nodes.items():
-            key = (name, *index)
+        for c, node in enumerate(self.nodes):
+            key = (name, *divmod(c, columns))
             layer[key] = Task(key, pick, node if isinstance(node, TaskRef) else TaskRef(node.key))
             if not isinstance(node, TaskRef):
                 layer[node.key] = node
         graph = HighLevelGraph.from_collections(name, layer)
-        return da.Array(graph, name, chunks, dtype)
+        return da.Array(graph, name, self.grid.chunks, dtype)
 
     def __repr__(self) -> str:
         """Shape, dtype, chunks, round."""
@@ -175,6 +159,38 @@ class Table:
         """Return the line of `__repr__`, and Dask's drawing of the chunks."""
         line = repr(self).strip("<>")
         return f"<p><strong>{line}</strong></p>{self.q._repr_html_()}"
+
+
+def derived(q: da.Array, variable: str, seed: int, round_: int) -> da.Array:
+    """Derive the ``value`` or the ``policy`` of each state, as a round does, lazily.
+
+    Parameters
+    ----------
+    q : dask.array.Array
+        Q-values, ``(n_states, n_actions)``.
+    variable : {"value", "policy"}
+        Which.
+    seed, round_ : int
+        They break ties.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(n_states,)``.
+    """
+    rows: Any = q.rechunk({1: -1})
+    which, dtype = (0, q.dtype) if variable == "value" else (1, action_dtype(q.shape[1]))
+    states: da.Array = rows.map_blocks(
+        _greedy, which, seed, round_, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype)
+    )
+    return states
+
+
+def _greedy(
+    q: npt.NDArray[Any], which: int, seed: int, round_: int, block_info: Any = None
+) -> npt.NDArray[Any]:
+    first = block_info[0]["array-location"][0][0]
+    return greedy(q, (first, 0), q.shape[1], ties(seed, round_))[which]
 
 
 def dataset(

@@ -6,10 +6,13 @@ Invariant: each is a pure function of its arguments, donated shards excepted, wh
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import reduce
 from typing import Any, cast
 
-from dqlearn.chunk import Chunk, filled
+from dqlearn.asking import Asked, Parcel, ParcelPiece, answer, ask
+from dqlearn.asking import told as combine_answers
+from dqlearn.chunk import Answer, Chunk, filled
 from dqlearn.envs.python import (
     Begin,
     Parked,
@@ -30,7 +33,7 @@ from dqlearn.routing import route
 from dqlearn.runs.version import Version
 from dqlearn.schedules import Schedule
 from dqlearn.tiles import walk_and_route
-from dqlearn.transitions import Piece, Routed, Transitions
+from dqlearn.transitions import Piece, Routed, Tally, Transitions
 from dqlearn.update import update
 
 Shard = CompiledShard | PythonShard
@@ -155,12 +158,83 @@ def reduce_task(plan: Plan, best: list[Maxima], round_: int) -> Policy:
     return Policy.of(join(rows))
 
 
+# The gather path: what shards and chunks say to each other.
+
+
+def ask_task(plan: Plan, shard: Shard, *batch: Transitions) -> Parcel:
+    """Ask for what a shard must know, with nothing to learn."""
+    return Parcel(None, _ask(plan, shard, *batch))
+
+
+def turn_task(
+    plan: Plan, w: int, shard: Shard, told: list[Any], round_: int, *batch: Transitions
+) -> tuple[Transitions, Shard, Parcel]:
+    """Act on what chunks answered: route the batch, take the next step, ask again."""
+    asked = _ask(plan, shard, *batch)
+    answers = [told_task(answer, w) for answer in told]
+    key = ties(plan.seed, round_)
+    best = combine_answers(asked, answers, plan.grid, plan.n_actions, key)
+    counted = Tally(best.timesteps, 0.0)
+    policy = Policy(best.value, best.action, best.timesteps, counted, where=asked.of_env)
+    routed = [route_task(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
+    after, shard = rollout_task(plan, shard, policy, round_ + len(batch))
+    return after, shard, Parcel(routed[0] if routed else None, _ask(plan, shard, after))
+
+
+def _ask(plan: Plan, shard: Shard, batch: Transitions | None = None) -> Asked:
+    next_state = shard.state[:0] if batch is None else batch.next_state
+    return ask(shard.state, next_state, plan.grid)
+
+
+def parcel_task(sent: Parcel | ParcelPiece | tuple[Any, ...], plan: Plan, c: int) -> ParcelPiece:
+    """Cut out what chunk c receives; a piece that was cut out before stays as it is."""
+    if isinstance(sent, tuple):
+        sent = sent[-1]
+    return sent.piece(c, plan.grid.position(c)[0]) if isinstance(sent, Parcel) else sent
+
+
+def told_task(said: Chunk | Answer, w: int) -> Answer:
+    """Cut out what a chunk answers to shard w."""
+    return said.answers[w] if isinstance(said, Chunk) else said
+
+
+def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) -> Chunk:
+    """Answer all shards, on the chunk of a round."""
+    key, origin = ties(plan.seed, round_), plan.grid.origin(c)
+    answers = [
+        answer(chunk, parcel_task(parcel, plan, c).states, origin, plan.n_actions, key)
+        for parcel in sent
+    ]
+    return replace(chunk, answers=tuple(answers))
+
+
+def learn_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) -> Chunk:
+    """Learn what chunk c received, and answer on what it is then."""
+    parcels = [parcel_task(parcel, plan, c) for parcel in sent]
+    pieces = [parcel.piece for parcel in parcels if parcel.piece]
+    return answer_task(plan, c, update(chunk, pieces, plan.learning_rate), parcels, round_)
+
+
 def report_task(plan: Plan, policy: Policy, round_: int) -> RoundReport:
     """Say what a round did, in some bytes."""
-    tally, rate = policy.tally, plan.learning_rate
+    return _report(plan, policy.tally, policy.td_abs_sum, round_)
+
+
+def note_task(chunk: Chunk) -> tuple[Tally, float]:
+    """Say what the round of a chunk counted."""
+    return chunk.tally, chunk.td_abs_sum
+
+
+def notes_task(plan: Plan, notes: list[tuple[Tally, float]], round_: int) -> RoundReport:
+    """Say what a round did, as :func:`report_task`, from the notes of all chunks."""
+    return _report(plan, notes[0][0], sum(td_abs_sum for _, td_abs_sum in notes), round_)
+
+
+def _report(plan: Plan, tally: Tally, td_abs_sum: float, round_: int) -> RoundReport:
+    rate = plan.learning_rate
     return RoundReport(
         round=round_,
-        timesteps=policy.timesteps,
+        timesteps=tally.timesteps + tally.n_transitions,
         n_transitions=tally.n_transitions,
         epsilon=tally.epsilon,
         learning_rate=rate(tally.timesteps) if isinstance(rate, Schedule) else math.nan,
@@ -170,7 +244,7 @@ def report_task(plan: Plan, policy: Policy, round_: int) -> RoundReport:
         length_sum=tally.length_sum,
         return_min=tally.return_min,
         return_max=tally.return_max,
-        td_abs_sum=policy.td_abs_sum,
+        td_abs_sum=td_abs_sum,
         wall_time=math.nan,  # the client's clock, not a worker's
         n_restarts=tally.n_restarts,
     )
@@ -185,11 +259,11 @@ def evaluate_task(
     return play_python(plan.env, policy.action, episodes, first, last)
 
 
-def first_task(pair: tuple[Any, Any]) -> Any:
-    """Return the first of two results."""
-    return pair[0]
+def first_task(results: tuple[Any, ...]) -> Any:
+    """Return the first of several results."""
+    return results[0]
 
 
-def second_task(pair: tuple[Any, Any]) -> Any:
-    """Return the second of two results."""
-    return pair[1]
+def second_task(results: tuple[Any, ...]) -> Any:
+    """Return the second of several results."""
+    return results[1]

@@ -43,7 +43,7 @@ def update(chunk: Chunk, pieces: Sequence[Piece], learning_rate: Schedule | Visi
         Of round r + 1.
     """
     # Not the pieces' own count: with policy_lag 1 they were made before the last round was learned.
-    made = chunk.tally.timesteps + chunk.tally.n_transitions
+    made = chunk.timesteps
     tally = replace(reduce(add, (piece.tally for piece in pieces)), timesteps=made)
     if not any(len(piece.offset) for piece in pieces):
         return Chunk(chunk.q, chunk.visits, tally, changed=chunk.changed)

@@ -91,12 +91,14 @@ def python_rollout(
     rows = _Rows(n_steps, n, n_states, env.actions.n, policy.value.dtype)
     # Of no environment: compiled here, where no clock is running.
     none = np.empty(0, np.int64)
-    _choose(keys[:0], 0, shard.state, policy.action, threshold, env.actions.n, none)
+    where = shard.state if policy.where is None else policy.where
+    _choose(keys[:0], 0, where, policy.action, threshold, env.actions.n, none)
 
     def roll() -> None:
         for k in range(n_steps):
+            where = shard.state if policy.where is None else policy.where
             action = np.empty(n, np.int64)
-            _choose(keys, shard.steps, shard.state, policy.action, threshold, env.actions.n, action)
+            _choose(keys, shard.steps, where, policy.action, threshold, env.actions.n, action)
             rows.record(k, shard, action, *_step(env, shard, action))
 
     timed(roll, shard.watch)
@@ -228,7 +230,7 @@ def _by_block(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @njit(nogil=True, cache=True)
-def _choose(keys, step, state, greedy, threshold, n_actions, action):
+def _choose(keys, step, where, greedy, threshold, n_actions, action):
     for e in range(len(keys)):
         key = step_key(keys[e], np.uint64(step))
-        action[e] = choose(key, np.int64(greedy[state[e]]), threshold, np.uint64(n_actions))
+        action[e] = choose(key, np.int64(greedy[where[e]]), threshold, np.uint64(n_actions))

@@ -20,7 +20,6 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
@@ -29,14 +28,13 @@ from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.grid import ChunkGrid
 from dqlearn.history import STORED as HISTORY
 from dqlearn.history import History
-from dqlearn.maxima import action_dtype, greedy, ties
 from dqlearn.plan import check_count
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.place import StoreLike, place_of
 from dqlearn.runs.repository import LATEST, At, CheckpointInfo, Repository
 from dqlearn.runs.version import Version
 from dqlearn.store import write_dataset
-from dqlearn.table import dataset
+from dqlearn.table import dataset, derived
 
 __all__ = [
     "checkpoints",
@@ -101,8 +99,8 @@ def table_of(version: Version) -> xr.Dataset:
     arrays = {
         "q": q,
         "visits": _lazy(version, "visits", grid),
-        "value": _derived(q, 0, q.dtype, seed, version.round),
-        "policy": _derived(q, 1, action_dtype(grid.shape[1]), seed, version.round),
+        "value": derived(q, "value", seed, version.round),
+        "policy": derived(q, "policy", seed, version.round),
     }
     if labels is not None and len(labels) != grid.shape[1]:
         raise IncompatibleTableError(
@@ -301,19 +299,3 @@ def _chunks(shape: tuple[int, int], chunk: tuple[int, int]) -> tuple[tuple[int, 
         tuple(min(size, n - first) for first in range(0, n, size))
         for n, size in zip(shape, chunk, strict=True)
     )
-
-
-def _derived(q: da.Array, which: int, dtype: np.dtype[Any], seed: int, round_: int) -> da.Array:
-    """Derive the values or the actions of the greedy policy."""
-    rows: Any = q.rechunk({1: -1})
-    derived: da.Array = rows.map_blocks(
-        _greedy, which, seed, round_, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype)
-    )
-    return derived
-
-
-def _greedy(
-    q: npt.NDArray[Any], which: int, seed: int, round_: int, block_info: Any = None
-) -> npt.NDArray[Any]:
-    first = block_info[0]["array-location"][0][0]
-    return greedy(q, (first, 0), q.shape[1], ties(seed, round_))[which]

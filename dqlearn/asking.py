@@ -1,0 +1,237 @@
+"""Ask and answer: a shard learns the maxima of the states it is concerned with, and of no others.
+
+::
+
+    shard w    states of its environments,  ─► ask ─► Asked: sorted by row of chunks
+               next states of its batch                  │ piece(i)
+                                                         ▼
+    chunk (i, j)                               answer ─► Answer: (max, argmax) over its actions
+                                                         │
+    shard w    told ◄── combined over j, put together over i ◄──┘
+
+The answers of round r serve twice: ``max_a Q_r(s', a)`` is the bootstrap of the step that was made,
+and the argmax chooses the next action. What is asked follows from (shard, batch) alone, so that
+both ends know the order of the answers. Invariant: as :mod:`dqlearn.maxima` says of all states, the
+same bits, whatever the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from dqlearn.chunk import Answer, Chunk
+from dqlearn.grid import ChunkGrid, Locator
+from dqlearn.maxima import greedy, merge
+from dqlearn.memory import empty
+from dqlearn.routing import count_owners, find_owners, owner_dtype
+from dqlearn.transitions import NO_BOOTSTRAP, Piece, Routed, Sized
+
+__all__ = ["Asked", "Parcel", "ParcelPiece", "answer", "ask", "told"]
+
+
+@dataclass(frozen=True)
+class Asked(Sized):
+    """States that a shard asks for, sorted by the row of chunks that they are in.
+
+    Attributes
+    ----------
+    state : int (m,)
+        The states; row i of chunks is asked for ``starts[i] : starts[i + 1]``.
+    starts : int64 (rows + 1,)
+        Where those of each row begin.
+    of_env : int32 (n_envs,)
+        Where the state of each environment stands in `state`.
+    of_next : int32 (n,)
+        Where the next state of each transition does; -1 where its episode terminated.
+    """
+
+    state: npt.NDArray[Any]
+    starts: npt.NDArray[np.int64]
+    of_env: npt.NDArray[np.int32]
+    of_next: npt.NDArray[np.int32]
+
+    def piece(self, row: int) -> npt.NDArray[Any]:
+        """Return what a row of chunks is asked for."""
+        return self.state[int(self.starts[row]) : int(self.starts[row + 1])]
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a shard sends to all chunks in a round: what to learn, and what to answer then.
+
+    Attributes
+    ----------
+    routed : Routed, optional
+        Its batch of round r; None before the first.
+    asked : Asked
+        Of round r + 1.
+    """
+
+    routed: Routed | None
+    asked: Asked
+
+    def __sizeof__(self) -> int:
+        """Bytes of all arrays."""
+        return self.asked.__sizeof__() + (self.routed.__sizeof__() if self.routed else 0)
+
+    def piece(self, c: int, row: int) -> ParcelPiece:
+        """Return what chunk c, which is in a row of chunks, receives."""
+        return ParcelPiece(self.routed.piece(c) if self.routed else None, self.asked.piece(row))
+
+
+@dataclass(frozen=True)
+class ParcelPiece(Sized):
+    """What one chunk receives from one shard: what to learn, and the states to answer for (m,)."""
+
+    piece: Piece | None
+    states: npt.NDArray[Any]
+
+    def __sizeof__(self) -> int:
+        """Bytes of all arrays."""
+        return super().__sizeof__() + (self.piece.__sizeof__() if self.piece else 0)
+
+
+def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: ChunkGrid) -> Asked:
+    """Say what a shard must be told.
+
+    Parameters
+    ----------
+    state : int (n_envs,)
+        Where its environments are.
+    next_state : int (n,)
+        Of its batch; -1 needs no answer.
+    grid : ChunkGrid
+        Who can answer.
+
+    Returns
+    -------
+    Asked
+        Each environment's state once, and each next state that is no environment's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> asked = ask(np.array([7, 1]), np.array([7, -1]), ChunkGrid((4, 4), (2,)))
+    >>> asked.state, asked.of_env, asked.of_next
+    (array([1, 7]), array([1, 0], dtype=int32), array([ 1, -1], dtype=int32))
+    """
+    n_envs, of_next = len(state), empty(len(next_state), np.int32)
+    wanted = empty(n_envs + len(next_state), state.dtype)
+    wanted[:n_envs] = state
+    wanted = wanted[: _want(state, next_state, wanted, of_next)]
+    if len(grid.rows) == 1:
+        starts = np.array([0, len(wanted)], np.int64)
+        return Asked(wanted, starts, np.arange(n_envs, dtype=np.int32), of_next)
+    owner = empty(len(wanted), owner_dtype(len(grid.rows)))
+    find_owners(wanted, Locator.of(grid.row_edges).arrays, owner)
+    starts = np.zeros(len(grid.rows) + 1, np.int64)
+    count_owners(owner, starts[1:])
+    np.cumsum(starts, out=starts)
+    place, ordered = empty(len(wanted), np.int32), empty(len(wanted), state.dtype)
+    _sort(owner, starts[:-1].copy(), wanted, place, ordered)
+    _follow(of_next, place)
+    return Asked(ordered, starts, place[:n_envs], of_next)
+
+
+def answer(
+    chunk: Chunk,
+    states: npt.NDArray[Any],
+    origin: tuple[int, int],
+    n_actions: int,
+    tie_key: np.uint64,
+) -> Answer:
+    """Find the best actions of some states of a chunk, among the chunk's actions.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Of round r.
+    states : int (m,)
+        Of the chunk.
+    origin : (int, int)
+        The chunk's first state and first action.
+    n_actions : int
+        Of the whole table.
+    tie_key : uint64
+        :func:`dqlearn.maxima.ties` of the seed and round r.
+
+    Returns
+    -------
+    Answer
+        In the order of `states`.
+    """
+    return Answer(*greedy(chunk.q, origin, n_actions, tie_key, states), chunk.timesteps)
+
+
+def told(
+    asked: Asked, answers: Sequence[Answer], grid: ChunkGrid, n_actions: int, tie_key: np.uint64
+) -> Answer:
+    """Combine what chunks answered.
+
+    Parameters
+    ----------
+    asked : Asked
+        What they were asked.
+    answers : sequence of Answer
+        Of all chunks, in their order.
+    grid : ChunkGrid
+        The chunks.
+    n_actions : int
+        Of the whole table.
+    tie_key : uint64
+        As that of the answers.
+
+    Returns
+    -------
+    Answer
+        Over all actions, in the order of what was asked.
+    """
+    if grid.n_chunks == 1:
+        return answers[0]
+    m, columns = len(asked.state), len(grid.columns)
+    value, action = empty(m, answers[0].value.dtype), empty(m, answers[0].action.dtype)
+    for i, (first, last) in enumerate(pairwise(asked.starts.tolist())):
+        own, (one, *others) = slice(first, last), answers[i * columns : (i + 1) * columns]
+        value[own], action[own] = one.value, one.action
+        best = value[own], action[own]
+        for other in others:
+            merge(best, (other.value, other.action), n_actions, tie_key, asked.state[own])
+    return Answer(value, action, answers[0].timesteps)
+
+
+@njit(nogil=True, cache=True)
+def _want(state, next_state, wanted, of_next):
+    """Add the next states that are not where an environment is; return how many are wanted."""
+    m = len(state)
+    for t in range(len(next_state)):
+        s = next_state[t]
+        if s == NO_BOOTSTRAP:
+            of_next[t] = -1
+        elif t < len(state) and s == state[t]:
+            of_next[t] = t
+        else:
+            wanted[m], of_next[t] = s, m
+            m += 1
+    return m
+
+
+@njit(nogil=True, cache=True)
+def _sort(owner, cursor, wanted, place, ordered):
+    for k in range(len(owner)):
+        to = cursor[owner[k]]
+        cursor[owner[k]] = to + 1
+        place[k], ordered[to] = to, wanted[k]
+
+
+@njit(nogil=True, cache=True)
+def _follow(of_next, place):
+    for t in range(len(of_next)):
+        if of_next[t] >= 0:
+            of_next[t] = place[of_next[t]]
