@@ -188,9 +188,10 @@ def _ask(plan: Plan, shard: Shard, batch: Transitions | None = None) -> Asked:
 
 def parcel_task(sent: Parcel | ParcelPiece | tuple[Any, ...], plan: Plan, c: int) -> ParcelPiece:
     """Cut out what chunk c receives; a piece that was cut out before stays as it is."""
-    if isinstance(sent, tuple):
-        sent = sent[-1]
-    return sent.piece(c, plan.grid.position(c)[0]) if isinstance(sent, Parcel) else sent
+    if isinstance(sent, ParcelPiece):
+        return sent
+    parcel: Parcel = sent[-1] if isinstance(sent, tuple) else sent
+    return parcel.piece(c, plan.grid.position(c)[0])
 
 
 def told_task(said: Chunk | Answer, w: int) -> Answer:
