@@ -1,8 +1,10 @@
 """One chunk of the table: its Q-values, its visit counts, and what its last update counted.
 
-On the gather path it also holds what it answers to each shard (see :mod:`dqlearn.asking`).
-Invariant: a chunk is never written after it is made, so that round r stays readable while round
-r + 1 is made from it.
+On the gather path it also holds what it answers to each shard (see :mod:`dqlearn.asking`), and its
+arrays may be *donated*: the next round writes to them, and what was round r's chunk keeps only what
+it counted and answered. A stamp that goes with the arrays says which round they are in. Invariant:
+the arrays of a chunk that is not donated are never written to, so that round r stays readable while
+round r + 1 is made from it; those of one that is are read in their round, or not at all.
 """
 
 from __future__ import annotations
@@ -13,9 +15,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.errors import StaleShardError
 from dqlearn.transitions import Sized, Tally
 
-__all__ = ["Answer", "Chunk", "filled"]
+__all__ = ["Answer", "Chunk", "Stamp", "filled"]
+
+
+class Stamp:
+    """The round that arrays are in, shared by all chunks that refer to them.
+
+    Parameters
+    ----------
+    round : int
+        -1 while they are written to.
+    """
+
+    __slots__ = ("round",)
+
+    def __init__(self, round: int) -> None:
+        self.round = round
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,8 @@ class Chunk(Sized):
         Transitions made through the round that last changed its arrays; -1 when none has.
     answers : tuple of Answer
         To what each shard asked of round r; empty on the broadcast path.
+    stamp : Stamp, optional
+        Of arrays that this chunk may donate; None of those that others hold too.
     """
 
     q: npt.NDArray[Any]
@@ -63,6 +83,7 @@ class Chunk(Sized):
     td_abs_sum: float = 0.0
     changed: int = -1
     answers: tuple[Answer, ...] = ()
+    stamp: Stamp | None = None
 
     def __sizeof__(self) -> int:
         """Bytes of all arrays, with those of the answers."""
@@ -73,7 +94,23 @@ class Chunk(Sized):
         """Transitions that Q_r has been learned from."""
         return self.tally.timesteps + self.tally.n_transitions
 
+    def at(self, round_: int) -> Chunk:
+        """Return this chunk, if its arrays are still in a round.
+
+        Raises
+        ------
+        StaleShardError
+            If they have left it.
+        """
+        if self.stamp is not None and self.stamp.round != round_:
+            raise StaleShardError(
+                f"the arrays of a chunk are in round {self.stamp.round}, expected {round_}: the "
+                "run goes back to its last cut"
+            )
+        return self
+
 
 def filled(shape: tuple[int, int], value: float, dtype: npt.DTypeLike) -> Chunk:
-    """Make a chunk that nothing has been learned into yet."""
-    return Chunk(np.full(shape, value, dtype), np.zeros(shape, np.uint32), Tally(0, 0.0))
+    """Make a chunk that nothing has been learned into yet; of zeros, it takes no room before."""
+    q = np.full(shape, value, dtype) if value else np.zeros(shape, dtype)
+    return Chunk(q, np.zeros(shape, np.uint32), Tally(0, 0.0))

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a round; a second one does not.
+"""Ctrl-C that waits for the end of a round; a second one does not, unless it would tear a table.
 
 Invariant: the handler that was there before is there again afterwards.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["interruptible"]
+__all__ = ["interruptible", "uninterrupted"]
 
 
 @contextmanager
@@ -34,3 +34,20 @@ def interruptible() -> Iterator[threading.Event]:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C back until the end of what must not be left half done."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    late: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: late.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for number, frame in late[:1]:
+            before(number, frame)

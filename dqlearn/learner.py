@@ -458,7 +458,7 @@ class QLearner:
             episodes = EpisodePlan(n_episodes, fresh, max_steps)
             parts = min(runner.executor.width, n_episodes)
             return EvaluationResult.of(
-                runner.fetch(*evaluation_graph(self._plan, runner.settled, episodes, parts))
+                runner.fetch(*evaluation_graph(self._plan, runner.lend(), episodes, parts))
             )
 
         return self._ask(play)

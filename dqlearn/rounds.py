@@ -38,7 +38,7 @@ from dqlearn.plan import Plan
 __all__ = ["evaluation_graph", "policy_graph", "round_graph"]
 
 
-def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
+def round_graph(plan: Plan, state: State, spread: bool, in_place: bool = False) -> Drawn:
     """Draw the round that a state comes before.
 
     Parameters
@@ -50,6 +50,8 @@ def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
     spread : bool
         Whether tasks run in several memories, so that what chunks receive has to be cut out and
         sent; else they read it where it is.
+    in_place : bool
+        On the gather path, whether the state's chunks are donated: nobody else holds them.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
         To the state of round r + 1.
     """
     if plan.path == "gather":
-        return _gather_graph(plan, state, spread)
+        return _gather_graph(plan, state, spread, in_place)
     r = state.round
     draw = Draw(state.plan, r, donated=plan.donated, spread=spread)
     if plan.policy_lag:
@@ -84,11 +86,11 @@ def round_graph(plan: Plan, state: State, spread: bool) -> Drawn:
     return draw.to(after, report)
 
 
-def _gather_graph(plan: Plan, state: State, spread: bool) -> Drawn:
+def _gather_graph(plan: Plan, state: State, spread: bool, in_place: bool) -> Drawn:
     draw = GatherDraw(state.plan, state.round, donated=plan.donated, spread=spread)
     batches, shards, parcels = draw.turns(state)
     moved = replace(state, round=state.round + 1, shards=tuple(shards), batches=tuple(batches))
-    after = draw.answered("learn", tasks.learn_task, moved, parcels)
+    after = draw.answered("learn", tasks.learn_task, moved, parcels, in_place)
     notes = [draw.task("note", tasks.note_task, key, at=(c,)) for c, key in enumerate(after.chunks)]
     report = draw.task("report", tasks.notes_task, draw.plan, notes, state.round)
     return draw.to(after, report)

@@ -7,6 +7,8 @@
     every so many rounds: cut           the state copied to the client, or written to a store, and
                                         held where it is, without its history; what is lost later is
                                         made again from there
+    gather: rounds in place             but for the one after a state that was lent: to a Table, a
+                                        checkpoint, an evaluation
 
 Invariant: rounds are pure, so whichever way the state of round r was come by, its bits are the
 same; and the scheduler never holds more tasks than lie between two cuts.
@@ -19,7 +21,7 @@ import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,10 +30,12 @@ from dask._task_spec import GraphNode, TaskRef
 from dask.utils import format_bytes
 
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
+from dqlearn.door import Door
 from dqlearn.errors import ClusterError, TableTooLargeError
 from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
+from dqlearn.interrupt import uninterrupted
 from dqlearn.plan import Plan
 from dqlearn.policy import Policy
 from dqlearn.rounds import policy_graph, round_graph
@@ -115,6 +119,8 @@ class Runner:
         self._cut = cut
         self._placed = self._failures = self._tasks = 0
         self._broken: BaseException | None = None  # left the shards in mid-round
+        self._lent: State | None = None  # whose chunks somebody else holds too
+        self._door = Door()
         self._cut_at, self._cut_seconds = time.monotonic(), 0.0
         check_room(plan.grid.shape, plan.dtype, self.executor)
         self._settled = self._place()
@@ -132,7 +138,7 @@ class Runner:
     def nodes(self) -> tuple[State, list[GraphNode | TaskRef]]:
         """Return the settled state, and its chunks as graph nodes."""
         while True:
-            state = self._settled
+            state = self.lend()
             try:
                 return state, [self.executor.node(key) for key in state.chunks]
             except KeyError:  # a round ended in another thread, which dropped what was before it
@@ -141,12 +147,23 @@ class Runner:
 
     def policy(self) -> Policy:
         """Return the policy of the settled state, over all states."""
-        state = self._settled
+        state = self.lend()
         if state.policy:
             known: Policy = self.executor.result(state.policy)
             return known
         made: Policy = self.fetch(*policy_graph(self.plan, state))[0]
         return made
+
+    def lend(self) -> State:
+        """Return the settled state for others to read: the next round will not write to it.
+
+        Another thread than the one that learns waits until no round is under way.
+        """
+        if not self.plan.in_place:
+            return self._settled
+        with self._door.visit():
+            self._lent = self._settled
+            return self._settled
 
     @property
     def under_way(self) -> int:
@@ -173,15 +190,29 @@ class Runner:
         """Submit the next round; return its number."""
         if self._broken is not None:
             self._rebuild_shards(self._broken)
-        drawn = round_graph(self.plan, self.state, self.executor.spread)
-        self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
+        state = self.state
+        in_place = self._closed_for_writing(state)
+        drawn = round_graph(self.plan, state, self.executor.spread, in_place)
+        try:
+            with uninterrupted() if in_place else nullcontext():
+                self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
+        except BaseException:
+            self._door.open()
+            raise
         self._pending.append(drawn)
         self._tasks += len(drawn.tasks)
         return drawn.state.round - 1
 
+    def _closed_for_writing(self, state: State) -> bool:
+        """Whether a round may write to a state's chunks; if so, nobody reads them any more."""
+        if not self.plan.in_place:
+            return False
+        self._door.close()
+        return state is not self._lent
+
     def collect(self, *, wait: bool) -> Iterator[RoundReport]:
         """Yield the reports of rounds that are over: all when waiting, else those beyond depth."""
-        wait = wait or self._cut_is_due()
+        wait = wait or self.plan.in_place or self._cut_is_due()
         while self._pending and (wait or len(self._pending) >= self.executor.depth):
             drawn = self._pending[0]
             report: RoundReport = self.executor.result(drawn.report)
@@ -223,7 +254,7 @@ class Runner:
     def copy(self) -> Cut:
         """Copy the state to the client; no round may be under way. Live environments stay out."""
         began = time.monotonic()
-        state, values = self._settled, self.copy_shards()
+        state, values = self.lend(), self.copy_shards()
         rest = [key for key in state.keys if key not in values]
         cut = Cut(state.round, state, self.executor.gather(rest) | values)
         self._cut_seconds = time.monotonic() - began
@@ -254,7 +285,7 @@ class Runner:
 
     def write(self, fork: bytes, since: int) -> Callable[[], list[Written]]:
         """Begin to write the settled state; return what waits until it is written."""
-        drawn, keys = write_graph(self.plan, self._settled, fork, since)
+        drawn, keys = write_graph(self.plan, self.lend(), fork, since)
         return self.executor.background(drawn, keys)
 
     def cut_at(self, version: Version, state: State, copies: dict[Key, Any]) -> None:
@@ -264,6 +295,7 @@ class Runner:
     def _replace(self, state: State) -> None:
         """Go on from other keys of the settled state."""
         before, self._settled = self._settled, state
+        self._lent = state if self._lent is before else self._lent
         self._tasks, self._cut_at = 0, time.monotonic()
         self.executor.drop(key for key in before.keys if key not in set(state.keys))
 
@@ -320,6 +352,7 @@ class Runner:
         """Take a round as done, and drop what only the rounds before it needed."""
         before, self._settled = self._settled, drawn.state
         self._failures = 0
+        self._door.open()
         kept = {key for d in self._pending for key in d.state.keys} | {*drawn.state.keys}
         self.executor.drop([drawn.report, *(key for key in before.keys if key not in kept)])
 
@@ -329,6 +362,7 @@ class Runner:
             keys = (drawn.report, *drawn.state.keys)
             self.executor.drop(key for key in keys if key not in kept)
         self._pending.clear()
+        self._door.open()
 
     def _save_cut(self) -> None:
         """Take the state along, or what the last cut holds of it when its cluster has gone."""
@@ -376,7 +410,9 @@ class Runner:
         if cut.version is not None:
             loaded = self._made(load_graph(self.plan, name, cut.version, fresh=False))
             moved = replace(loaded, shards=moved.shards)
-        return self._thaw(moved) if self.plan.donated else moved
+        placed = self._thaw(moved) if self.plan.donated else moved
+        self._lent = placed  # to the cut, whose copies these may be
+        return placed
 
     def _made(self, drawn: Drawn) -> State:
         self.executor.submit(drawn, drawn.state.keys)
@@ -412,6 +448,7 @@ class Runner:
         drawn = rebuild_graph(self.plan, before, self._place_plan(), self._placed)
         self._make(drawn, before)
         self._settled, self._broken = drawn.state, None
+        self._lent = drawn.state if self._lent is before else self._lent
         self.executor.drop({*before.keys}.difference(drawn.state.keys))
 
 

@@ -12,9 +12,9 @@ written to, and the arrays hold on to theirs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -25,6 +25,7 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
+from dqlearn.chunk import Chunk
 from dqlearn.errors import ConfigurationError
 from dqlearn.grid import ChunkGrid
 from dqlearn.maxima import action_dtype, greedy, ties
@@ -137,7 +138,7 @@ class Table:
 
     def _array(self, field: str, dtype: np.dtype[Any]) -> da.Array:
         name, columns = f"dqlearn-{field}-{self.run}-{self.round}", len(self.grid.columns)
-        pick: Callable[[Any], Any] = attrgetter(field)
+        pick = partial(_pick, field, self.round)
         layer: dict[Any, GraphNode] = {}
         for c, node in enumerate(self.nodes):
             key = (name, *divmod(c, columns))
@@ -159,6 +160,12 @@ class Table:
         """Return the line of `__repr__`, and Dask's drawing of the chunks."""
         line = repr(self).strip("<>")
         return f"<p><strong>{line}</strong></p>{self.q._repr_html_()}"
+
+
+def _pick(field: str, round_: int, chunk: Chunk) -> npt.NDArray[Any]:
+    """Return an array of a chunk, which is still in its round."""
+    array: npt.NDArray[Any] = getattr(chunk.at(round_), field)
+    return array
 
 
 def derived(q: da.Array, variable: str, seed: int, round_: int) -> da.Array:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from dqlearn.asking import Asked, Parcel, ParcelPiece, answer, ask
 from dqlearn.asking import told as combine_answers
-from dqlearn.chunk import Answer, Chunk, filled
+from dqlearn.chunk import Answer, Chunk, Stamp, filled
 from dqlearn.envs.python import (
     Begin,
     Parked,
@@ -67,14 +67,19 @@ def reopen_task(plan: Plan, w: int, round_: int, placed: int) -> Shard:
 
 def fill_task(plan: Plan, c: int) -> Chunk:
     """Make chunk c as the run begins with it."""
-    if plan.origin is not None:
-        return plan.origin.chunk(plan.grid, c, plan.dtype)
-    return filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype)
+    if plan.origin is None:
+        return _own(plan, filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype), 0)
+    return _own(plan, plan.origin.chunk(plan.grid, c, plan.dtype), plan.origin.round)
 
 
 def load_task(plan: Plan, version: Version, c: int) -> Chunk:
     """Read chunk c of a checkpoint."""
-    return version.chunk(plan.grid, c)
+    return _own(plan, version.chunk(plan.grid, c), version.round)
+
+
+def _own(plan: Plan, chunk: Chunk, round_: int) -> Chunk:
+    """Let a chunk that nobody else holds be donated, on the path that does that."""
+    return replace(chunk, stamp=Stamp(round_)) if plan.path == "gather" else chunk
 
 
 def load_shard_task(plan: Plan, version: Version, w: int) -> Shard:
@@ -141,7 +146,7 @@ def update_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any]) -> Chunk:
 
 def maxima_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
     """Find the best actions in chunk c."""
-    return maxima(chunk, plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
+    return maxima(chunk.at(round_), plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
 
 
 def reduce_task(plan: Plan, best: list[Maxima], round_: int) -> Policy:
@@ -209,11 +214,21 @@ def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) 
     return replace(chunk, answers=tuple(answers))
 
 
-def learn_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) -> Chunk:
-    """Learn what chunk c received, and answer on what it is then."""
+def learn_task(
+    plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int, in_place: bool
+) -> Chunk:
+    """Learn what chunk c received, in its own arrays where it may; answer on what it is then."""
     parcels = [parcel_task(parcel, plan, c) for parcel in sent]
     pieces = [parcel.piece for parcel in parcels if parcel.piece]
-    return answer_task(plan, c, update(chunk, pieces, plan.learning_rate), parcels, round_)
+    stamp = chunk.at(round_ - 1).stamp if in_place and chunk.q.flags.writeable else None
+    if stamp is not None:
+        stamp.round = -1  # an update that fails leaves arrays that no round can use
+    after = update(chunk, pieces, plan.learning_rate, donated=stamp is not None)
+    if stamp is not None:
+        stamp.round = round_
+    elif after.q is not chunk.q:
+        stamp = Stamp(round_)
+    return answer_task(plan, c, replace(after, stamp=stamp), parcels, round_)
 
 
 def report_task(plan: Plan, policy: Policy, round_: int) -> RoundReport:
