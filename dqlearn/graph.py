@@ -175,14 +175,8 @@ class GatherDraw(Draw):
         for c, chunk in enumerate(state.chunks):
             sent = self._sent(name, parcels, c)
             given = (self.plan, c, chunk, sent, state.round, *args)
-            chunks.append(self.chunk_task(name, task, *given, at=(c,)))
+            chunks.append(self.task(name, task, *given, at=(c,)))
         return replace(state, chunks=tuple(chunks))
-
-    def chunk_task(self, name: str, function: Any, *args: Any, at: tuple[int, ...]) -> Key:
-        """Add a task on a chunk that may be donated: it must not be copied meanwhile."""
-        key = self.task(name, function, *args, at=at)
-        self.pinned.add(key)
-        return key
 
     def _sent(self, name: str, parcels: Sequence[Key], c: int) -> list[Key]:
         if not self.spread:
@@ -196,8 +190,7 @@ class GatherDraw(Draw):
         if not self.spread:
             return list(chunks)
         return [
-            self.chunk_task("told", tasks.told_task, key, w, at=(w, c))
-            for c, key in enumerate(chunks)
+            self.task("told", tasks.told_task, key, w, at=(w, c)) for c, key in enumerate(chunks)
         ]
 
 

@@ -124,11 +124,6 @@ class Plan:
         return isinstance(self.env, PythonEnv)
 
     @property
-    def in_place(self) -> bool:
-        """Whether rounds write to the table's own arrays, where nobody else holds them."""
-        return self.path == "gather"
-
-    @property
     def steady(self) -> bool:
         """Whether every round makes ``num_envs * steps_per_round`` transitions."""
         restarts = self.donated and self.faults.on_error == "restart"

@@ -7,8 +7,8 @@
     every so many rounds: cut           the state copied to the client, or written to a store, and
                                         held where it is, without its history; what is lost later is
                                         made again from there
-    gather: rounds in place             but for the one after a state that was lent: to a Table, a
-                                        checkpoint, an evaluation
+    gather, in one process:             in place, but for the round after a state that was lent: to
+                                        a Table, a checkpoint, an evaluation
 
 Invariant: rounds are pure, so whichever way the state of round r was come by, its bits are the
 same; and the scheduler never holds more tasks than lie between two cuts.
@@ -159,8 +159,6 @@ class Runner:
 
         Another thread than the one that learns waits until no round is under way.
         """
-        if not self.plan.in_place:
-            return self._settled
         with self._door.visit():
             self._lent = self._settled
             return self._settled
@@ -205,14 +203,14 @@ class Runner:
 
     def _closed_for_writing(self, state: State) -> bool:
         """Whether a round may write to a state's chunks; if so, nobody reads them any more."""
-        if not self.plan.in_place:
+        if self.plan.path != "gather" or self.executor.spread:
             return False
         self._door.close()
         return state is not self._lent
 
     def collect(self, *, wait: bool) -> Iterator[RoundReport]:
         """Yield the reports of rounds that are over: all when waiting, else those beyond depth."""
-        wait = wait or self.plan.in_place or self._cut_is_due()
+        wait = wait or self._cut_is_due()
         while self._pending and (wait or len(self._pending) >= self.executor.depth):
             drawn = self._pending[0]
             report: RoundReport = self.executor.result(drawn.report)
