@@ -64,10 +64,6 @@ class Chunk(Sized):
     changed: int = -1
     answers: tuple[Answer, ...] = ()
 
-    def __sizeof__(self) -> int:
-        """Bytes of all arrays, with those of the answers."""
-        return super().__sizeof__() + sum(answer.__sizeof__() for answer in self.answers)
-
     @property
     def timesteps(self) -> int:
         """Transitions that Q_r has been learned from."""
