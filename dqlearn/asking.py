@@ -27,6 +27,7 @@ import numpy.typing as npt
 from numba import njit
 
 from dqlearn.chunk import Answer, Chunk
+from dqlearn.errors import StaleShardError
 from dqlearn.grid import ChunkGrid, Locator
 from dqlearn.maxima import greedy, merge
 from dqlearn.memory import empty
@@ -185,10 +186,21 @@ def told(
     -------
     Answer
         Over all actions, in the order of what was asked.
+
+    Raises
+    ------
+    StaleShardError
+        If chunks were asked something else.
     """
+    m, columns = len(asked.state), len(grid.columns)
+    expected = np.repeat(np.diff(asked.starts), columns).tolist()
+    if (got := [len(answer.value) for answer in answers]) != expected:
+        raise StaleShardError(
+            f"chunks must answer for {expected} states, got answers for {got}: the run goes back "
+            "to its last cut"
+        )
     if grid.n_chunks == 1:
         return answers[0]
-    m, columns = len(asked.state), len(grid.columns)
     value, action = empty(m, answers[0].value.dtype), empty(m, answers[0].action.dtype)
     for i, (first, last) in enumerate(pairwise(asked.starts.tolist())):
         own, (one, *others) = slice(first, last), answers[i * columns : (i + 1) * columns]

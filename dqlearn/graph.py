@@ -128,6 +128,10 @@ class Draw:
             self.shard_task("rollout", tasks.rollout_task, self.plan, shard, policy, round_, w=w)
             for w, shard in enumerate(shards)
         ]
+        return self.split(made)
+
+    def split(self, made: Sequence[Key]) -> tuple[list[Key], list[Key]]:
+        """Add the picking of batches and shards out of rollouts' results."""
         batches = [self.task("batch", tasks.first_task, key, at=(w,)) for w, key in enumerate(made)]
         return batches, self.second(made)
 
@@ -160,8 +164,7 @@ class Draw:
             said, batch = self._said(state.chunks, w), state.batches[w : w + 1]
             args = (self.plan, w, shard, said, state.round, *batch)
             made.append(self.shard_task("turn", tasks.turn_task, *args, w=w))
-        batches = [self.task("batch", tasks.first_task, key, at=(w,)) for w, key in enumerate(made)]
-        return batches, self.second(made), made
+        return *self.split(made), made
 
     def asked(self, state: State) -> State:
         """Add the answers to the shards of a state, whose chunks hold none, or others."""

@@ -110,6 +110,7 @@ def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
     state = State(version.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
     if plan.path == "broadcast":
         return draw.to(replace(state, policy=draw.policy(plan, chunks, version.round)))
+    # Without shards nobody can ask; who puts them in lets them.
     return draw.to(draw.asked(state) if fresh else state)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dqlearn.asking import Asked, Parcel, answer, ask, told
 from dqlearn.chunk import Answer, Chunk
+from dqlearn.errors import StaleShardError
 from dqlearn.grid import ChunkGrid
 from dqlearn.maxima import Maxima, combine, join, maxima, ties
 from dqlearn.transitions import NO_BOOTSTRAP, Routed, Tally
@@ -137,6 +138,20 @@ def test_by_hand() -> None:
     best = answered(q, grid, asked, ties(0, 0))
     assert best.value.tolist() == [2.0, 4.0, 8.0, -5.0]
     assert best.action.tolist() == [1, 0, 1, 0]
+
+
+def test_answers_to_another_question_are_refused() -> None:
+    """Of one chunk, and of several: nothing is read beyond their end."""
+    for grid in (ChunkGrid((6,), (2,)), ChunkGrid((3, 3), (1, 1))):
+        q, key = table((6, 2), np.float32, 0), ties(0, 0)
+        chunks, before = chunks_of(q, grid), asked_for([0, 5], [], grid)
+        answers = [
+            answer(chunk, before.piece(grid.position(c)[0]), grid.origin(c), 2, key)
+            for c, chunk in enumerate(chunks)
+        ]
+        assert len(told(before, answers, grid, 2, key).value) == 2
+        with pytest.raises(StaleShardError, match=r"must answer for .* got answers for"):
+            told(asked_for([0, 5], [1, 5], grid), answers, grid, 2, key)
 
 
 def test_states_that_many_are_in_are_each_answered() -> None:
