@@ -2,17 +2,17 @@
 
 ::
 
-    shard w    states of its environments,  ─► ask ─► Asked: sorted by row of chunks
-               next states of its batch                  │ piece(i)
-                                                         ▼
-    chunk (i, j)                               answer ─► Answer: (max, argmax) over its actions
-                                                         │
-    shard w    told ◄── combined over j, put together over i ◄──┘
+    shard w         where its environments are,  ─► ask ─► Asked: states, by row of chunks
+                    next states of its batch                 │ piece(i)
+                                                             ▼
+    chunk (i, j)                                  answer: (max, argmax) over its actions
+                                                             │
+    shard w         told: combined over j, put together over i
 
 The answers of round r serve twice: ``max_a Q_r(s', a)`` is the bootstrap of the step that was made,
-and the argmax chooses the next action. What is asked follows from (shard, batch) alone, so that
-both ends know the order of the answers. Invariant: as :mod:`dqlearn.maxima` says of all states, the
-same bits, whatever the grid.
+and the argmax chooses the next action. What is asked follows from (shard, batch) alone: a shard
+derives it again, rather than keep it, to know which answer is whose. Invariant: the same bits as
+:mod:`dqlearn.maxima` finds for these states, whatever the grid.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy.typing as npt
 from numba import njit
 
 from dqlearn.chunk import Answer, Chunk
+from dqlearn.errors import StaleShardError
 from dqlearn.grid import ChunkGrid, Locator
 from dqlearn.maxima import greedy, merge
 from dqlearn.memory import empty
@@ -63,7 +64,7 @@ class Asked(Sized):
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Parcel(Sized):
     """What a shard sends to all chunks in a round: what to learn, and what to answer then.
 
     Attributes
@@ -77,10 +78,6 @@ class Parcel:
     routed: Routed | None
     asked: Asked
 
-    def __sizeof__(self) -> int:
-        """Bytes of all arrays."""
-        return self.asked.__sizeof__() + (self.routed.__sizeof__() if self.routed else 0)
-
     def piece(self, c: int, row: int) -> ParcelPiece:
         """Return what chunk c, which is in a row of chunks, receives."""
         return ParcelPiece(self.routed.piece(c) if self.routed else None, self.asked.piece(row))
@@ -92,10 +89,6 @@ class ParcelPiece(Sized):
 
     piece: Piece | None
     states: npt.NDArray[Any]
-
-    def __sizeof__(self) -> int:
-        """Bytes of all arrays."""
-        return super().__sizeof__() + (self.piece.__sizeof__() if self.piece else 0)
 
 
 def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: ChunkGrid) -> Asked:
@@ -113,7 +106,8 @@ def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: ChunkGrid) 
     Returns
     -------
     Asked
-        Each environment's state once, and each next state that is no environment's.
+        The state of each environment, and the next states; the latter only where they differ from
+        the state of the environment in the same place, as they do where an episode ended.
 
     Examples
     --------
@@ -192,10 +186,21 @@ def told(
     -------
     Answer
         Over all actions, in the order of what was asked.
+
+    Raises
+    ------
+    StaleShardError
+        If chunks were asked something else.
     """
+    m, columns = len(asked.state), len(grid.columns)
+    expected = np.repeat(np.diff(asked.starts), columns).tolist()
+    if (got := [len(answer.value) for answer in answers]) != expected:
+        raise StaleShardError(
+            f"chunks must answer for {expected} states, got answers for {got}: the run goes back "
+            "to its last cut"
+        )
     if grid.n_chunks == 1:
         return answers[0]
-    m, columns = len(asked.state), len(grid.columns)
     value, action = empty(m, answers[0].value.dtype), empty(m, answers[0].action.dtype)
     for i, (first, last) in enumerate(pairwise(asked.starts.tolist())):
         own, (one, *others) = slice(first, last), answers[i * columns : (i + 1) * columns]

@@ -85,10 +85,6 @@ class Chunk(Sized):
     answers: tuple[Answer, ...] = ()
     stamp: Stamp | None = None
 
-    def __sizeof__(self) -> int:
-        """Bytes of all arrays, with those of the answers."""
-        return super().__sizeof__() + sum(answer.__sizeof__() for answer in self.answers)
-
     @property
     def timesteps(self) -> int:
         """Transitions that Q_r has been learned from."""

@@ -6,6 +6,7 @@ two things; its arguments that are keys are references.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from dask._task_spec import List, Task, TaskRef
 from dqlearn import tasks
 from dqlearn.plan import Plan
 
-__all__ = ["Draw", "Drawn", "GatherDraw", "Key", "State"]
+__all__ = ["Draw", "Drawn", "Key", "State", "beside"]
 
 Key = tuple[Any, ...]
 
@@ -87,6 +88,11 @@ class Drawn:
     report: Key = ()
 
 
+def beside(round_: int) -> str:
+    """Return a name for tasks that are drawn besides those of a round, as often as need be."""
+    return f"{round_}-{uuid.uuid4().hex[:8]}"
+
+
 class Draw:
     """Collects the tasks of one round. The last part of a key is the shard or chunk it is about."""
 
@@ -122,6 +128,10 @@ class Draw:
             self.shard_task("rollout", tasks.rollout_task, self.plan, shard, policy, round_, w=w)
             for w, shard in enumerate(shards)
         ]
+        return self.split(made)
+
+    def split(self, made: Sequence[Key]) -> tuple[list[Key], list[Key]]:
+        """Add the picking of batches and shards out of rollouts' results."""
         batches = [self.task("batch", tasks.first_task, key, at=(w,)) for w, key in enumerate(made)]
         return batches, self.second(made)
 
@@ -145,26 +155,23 @@ class Draw:
         ]
         return self.task("policy", tasks.reduce_task, self.plan, best, round_)
 
-
-class GatherDraw(Draw):
-    """Collects the tasks of a round in which shards ask and chunks answer."""
+    # Gather: shards ask, and chunks answer.
 
     def turns(self, state: State) -> tuple[list[Key], list[Key], list[Key]]:
         """Add what shards do on the answers of a state; return batches, shards and parcels."""
         made = []
         for w, shard in enumerate(state.shards):
-            told, batch = self._told(state.chunks, w), state.batches[w : w + 1]
-            args = (self.plan, w, shard, told, state.round, *batch)
+            said, batch = self._said(state.chunks, w), state.batches[w : w + 1]
+            args = (self.plan, w, shard, said, state.round, *batch)
             made.append(self.shard_task("turn", tasks.turn_task, *args, w=w))
-        batches = [self.task("batch", tasks.first_task, key, at=(w,)) for w, key in enumerate(made)]
-        return batches, self.second(made), made
+        return *self.split(made), made
 
     def asked(self, state: State) -> State:
-        """Add the answers that the shards of a state need, whose chunks have none, or others."""
-        parcels = [
-            self.shard_task("ask", tasks.ask_task, self.plan, shard, *state.batches[w : w + 1], w=w)
-            for w, shard in enumerate(state.shards)
-        ]
+        """Add the answers to the shards of a state, whose chunks hold none, or others."""
+        parcels = []
+        for w, shard in enumerate(state.shards):
+            args = (self.plan, shard, state.round, *state.batches[w : w + 1])
+            parcels.append(self.shard_task("ask", tasks.ask_task, *args, w=w))
         return self.answered("answer", tasks.answer_task, state, parcels)
 
     def answered(
@@ -173,12 +180,12 @@ class GatherDraw(Draw):
         """Add what chunks do with parcels: learn from them, or only answer."""
         chunks = []
         for c, chunk in enumerate(state.chunks):
-            sent = self._sent(name, parcels, c)
+            sent = self._parcels(name, parcels, c)
             given = (self.plan, c, chunk, sent, state.round, *args)
             chunks.append(self.task(name, task, *given, at=(c,)))
         return replace(state, chunks=tuple(chunks))
 
-    def _sent(self, name: str, parcels: Sequence[Key], c: int) -> list[Key]:
+    def _parcels(self, name: str, parcels: Sequence[Key], c: int) -> list[Key]:
         if not self.spread:
             return list(parcels)
         return [
@@ -186,7 +193,7 @@ class GatherDraw(Draw):
             for w, key in enumerate(parcels)
         ]
 
-    def _told(self, chunks: Sequence[Key], w: int) -> list[Key]:
+    def _said(self, chunks: Sequence[Key], w: int) -> list[Key]:
         if not self.spread:
             return list(chunks)
         return [

@@ -68,12 +68,14 @@ class QLearner:
         A Gymnasium id, a compiled model, or a factory: ``make() -> gymnasium.Env``, or
         ``make(num_envs=n) -> gymnasium.vector.VectorEnv``.
     num_envs : int, optional
-        Environments that are stepped together; 4096 of a compiled model, 64 of any other.
+        Environments that are stepped together; 4096 of a compiled model, 65,536 with
+        ``path="gather"``, and 64 of any other.
     shards : int, optional
         Tasks that they are divided over; the number of threads there are. For results that are
         equal on other machines, say it.
     steps_per_round : int, optional
-        Steps of each environment in a round; about as many as make one transition per pair.
+        Steps of each environment in a round; about as many as make one transition per pair, 1 with
+        ``path="gather"``.
     gamma : float
         Discount factor, 0 .. 1.
     learning_rate : float, Schedule or VisitCount
@@ -84,7 +86,7 @@ class QLearner:
         Q of every pair, in units of reward.
     policy_lag : int, optional
         0: round r acts on Q_r. 1: it acts on Q_{r-1}, so that the rollouts of one round overlap
-        the updates of the one before. By default 0 on the broadcast path, and 1 on the other.
+        the updates of the one before. By default 1 on the gather path, and 0 on the other.
     chunks : "auto", int or tuple
         Chunks of the table, as ``dask.array`` takes them for (states, actions).
     dtype : "float32" or "float64"
@@ -105,11 +107,11 @@ class QLearner:
     env_kwargs : mapping, optional
         Arguments of an environment that is named by its id.
     path : {"auto", "broadcast", "gather"}
-        How the maxima of the table reach the environments: all of them after every round, or those
-        that are asked for, one step a round, at a cost that does not grow with the table. "auto"
-        gathers if the table has more than 16 states for each transition of a round, and
-        `steps_per_round` and `policy_lag` are left out or 1. With those at 1 both give the same
-        bits. See :doc:`/explanation/round`.
+        How the maxima of the table reach the environments: "broadcast", all of them after every
+        round; "gather", those that are asked for, with `steps_per_round` and `policy_lag` 1. At
+        those both give the same bits. "auto" gathers if `steps_per_round` is 1, `policy_lag` is not
+        0, and the table has a million states or more and 16 for each environment. See
+        :doc:`/explanation/round`.
 
     Raises
     ------
@@ -517,6 +519,7 @@ class QLearner:
     def load(
         cls,
         path: str | os.PathLike[str],
+        /,
         env: EnvLike | None = None,
         bins: BinsLike = None,
         **settings: Any,

@@ -36,8 +36,8 @@ class Policy(Sized):
         Of the round that led to Q_r.
     td_abs_sum : float
         Sum of ``|y - q|`` over that round's updates.
-    where : int32 (n_envs,), optional
-        On the gather path, the row of each environment's state; else row s is that of state s.
+    rows : int32 (n_envs,), optional
+        On the gather path, where the state of each environment stands; else state s is in row s.
     """
 
     value: npt.NDArray[Any]
@@ -45,7 +45,11 @@ class Policy(Sized):
     timesteps: int
     tally: Tally
     td_abs_sum: float = 0.0
-    where: npt.NDArray[np.int32] | None = None
+    rows: npt.NDArray[np.int32] | None = None
+
+    def rows_of(self, state: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the row of each environment, which are in these states."""
+        return state if self.rows is None else self.rows
 
     @classmethod
     def of(cls, best: Maxima) -> Policy:

@@ -24,7 +24,7 @@ from dqlearn.stored import Stored, check_fingerprint, environment_of
 __all__ = ["load", "resume"]
 
 
-def load(path: str | os.PathLike[str], env: EnvLike | None = None, **settings: Any) -> QLearner:
+def load(path: str | os.PathLike[str], /, env: EnvLike | None = None, **settings: Any) -> QLearner:
     """Make a learner of a stored table: see :meth:`QLearner.load`.
 
     Parameters

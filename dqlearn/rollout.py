@@ -156,7 +156,7 @@ class Walk:
         self._shard, self.n_envs = shard, len(shard.state)
         self._streams = streams(np.uint64(seed), STEPS, shard.first_env, self.n_envs)
         self._moving = (shard.state.copy(), shard.elapsed.copy(), shard.returns.copy())
-        self._where = self._moving[0] if policy.where is None else policy.where
+        self._rows = policy.rows_of(self._moving[0])
         self._episodes = np.array([0.0, 0.0, 0.0, 0.0, np.inf, -np.inf])
 
     def room(self, n_envs: int) -> Columns:
@@ -179,7 +179,7 @@ class Walk:
             self.env.limits,
             self.env.params,
             self.policy.action,
-            self._where[first:last],
+            self._rows[first:last],
             exploration_threshold(self.epsilon),
             tuple(part[first:last] for part in self._moving),
             out,

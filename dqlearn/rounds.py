@@ -14,25 +14,25 @@ the updates that make Q_{r+1}::
 The bootstrap reads policy r in both. W shards and C chunks make 2 W + W C + 2 C + 2 tasks; in one
 memory there are no pieces, and W C fewer.
 
-Gather (lag 1, K = 1): no policy of all states is made. Chunks of round r hold the answers to what
-each shard asked of them, and are asked again along with what they learn::
+Gather (lag 1, K = 1): no policy of all states is made. The chunks of round r hold the answers to
+what each shard asked of them, and are asked again along with what they learn::
 
-    batch w, shard w, answers (w, c) ─► turn w: route; roll out; ask ─► batch w, shard w
-                                          └─► parcels (c, w) ─► learn c; answer ─► answers (w, c)
+    chunk c, answers (w, c) ─► turn w: route, roll out, ask ─► batch w, shard w of round r+1
+                                 └─► parcels (c, w) ─► learn c: update, answer ─► chunk c of r+1
 
-That is two levels, and 3 W + 2 W C + 2 C + 1 tasks; in one memory 2 W C fewer.
+A turn waits for all chunks and a chunk for all turns: nothing overlaps, but each waits once. These
+are 3 W + 2 W C + 2 C + 1 tasks; in one memory 2 W C fewer.
 Invariant: every task is a pure function of its inputs, donated shards excepted, which check theirs.
 """
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from itertools import pairwise
 
 from dqlearn import tasks
 from dqlearn.evaluation import EpisodePlan
-from dqlearn.graph import Draw, Drawn, GatherDraw, Key, State
+from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.plan import Plan
 
 __all__ = ["evaluation_graph", "policy_graph", "round_graph"]
@@ -87,7 +87,7 @@ def round_graph(plan: Plan, state: State, spread: bool, in_place: bool = False) 
 
 
 def _gather_graph(plan: Plan, state: State, spread: bool, in_place: bool) -> Drawn:
-    draw = GatherDraw(state.plan, state.round, donated=plan.donated, spread=spread)
+    draw = Draw(state.plan, state.round, donated=plan.donated, spread=spread)
     batches, shards, parcels = draw.turns(state)
     moved = replace(state, round=state.round + 1, shards=tuple(shards), batches=tuple(batches))
     after = draw.answered("learn", tasks.learn_task, moved, parcels, in_place)
@@ -98,7 +98,7 @@ def _gather_graph(plan: Plan, state: State, spread: bool, in_place: bool) -> Dra
 
 def policy_graph(plan: Plan, state: State) -> tuple[Drawn, list[Key]]:
     """Draw the policy of all states, which a gather round does not make; return also its key."""
-    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}")
+    draw = Draw(state.plan, beside(state.round))
     policy = draw.policy(plan, state.chunks, state.round)
     return draw.to(state), [policy]
 
@@ -107,7 +107,7 @@ def evaluation_graph(
     plan: Plan, state: State, episodes: EpisodePlan, parts: int
 ) -> tuple[Drawn, list[Key]]:
     """Draw the playing of greedy episodes, in parts; return the graph and the keys of the parts."""
-    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}")
+    draw = Draw(state.plan, beside(state.round))
     policy = state.policy or draw.policy(plan, state.chunks, state.round)
     edges = [p * episodes.n_episodes // parts for p in range(parts + 1)]
     keys = [

@@ -30,7 +30,8 @@ __all__ = ["Settings"]
 _COMPILED_ENVS, _PYTHON_ENVS = 4096, 64
 _COMPILED_STEPS, _PYTHON_STEPS = 1024, 64
 _GATHER_ENVS = 65_536  # compiled ones: there is one step a round
-_GATHER_STATES = 16  # for each transition of a round: so much larger a table is asked, not reduced
+_GATHER_STATES = 16  # for each transition of a round, and at least a million: then it pays to ask
+_GATHER_STATES_AT_LEAST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Settings:
         if steps is None:
             most = _COMPILED_STEPS if compiled else _PYTHON_STEPS
             steps = min(max(1, math.ceil(n_states * n_actions / num_envs)), most)
-        path = self._path(n_states, num_envs * steps)
+        path = self._path(n_states, num_envs)
         if path == "gather":
             steps = 1 if self.steps_per_round is None else steps
             num_envs = _GATHER_ENVS if compiled and self.num_envs is None else num_envs
@@ -96,12 +97,13 @@ class Settings:
             path=path,
         )
 
-    def _path(self, n_states: int, round_: int) -> str:
-        """Choose the path by the size of the table, and that of a round on the broadcast path."""
+    def _path(self, n_states: int, num_envs: int) -> str:
+        """Choose the path by the size of the table, between rounds of the same transitions."""
         if self.path != "auto":
             return self.path
-        allowed = self.steps_per_round in (None, 1) and self.policy_lag in (None, 1)
-        return "gather" if allowed and n_states > _GATHER_STATES * round_ else "broadcast"
+        large = n_states >= max(_GATHER_STATES * num_envs, _GATHER_STATES_AT_LEAST)
+        one_step = self.steps_per_round == 1 and self.policy_lag in (None, 1)
+        return "gather" if large and one_step else "broadcast"
 
 
 def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:

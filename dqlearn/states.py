@@ -11,12 +11,12 @@ Invariant: as of a round's: every task is a pure function of its inputs, donated
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dqlearn import tasks
 from dqlearn.envs.python import freeze
-from dqlearn.graph import Draw, Drawn, GatherDraw, Key, State
+from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.plan import Plan
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.version import Version
@@ -48,7 +48,7 @@ def begin_graph(plan: Plan, run: str) -> Drawn:
     Drawn
         To that state.
     """
-    draw = GatherDraw(("dqlearn-plan", run), -1, donated=plan.donated)
+    draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated)
     shards = [
         draw.shard_task("open", tasks.open_task, draw.plan, w, w=w) for w in range(plan.shards)
     ]
@@ -60,8 +60,8 @@ def begin_graph(plan: Plan, run: str) -> Drawn:
     return draw.to(_first_batches(plan, draw, state))
 
 
-def _first_batches(plan: Plan, draw: GatherDraw, state: State) -> State:
-    """Add the policy of a state, and with policy_lag 1 the batches that it is ahead."""
+def _first_batches(plan: Plan, draw: Draw, state: State) -> State:
+    """Add the policy of a state, or answers, and with policy_lag 1 the batches that it is ahead."""
     if plan.path == "gather":
         batches, shards, parcels = draw.turns(draw.asked(state))
         moved = replace(state, shards=tuple(shards), batches=tuple(batches))
@@ -92,7 +92,7 @@ def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
     Drawn
         To its state.
     """
-    draw, shards = GatherDraw(("dqlearn-plan", run), -1, donated=plan.donated), range(plan.shards)
+    draw, shards = Draw(("dqlearn-plan", run), -1, donated=plan.donated), range(plan.shards)
     chunks = [
         draw.task("load", tasks.load_task, draw.plan, version, c, at=(c,))
         for c in range(plan.grid.n_chunks)
@@ -110,22 +110,24 @@ def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
     state = State(version.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
     if plan.path == "broadcast":
         return draw.to(replace(state, policy=draw.policy(plan, chunks, version.round)))
+    # Without shards nobody can ask; who puts them in lets them.
     return draw.to(draw.asked(state) if fresh else state)
 
 
 def restart_graph(plan: Plan, state: State) -> Drawn:
     """Draw new episodes of all Python environments, from seeds that depend on the round only."""
-    draw = GatherDraw(state.plan, state.round, donated=plan.donated)
+    draw = Draw(state.plan, beside(state.round), donated=plan.donated)
     first = state.round + plan.policy_lag
     shards = [
         draw.shard_task("restart", tasks.reopen_task, draw.plan, w, first, state.round, w=w)
         for w in range(plan.shards)
     ]
-    return draw.to(_asked_again(plan, draw, replace(state, shards=tuple(shards))))
+    return draw.to(_with_shards(plan, draw, state, shards))
 
 
-def _asked_again(plan: Plan, draw: GatherDraw, state: State) -> State:
-    """Let the chunks of a state answer its shards, which may be others than they answered."""
+def _with_shards(plan: Plan, draw: Draw, state: State, shards: Sequence[Key]) -> State:
+    """Put other shards into a state; they may not be where those were that chunks answered."""
+    state = replace(state, shards=tuple(shards))
     return draw.asked(state) if plan.path == "gather" else state
 
 
@@ -150,7 +152,7 @@ def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Draw
     list of Key
         Of what was written; the shards' in order.
     """
-    draw = Draw(state.plan, f"{state.round}-{uuid.uuid4().hex[:8]}")
+    draw = Draw(state.plan, beside(state.round))
     layout = Layout.of(plan.grid)
     keys = [
         draw.task(
@@ -175,19 +177,19 @@ def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Draw
 
 def freeze_graph(plan: Plan, state: State) -> Drawn:
     """Draw the copying of donated shards; the state it leads to holds copies in their places."""
-    draw = Draw(state.plan, state.round, donated=plan.donated)
+    draw = Draw(state.plan, beside(state.round), donated=plan.donated)
     copies = [draw.shard_task("freeze", freeze, shard, w=w) for w, shard in enumerate(state.shards)]
     return draw.to(replace(state, shards=tuple(copies)))
 
 
 def thaw_graph(plan: Plan, state: State, placed: int) -> Drawn:
     """Draw what makes donated shards of their copies; `placed` counts how often that was done."""
-    draw = GatherDraw(state.plan, state.round, donated=plan.donated)
+    draw = Draw(state.plan, beside(state.round), donated=plan.donated)
     shards = [
         draw.shard_task("thaw", tasks.thaw_task, draw.plan, copy, w, state.round, placed, w=w)
         for w, copy in enumerate(state.shards)
     ]
-    return draw.to(_asked_again(plan, draw, replace(state, shards=tuple(shards))))
+    return draw.to(_with_shards(plan, draw, state, shards))
 
 
 def rebuild_graph(plan: Plan, state: State, run: str, placed: int) -> Drawn:
@@ -195,7 +197,7 @@ def rebuild_graph(plan: Plan, state: State, run: str, placed: int) -> Drawn:
 
     `run` is the name of the plan's new place, and `placed` gives the environments other seeds.
     """
-    draw = GatherDraw(("dqlearn-plan", run), -1, donated=plan.donated)
+    draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated)
     shards = [
         draw.shard_task("open", tasks.reopen_task, draw.plan, w, state.round, placed, w=w)
         for w in range(plan.shards)

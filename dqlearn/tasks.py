@@ -10,8 +10,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any, cast
 
-from dqlearn.asking import Asked, Parcel, ParcelPiece, answer, ask
-from dqlearn.asking import told as combine_answers
+from dqlearn.asking import Asked, Parcel, ParcelPiece, answer, ask, told
 from dqlearn.chunk import Answer, Chunk, Stamp, filled
 from dqlearn.envs.python import (
     Begin,
@@ -163,30 +162,36 @@ def reduce_task(plan: Plan, best: list[Maxima], round_: int) -> Policy:
     return Policy.of(join(rows))
 
 
-# The gather path: what shards and chunks say to each other.
+# On the gather path shards and chunks talk to each other.
 
 
-def ask_task(plan: Plan, shard: Shard, *batch: Transitions) -> Parcel:
-    """Ask for what a shard must know, with nothing to learn."""
-    return Parcel(None, _ask(plan, shard, *batch))
+def ask_task(plan: Plan, shard: Shard, round_: int, *batch: Transitions) -> Parcel:
+    """Ask for what a shard must know of a round, with nothing to learn."""
+    return Parcel(None, _ask(plan, shard, round_, *batch))
 
 
 def turn_task(
-    plan: Plan, w: int, shard: Shard, told: list[Any], round_: int, *batch: Transitions
+    plan: Plan, w: int, shard: Shard, said: list[Any], round_: int, *batch: Transitions
 ) -> tuple[Transitions, Shard, Parcel]:
-    """Act on what chunks answered: route the batch, take the next step, ask again."""
-    asked = _ask(plan, shard, *batch)
-    answers = [told_task(answer, w) for answer in told]
-    key = ties(plan.seed, round_)
-    best = combine_answers(asked, answers, plan.grid, plan.n_actions, key)
-    counted = Tally(best.timesteps, 0.0)
-    policy = Policy(best.value, best.action, best.timesteps, counted, where=asked.of_env)
+    """Act on what chunks answered: route the batch, take the next step, ask again.
+
+    The first time there is no batch: the step is that of the round itself, not of the next.
+    """
+    asked = _ask(plan, shard, round_, *batch)
+    answers = [told_task(answer, w) for answer in said]
+    best = told(asked, answers, plan.grid, plan.n_actions, ties(plan.seed, round_))
+    policy = Policy(best.value, best.action, best.timesteps, Tally(best.timesteps, 0.0))
     routed = [route_task(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
+    policy = replace(policy, rows=asked.of_env)
     after, shard = rollout_task(plan, shard, policy, round_ + len(batch))
-    return after, shard, Parcel(routed[0] if routed else None, _ask(plan, shard, after))
+    again = _ask(plan, shard, round_ + len(batch), after)
+    return after, shard, Parcel(routed[0] if routed else None, again)
 
 
-def _ask(plan: Plan, shard: Shard, batch: Transitions | None = None) -> Asked:
+def _ask(plan: Plan, shard: Shard, round_: int, batch: Transitions | None = None) -> Asked:
+    """Ask for what must be known of a round; a batch of it puts the shard one round ahead."""
+    if isinstance(shard, PythonShard):
+        shard.check_round(round_ + (batch is not None))
     next_state = shard.state[:0] if batch is None else batch.next_state
     return ask(shard.state, next_state, plan.grid)
 
@@ -219,7 +224,7 @@ def learn_task(
 ) -> Chunk:
     """Learn what chunk c received, in its own arrays where it may; answer on what it is then."""
     parcels = [parcel_task(parcel, plan, c) for parcel in sent]
-    pieces = [parcel.piece for parcel in parcels if parcel.piece]
+    pieces = [parcel.piece for parcel in parcels if parcel.piece is not None]
     stamp = chunk.at(round_ - 1).stamp if in_place and chunk.q.flags.writeable else None
     if stamp is not None:
         stamp.round = -1  # an update that fails leaves arrays that no round can use

@@ -30,12 +30,20 @@ NO_BOOTSTRAP = -1
 
 
 class Sized:
-    """A dataclass of arrays whose size Dask can see."""
+    """A dataclass of arrays, or of other such classes, whose size Dask can see."""
 
     def __sizeof__(self) -> int:
         """Bytes of all arrays."""
-        values = (getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
-        return 256 + sum(v.nbytes for v in values if isinstance(v, np.ndarray))
+        values = [getattr(self, f.name) for f in fields(self)]  # type: ignore[arg-type]
+        return 256 + sum(map(_nbytes, values))
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, tuple):
+        return sum(map(_nbytes, value))
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return value.__sizeof__() if isinstance(value, Sized) else 0
 
 
 @dataclass(frozen=True)

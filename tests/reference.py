@@ -14,14 +14,15 @@ time, and knows of shards only the order that they give to a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dqlearn import TabularEnv
 from dqlearn.schedules import Schedule, VisitCount
@@ -119,15 +120,16 @@ def policy_of(q: npt.NDArray[Any], seed: int, round_: int, timesteps: int) -> Po
 
 
 def learn(
-    env: TabularEnv | str, total_timesteps: int, settings: Settings
+    env: TabularEnv | str | Callable[..., SyncVectorEnv], total_timesteps: int, settings: Settings
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint32]]:
     """Return q and visits after whole rounds of `total_timesteps` transitions or more."""
     worlds = Models(env, settings) if isinstance(env, TabularEnv) else Gyms(env, settings)
     q = np.full((worlds.n_states, worlds.n_actions), settings.initial_value, settings.dtype)
     visits = np.zeros(q.shape, np.uint32)
     policy = acted_on = policy_of(q, settings.seed, 0, 0)
-    while policy.timesteps < total_timesteps:
-        round_ = policy.timesteps // settings.round_timesteps
+    for round_ in count():
+        if policy.timesteps >= total_timesteps:
+            break
         batch = worlds.play(acted_on if settings.policy_lag else policy, round_)
         acted_on = policy
         update(q, visits, batch, policy, settings)
@@ -169,9 +171,12 @@ class Worlds:
 
     n_states: int
     n_actions: int
+    late = False
+    """Whether the step after an episode's end only resets: Gymnasium's NEXT_STEP."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.resetting = [False] * settings.num_envs
         self.streams = [stream(settings.seed, STEPS, e) for e in range(settings.num_envs)]
         self.state = [self.begin(e) for e in range(settings.num_envs)]
         self.returns = [0.0] * settings.num_envs
@@ -193,16 +198,20 @@ class Worlds:
     def play(self, policy: Policy, round_: int) -> list[Transition]:
         """K steps of every environment, in the order of a batch."""
         steps = self.settings.steps_per_round
-        return [
+        moves = (
             self.move(e, policy, round_ * steps + k)
             for block in self.settings.blocks()
             for k in range(steps)
             for e in block
-        ]
+        )
+        return [move for move in moves if move is not None]
 
-    def move(self, e: int, policy: Policy, t: int) -> Transition:
-        """Step t of environment e."""
+    def move(self, e: int, policy: Policy, t: int) -> Transition | None:
+        """Step t of environment e; None if that only resets it."""
         key, state = step_key(self.streams[e], t), self.state[e]
+        if self.resetting[e]:
+            self.state[e], self.resetting[e] = self.restart(e, key), False
+            return None
         epsilon = _at(self.settings.epsilon, policy.timesteps)
         action = choose(key, int(policy.action[state]), epsilon, self.n_actions)
         next_state, reward, terminated, truncated = self.step(e, action, key)
@@ -212,7 +221,9 @@ class Worlds:
         if terminated or truncated:
             self.episodes.append((self.returns[e], self.lengths[e]))
             self.returns[e], self.lengths[e] = 0.0, 0
-            self.state[e] = self.restart(e, key)
+            self.resetting[e] = self.late
+            if not self.late:
+                self.state[e] = self.restart(e, key)
         return Transition(state, action, reward, next_state, terminated)
 
 
@@ -250,8 +261,13 @@ class Models(Worlds):
 class Gyms(Worlds):
     """Gymnasium environments with `Discrete` spaces, each made and stepped by itself."""
 
-    def __init__(self, name: str, settings: Settings) -> None:
-        self.envs = [gymnasium.make(name) for _ in range(settings.num_envs)]
+    def __init__(self, make: str | Callable[..., SyncVectorEnv], settings: Settings) -> None:
+        if isinstance(make, str):
+            self.envs = [gymnasium.make(make) for _ in range(settings.num_envs)]
+        else:
+            vector = make(num_envs=settings.num_envs)
+            self.envs = list(vector.envs)
+            self.late = vector.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
         self.n_states = int(self.envs[0].observation_space.n)  # type: ignore[attr-defined]
         self.n_actions = int(self.envs[0].action_space.n)  # type: ignore[attr-defined]
         super().__init__(settings)

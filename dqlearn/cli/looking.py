@@ -111,9 +111,11 @@ def settings(attrs: Mapping[str, Any]) -> dict[str, str]:
     spec = nested(attrs, "environment")
     arguments = [f"{key}={json.dumps(value)}" for key, value in spec.get("kwargs", {}).items()]
     plain = ("num_envs", "steps_per_round", "shards", "gamma", "initial_value", "policy_lag")
+    path = attrs.get("path", "broadcast")  # tables of earlier versions do not say it
     return (
         {"environment": " ".join([spec.get("id") or spec["name"], *arguments])}
-        | {name: str(attrs[name]) for name in (*plain, "seed")}
+        | {name: str(attrs[name]) for name in plain}
+        | {"path": str(path), "seed": str(attrs["seed"])}
         | {
             name: format_schedule(from_spec(nested(attrs, name)))
             for name in ("learning_rate", "epsilon")

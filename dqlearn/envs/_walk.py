@@ -81,7 +81,7 @@ def begin(streams, t0, params, state):
 
 @njit(nogil=True, cache=True)
 def walk(
-    streams, t0, n_steps, block, limits, params, greedy, where, threshold, shard, out, episodes
+    streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, out, episodes
 ):
     """Take `n_steps` steps in every environment, in place; return the first fault.
 
@@ -99,9 +99,9 @@ def walk(
         Passed on to the user's functions.
     greedy : int (m,)
         Greedy actions.
-    where : int (n,)
-        Which of them is each environment's: that of its state, where all states have one; this may
-        be the array of the states itself, and then moves with them.
+    rows : int (n,)
+        Which of them is each environment's. Where every state has one, this is the array of the
+        states itself, and moves with them.
     threshold : uint64
         Epsilon * 2**32.
     shard : tuple of arrays (n,)
@@ -123,7 +123,7 @@ def walk(
     reward, terminated = np.empty(block, np.float64), np.empty(block, np.bool_)
     for b in range(0, len(streams), block):
         n = min(block, len(streams) - b)
-        env, place = streams[b : b + n], where[b : b + n]
+        env, row = streams[b : b + n], rows[b : b + n]
         state, elapsed, returns = (
             all_state[b : b + n],
             all_elapsed[b : b + n],
@@ -138,7 +138,7 @@ def walk(
                 keys[e] = step_key(env[e], t)
             for e in range(n):
                 action[e] = choose(
-                    keys[e], np.int64(greedy[place[e]]), threshold, np.uint64(n_actions)
+                    keys[e], np.int64(greedy[row[e]]), threshold, np.uint64(n_actions)
                 )
             for e in range(n):
                 outcomes[e] = outcome(np.int64(state[e]), action[e], keys[e], params)

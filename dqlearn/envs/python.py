@@ -33,11 +33,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import iterate
 
 from dqlearn.envs.guard import close_all, guarded, timed
-from dqlearn.errors import (
-    ConfigurationError,
-    SpaceError,
-    StateRangeError,
-)
+from dqlearn.errors import ConfigurationError, SpaceError, StaleShardError, StateRangeError
 from dqlearn.faults import RAISE, Faults, Watch
 from dqlearn.random import SEEDS, streams
 from dqlearn.spaces import SpaceIndex
@@ -143,6 +139,20 @@ class PythonShard:
     def first_env(self) -> int:
         """Index of the first of them."""
         return self.watch.first_env
+
+    def check_round(self, round_: int) -> None:
+        """Refuse to be used for another round than the one the shard is in.
+
+        Raises
+        ------
+        StaleShardError
+            If the shard has left the round: its result was lost, and asked for again.
+        """
+        if self.round != round_:
+            raise StaleShardError(
+                f"the shard of environment {self.first_env} is in round {self.round}, expected "
+                f"{round_}: the run goes back to its last cut"
+            )
 
     @property
     def autoreset(self) -> AutoresetMode:

@@ -23,10 +23,7 @@ from numba import njit
 
 from dqlearn.envs.guard import timed
 from dqlearn.envs.python import PythonEnv, PythonShard, encode, encode_one
-from dqlearn.errors import (
-    RewardError,
-    StaleShardError,
-)
+from dqlearn.errors import RewardError
 from dqlearn.maxima import action_dtype
 from dqlearn.policy import Policy
 from dqlearn.random import STEPS, choose, exploration_threshold, step_key, streams
@@ -79,11 +76,7 @@ def python_rollout(
         If an environment raises and is not to be built anew, does not come back, leaves its
         spaces, or returns a reward that is not finite.
     """
-    if shard.round != round_:
-        raise StaleShardError(
-            f"the shard of environment {shard.first_env} is in round {shard.round}, expected "
-            f"{round_}: the run goes back to its last cut"
-        )
+    shard.check_round(round_)
     shard.round = -1  # a rollout that fails leaves a shard that no round can use
     n, n_states = len(shard.state), env.states.n
     keys = streams(np.uint64(seed), STEPS, shard.first_env, n)
@@ -91,14 +84,12 @@ def python_rollout(
     rows = _Rows(n_steps, n, n_states, env.actions.n, policy.value.dtype)
     # Of no environment: compiled here, where no clock is running.
     none = np.empty(0, np.int64)
-    where = shard.state if policy.where is None else policy.where
-    _choose(keys[:0], 0, where, policy.action, threshold, env.actions.n, none)
+    _choose(keys[:0], 0, policy.rows_of(shard.state), policy.action, threshold, env.actions.n, none)
 
     def roll() -> None:
         for k in range(n_steps):
-            where = shard.state if policy.where is None else policy.where
-            action = np.empty(n, np.int64)
-            _choose(keys, shard.steps, where, policy.action, threshold, env.actions.n, action)
+            own, action = policy.rows_of(shard.state), np.empty(n, np.int64)
+            _choose(keys, shard.steps, own, policy.action, threshold, env.actions.n, action)
             rows.record(k, shard, action, *_step(env, shard, action))
 
     timed(roll, shard.watch)
@@ -230,7 +221,7 @@ def _by_block(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @njit(nogil=True, cache=True)
-def _choose(keys, step, where, greedy, threshold, n_actions, action):
+def _choose(keys, step, rows, greedy, threshold, n_actions, action):
     for e in range(len(keys)):
         key = step_key(keys[e], np.uint64(step))
-        action[e] = choose(key, np.int64(greedy[where[e]]), threshold, np.uint64(n_actions))
+        action[e] = choose(key, np.int64(greedy[rows[e]]), threshold, np.uint64(n_actions))

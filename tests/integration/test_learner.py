@@ -594,12 +594,12 @@ def test_reprs() -> None:
     learner = small()
     assert repr(learner) == (
         "QLearner('dqlearn/Torus-v0': 64 states x 4 actions, 128 environments in 2 shards, "
-        "0 transitions made)"
+        "broadcast, 0 transitions made)"
     )
     assert "not begun" in learner._repr_html_()
     html = learner.learn(ROUND)._repr_html_()
     assert html.startswith("<table>")
-    assert "<td>512 transitions</td>" in html
+    assert "<td>512 transitions, broadcast</td>" in html
     assert repr(learner.table) == (
         "<dqlearn.Table round 1: 64 states x 4 actions, float32, 4 chunks, 2.00 kiB>"
     )

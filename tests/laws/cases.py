@@ -7,12 +7,15 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import dask
+import gymnasium
 import numpy as np
 import reference
 from distributed import Client, LocalCluster
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from reference import Settings
 
 from dqlearn import QLearner, TabularEnv
@@ -24,14 +27,25 @@ from dqlearn.schedules import Linear, VisitCount
 class Run:
     """An environment, the settings to learn it with, and for how long."""
 
-    make: Callable[[], TabularEnv | str]
+    make: Callable[[], TabularEnv | str | Callable[..., SyncVectorEnv]]
     settings: Settings
     timesteps: int
     n_states: int
     n_actions: int
+    path: str = "broadcast"
 
     def learner(self, **changes: Any) -> QLearner:
-        return QLearner(self.make(), **(vars(self.settings) | changes))
+        return QLearner(self.make(), **(vars(self.settings) | {"path": self.path} | changes))
+
+
+def lakes() -> Callable[..., SyncVectorEnv]:
+    """Return what makes lakes that reset in the step after an end."""
+
+    def make(num_envs: int) -> SyncVectorEnv:
+        each = partial(gymnasium.make, "FrozenLake8x8-v1")
+        return SyncVectorEnv([each] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    return make
 
 
 # Between them: both kinds of environment, dtypes and lags, several shards and blocks, all sorts of
@@ -59,6 +73,35 @@ RUNS = {
         4,
     ),
 }
+# On the gather path, of one step a round.
+ASKING = {
+    "asking torus": Run(
+        lambda: torus(side=40, max_episode_steps=7),
+        Settings(600, 1, 3, policy_lag=1, learning_rate=0.5, epsilon=Linear(1.0, 0.1, 5_000)),
+        6_000,
+        40 * 40,
+        4,
+        "gather",
+    ),
+    "asking lake": Run(
+        lakes,
+        Settings(
+            80,
+            1,
+            2,
+            learning_rate=VisitCount(0.8),
+            initial_value=0.7,
+            policy_lag=1,
+            dtype="float64",
+            seed=5,
+        ),
+        1_500,
+        64,
+        4,
+        "gather",
+    ),
+}
+ALL_RUNS = RUNS | ASKING
 
 
 def uneven(n_states: int, n_actions: int) -> Any:
@@ -130,7 +173,7 @@ def bits(learner: QLearner) -> Bits:
 @functools.cache
 def reference_bits(name: str) -> Bits:
     """Hash what the reference learns in a run."""
-    run = RUNS[name]
+    run = ALL_RUNS[name]
     return Bits.of(*reference.learn(run.make(), run.timesteps, run.settings))
 
 

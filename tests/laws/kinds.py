@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import dask
 import numpy as np
-from cases import RUNS, Bits, Run, bits
+from cases import ALL_RUNS, Bits, Run, bits
 
 from dqlearn import Every, QLearner
 from dqlearn.callbacks import Callback, EvalCallback
@@ -63,7 +63,7 @@ class Kind:
 
     @property
     def run(self) -> Run:
-        return RUNS[self.name]
+        return ALL_RUNS[self.name]
 
     @property
     def round(self) -> int:

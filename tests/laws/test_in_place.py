@@ -55,9 +55,9 @@ def test_a_round_writes_where_it_may(in_place: bool) -> None:
     """To a chunk's own arrays, or to copies that the next round may write to."""
     plan = Settings(4, 1, 1, policy_lag=1, path="gather", chunks=-1).plan(resolve(MODEL), 1)
     chunk, shard = tasks.fill_task(plan, 0), tasks.open_task(plan, 0)
-    asked = tasks.answer_task(plan, 0, chunk, [tasks.ask_task(plan, shard)], 0)
+    asked = tasks.answer_task(plan, 0, chunk, [tasks.ask_task(plan, shard, 0)], 0)
     batch, shard, _ = tasks.turn_task(plan, 0, shard, [asked], 0)
-    again = tasks.answer_task(plan, 0, chunk, [tasks.ask_task(plan, shard, batch)], 0)
+    again = tasks.answer_task(plan, 0, chunk, [tasks.ask_task(plan, shard, 0, batch)], 0)
     *_, parcel = tasks.turn_task(plan, 0, shard, [again], 0, batch)
     after = tasks.learn_task(plan, 0, again, [parcel], 1, in_place)
     assert after.visits.sum() == 4

@@ -17,7 +17,7 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
-from cases import RUNS, Run, bits
+from cases import ALL_RUNS, RUNS, Run, bits
 from cases import undisturbed as in_peace
 from distributed import Client, LocalCluster
 from killing import FOREVER, Killer, Once, Trouble, kill_a_worker, two_workers
@@ -29,6 +29,7 @@ LAKE = Kind("lake", restart=True, keep=3)
 EVALUATED = Kind("lake", restart=True, evaluated=True)
 TORUS = Kind("torus")
 LAGGED = Kind("torus", policy_lag=1, keep=3)
+ASKING = [Kind("asking torus", keep=3), Kind("asking lake", restart=True)]
 KINDS = [Kind("taxi"), Kind("taxi", restart=True), Kind("lake"), LAKE, EVALUATED, TORUS, LAGGED]
 SEEDS = range(4)
 
@@ -40,7 +41,8 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 def longer(name: str, rounds: int) -> Run:
-    return replace(RUNS[name], timesteps=rounds * RUNS[name].settings.round_timesteps)
+    run = ALL_RUNS[name]
+    return replace(run, timesteps=rounds * run.settings.round_timesteps)
 
 
 def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: Any) -> None:
@@ -50,12 +52,12 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
         learner.learn(run.timesteps, callback=killer)
         killer.timer.join()
         assert len(killer.killed) == kills
-        assert learner.timesteps == run.timesteps
+        assert learner.timesteps == int(learner.table.visits.sum()) >= run.timesteps
         assert bits(learner) == in_peace(run, **changes)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["torus", "lake"])
+@pytest.mark.parametrize("name", ["torus", "lake", "asking torus", "asking lake"])
 def test_killed_workers_leave_no_trace(cluster: LocalCluster, name: str) -> None:
     survives(cluster, longer(name, rounds=20), kills=2, seed=1)
 
@@ -105,6 +107,14 @@ def test_workers_come_and_go_often(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ASKING, ids=str)
+def test_workers_come_and_go_while_shards_ask(
+    cluster: LocalCluster, kind: Kind, tmp_path: Path
+) -> None:
+    lives_through(cluster, kind, tmp_path / "run", 1)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [LAKE, TORUS], ids=str)
 def test_a_worker_runs_out_of_memory(kind: Kind, tmp_path: Path) -> None:
     with (
@@ -147,7 +157,7 @@ def test_a_worker_dies_before_an_evaluation(cluster: LocalCluster, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [LAKE, TORUS], ids=str)
+@pytest.mark.parametrize("kind", [LAKE, TORUS, *ASKING], ids=str)
 def test_a_worker_dies_between_two_calls(cluster: LocalCluster, kind: Kind, tmp_path: Path) -> None:
     """What is asked of the learner next, it answers as if nothing had happened; so it goes on."""
     alone = kind.learner().learn(8 * kind.round, **kind.saving(tmp_path / "alone"))

@@ -29,6 +29,7 @@ TAXI = Kind("taxi", restart=True, keep=3)
 LAKE = Kind("lake", restart=True)
 TORUS = Kind("torus", keep=3)
 LAGGED = Kind("torus", policy_lag=1)
+ASKING = [Kind("asking torus", keep=3), Kind("asking lake", restart=True)]
 
 Draw = Callable[[random.Random], Moment]
 
@@ -89,6 +90,13 @@ def test_many_killed_clients_are_followed_by_others(
     moment: str, kind: Kind, tmp_path: Path
 ) -> None:
     dies_and_goes_on(Job(kind, tmp_path, ROUNDS), MOMENTS[moment], kills=3, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["whenever", "commits"])
+@pytest.mark.parametrize("kind", ASKING, ids=str)
+def test_killed_clients_of_shards_that_ask(moment: str, kind: Kind, tmp_path: Path) -> None:
+    dies_and_goes_on(Job(kind, tmp_path, ROUNDS), MOMENTS[moment], kills=2, seed=3)
 
 
 @pytest.mark.slow
