@@ -516,7 +516,7 @@ def test_chunks_that_learn_nothing_are_not_copied() -> None:
     batch, shard, parcel = turn_task(plan, 0, shard, chunks, 0)
     chunks = [answer_task(plan, c, empty[c], [parcel], 0) for c in range(2)]
     made = turn_task(plan, 0, shard, chunks, 0, batch)
-    learned = [learn_task(plan, c, chunks[c], [made], 1) for c in range(2)]
+    learned = [learn_task(plan, c, chunks[c], [made], 1, False) for c in range(2)]
     assert [int(chunk.visits.sum()) for chunk in learned] == [3, 0]
     assert learned[0].q is not empty[0].q
     assert learned[1].q is empty[1].q

@@ -12,7 +12,6 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from cases import bits
 from distributed import Client, LocalCluster
 
 import dqlearn
@@ -91,28 +90,27 @@ def test_another_thread_sees_whole_rounds() -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    here.learn(200 * ENVS)
+    here.learn(100 * ENVS)
     over.set()
     reader.join()
     assert len(seen) > 3
     there = learner("broadcast")
-    for rounds in sorted(seen):
+    for rounds in sorted(seen)[:: max(1, len(seen) // 5)]:
         there.learn(rounds * ENVS)
         assert contents(there.table) == seen[rounds]
 
 
 def test_checkpoints_are_of_whole_rounds(tmp_path: Path) -> None:
     store = tmp_path / "run"
-    learner().learn(60 * ENVS, store=store, checkpoint_every=dqlearn.Every(rounds=7))
-    rounds = [info.round for info in dqlearn.runs.checkpoints(store)]
-    assert len(rounds) > 7
-    for info in dqlearn.runs.checkpoints(store):
+    learner().learn(30 * ENVS, store=store, checkpoint_every=dqlearn.Every(rounds=9))
+    made = dqlearn.runs.checkpoints(store)
+    assert len(made) > 3
+    for info in made:
         table = dqlearn.open_table(store, at=info.number)
         found = tuple(array.tobytes() for array in dask.compute(table.q.data, table.visits.data))
         assert found == at_round(info.round)
-    assert bits(dqlearn.resume(store, env=MODEL).learn(80 * ENVS)) == bits(
-        learner("broadcast").learn(80 * ENVS)
-    )
+    resumed = dqlearn.resume(store, env=MODEL).learn(40 * ENVS)
+    assert contents(resumed.table) == at_round(40)
 
 
 @pytest.mark.cluster
@@ -121,7 +119,7 @@ def test_a_learner_that_moves_takes_its_table_along(local_cluster: LocalCluster)
     before = here.table
     with Client(local_cluster):
         here.learn(10 * ENVS)
-    assert bits(here.learn(15 * ENVS)) == bits(learner("broadcast").learn(15 * ENVS))
+    assert contents(here.learn(15 * ENVS).table) == at_round(15)
     assert contents(before) == at_round(5)
 
 
@@ -140,9 +138,7 @@ def test_ctrl_c_twice_leaves_a_whole_round() -> None:
     timer.join()
     rounds = here.table.round
     assert contents(here.table) == at_round(rounds)
-    assert bits(here.learn((rounds + 5) * ENVS)) == bits(
-        learner("broadcast").learn((rounds + 5) * ENVS)
-    )
+    assert contents(here.learn((rounds + 5) * ENVS).table) == at_round(rounds + 5)
 
 
 def somewhere(key: Any, params: Any) -> Any:
