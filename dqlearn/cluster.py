@@ -50,12 +50,13 @@ _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are
 
 
 class _KeepPages(WorkerPlugin):
-    """Sets up the memory of every worker, and of those that join."""
+    """Sets up the memory of every worker process that a nanny keeps, and of those that join."""
 
     name, idempotent = "dqlearn-keep-pages", True
 
     def setup(self, worker: Worker) -> None:
-        keep_freed_pages()
+        if worker.nanny is not None:  # else it may share the user's own process
+            keep_freed_pages()
 
 
 class LostWork(ClusterError):

@@ -1,5 +1,7 @@
 """Transitions per second: dqlearn on two threads and on two worker processes, against the loop.
 
+Worker processes pay a fixed price a round, so they are measured with longer rounds too.
+
 All competitors solve the same problem with the same gamma, epsilon and learning rate, and are
 measured at the same number of transitions. Both loops of :mod:`loops`, plain and tuned, run on one
 core with their best batch.
@@ -25,6 +27,7 @@ from problems import (
 
 THREADS_TO_LOOP = {"torus": 1.0, "garnet": 2.0}
 DISTRIBUTED_TO_THREADS = 0.6
+LONGER = 4  # times the steps of a round
 
 
 def measure(
@@ -37,10 +40,13 @@ def measure(
 ) -> None:
     """Add the rates of one problem, and their ratios."""
     walkers = {way: fastest(problem, way, max(WALKERS[-1], sample // 20)) for way in WAYS}
+    steps = settings.get("steps_per_round", problem.settings["steps_per_round"])
+    longer = settings | {"steps_per_round": LONGER * steps}
     competitors = {
         **{f"{way} loop": Loop(problem, way, walkers[way]) for way in WAYS},
         "threads": problem.learner(THREADS, **settings),
         "distributed": problem.learner(scheduler, **settings),
+        f"distributed, rounds x {LONGER}": problem.learner(scheduler, **longer),
     }
     for competitor in competitors.values():
         competitor.advance(sample)
@@ -55,12 +61,14 @@ def measure(
             "x",
             at_least=THREADS_TO_LOOP[problem.name],
         )
-    report.add(
-        f"{problem.name} distributed / threads",
-        ratios(rates["distributed"], rates["threads"]),
-        "x",
-        at_least=DISTRIBUTED_TO_THREADS,
-    )
+    for name in competitors:
+        if name.startswith("distributed"):
+            report.add(
+                f"{problem.name} {name} / threads",
+                ratios(rates[name], rates["threads"]),
+                "x",
+                at_least=DISTRIBUTED_TO_THREADS,
+            )
 
 
 @click.command(help="Transitions per second of dqlearn, against a hand-written one-core loop.")
