@@ -78,7 +78,7 @@ ASKING = {
     "asking torus": Run(
         lambda: torus(side=40, max_episode_steps=7),
         Settings(600, 1, 3, policy_lag=1, learning_rate=0.5, epsilon=Linear(1.0, 0.1, 5_000)),
-        6_000,
+        3_600,
         40 * 40,
         4,
         "gather",
