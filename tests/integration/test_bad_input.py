@@ -355,7 +355,7 @@ def test_more_than_memory() -> None:
 def test_more_than_disk(tmp_path: Path) -> None:
     """A table of an exbibyte, of which nothing was computed."""
     grid = ChunkGrid((2**25,) * 2**18, (2**5,) * 2**4)
-    table = Table(0, grid, np.dtype(np.float64), Labels((), None, {}), (), "run")
+    table = Table(0, grid, np.dtype(np.float64), Labels((), None, {}), (), "run", 0)
     with pytest.raises(TableTooLargeError, match=r"at least .*PiB.* of disk.*free at"):
         write(table, str(tmp_path / "q.zarr"))
     assert not list(tmp_path.iterdir())

@@ -278,3 +278,46 @@ def test_moving_copyable_ones_is_silent(tmp_path: Path, client: Client) -> None:
         warnings.simplefilter("error")
         learner.learn(20 * 256)
         np.testing.assert_array_equal(learner.table.q.compute(), alone.table.q.compute())
+
+
+# the gather path, on which chunks hold what they answered to the environments of a round
+
+ASKING = {"path": "gather", "steps_per_round": 1, "chunks": (5, 1), "seed": 4, "epsilon": 0.5}
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("what", ["compiled", pytest.param("copyable", marks=pytest.mark.slow)])
+def test_shards_that_ask_go_on_from_a_cut(
+    what: str, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cuts without a store hold the answers, or have them given again: the same bits."""
+
+    def make() -> QLearner:
+        if what == "copyable":
+            return learner_of(tmp_path, "nothing", **ASKING)
+        return QLearner("dqlearn/Torus-v0", env_kwargs={"side": 4}, num_envs=8, shards=2, **ASKING)
+
+    with dask.config.set(scheduler="threads"):
+        q, visits = dask.compute(*(getattr(make().learn(240).table, n) for n in ("q", "visits")))
+    often_cut(monkeypatch)
+    learner = make().learn(240, callback=At(15, partial(kill_one, own_client)))
+    assert learner._runner is not None
+    assert learner._runner._cut is not None
+    np.testing.assert_array_equal(learner.table.q.compute(), q)
+    np.testing.assert_array_equal(learner.table.visits.compute(), visits)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("cut", [True, False])
+def test_live_ones_that_ask_are_built_anew(
+    cut: bool, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are elsewhere then, and chunks are asked again."""
+    if cut:
+        often_cut(monkeypatch)
+    learner = learner_of(tmp_path, "lock", **ASKING)
+    with pytest.warns(UserWarning, match="cannot be copied.* built and reset anew"):
+        learner.learn(240, callback=At(15, partial(kill_one, own_client)))
+    assert learner.timesteps == int(learner.table.visits.sum()) == 240
+    assert learner.history["round"].values.tolist() == list(range(30))
