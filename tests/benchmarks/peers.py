@@ -7,7 +7,7 @@
     repeat 2            A          B              C
 
 All learn the same problem with the same gamma, epsilon and learning rate. A sample is the same
-number of transitions for all or, for a competitor that would take longer, what it makes in some
+number of transitions for all or, for a competitor that would take long, what it makes in a few
 seconds. The error is that of :mod:`time_to_error`; those who are much slower than dqlearn do not
 race.
 """
@@ -110,10 +110,9 @@ class Comparison:
 
     def _warmed(self, remote: Remote) -> int:
         """Warm a competitor up, look at its memory, and return the size of its samples."""
+        remote.make(0)
         with remote.watched() as seen:
-            remote.make(0)
             size = sample_size(remote, self.settings["transitions"], self.settings["seconds"])
-            remote.advance(size)
         peak = [max(seen) / MIB]
         self._add(f"{remote.name}: at most", peak, "MiB", panel="peak memory, MiB")
         return size
@@ -125,8 +124,8 @@ class Comparison:
         self, label: str, samples: Sequence[float], unit: str, panel: str = "", against: str = ""
     ) -> None:
         """Add a figure; to a panel of the plot; with the target against a peer, if there is one."""
-        target = self._field[against].at_least.get(self.problem) if against else None
-        limits = {} if target is None else {"at_least": target}
+        targets = self._field[against].at_least if against and not self.settings["tiny"] else {}
+        limits = {"at_least": targets[self.problem]} if self.problem in targets else {}
         self.report.add(f"{self.problem} {label}", samples, unit, **limits)
         if panel:
             self.panels.setdefault(panel, {})[label.split(":")[0]] = median(samples)
@@ -145,12 +144,12 @@ class Comparison:
 
 
 def sample_size(remote: Remote, most: int, seconds: float) -> int:
-    """Advance ever further; return what takes so many seconds, but not more than `most`."""
+    """Advance ever further, until it takes so many seconds or is as far as `most`."""
     made = remote.advance(1)
     while True:
-        elapsed, made = timed(partial(remote.advance, 4 * made))
-        if elapsed > seconds / 10 or made >= most:
-            return max(1, min(most, int(made / elapsed * seconds)))
+        elapsed, made = timed(partial(remote.advance, min(2 * made, most)))
+        if elapsed > seconds or made >= most:
+            return min(made, most)
 
 
 def able(problem: str, names: Sequence[str]) -> dict[str, Competitor]:
@@ -173,7 +172,9 @@ def able(problem: str, names: Sequence[str]) -> dict[str, Competitor]:
 @click.option("--peer", "peers", multiple=True, type=click.Choice(list(PEERS)), help="Which.")
 @click.option("--plot", type=click.Path(), help="Draw the figures there.")
 @click.option("--transitions", default=40_000_000, show_default=True, help="In a sample, at most.")
-@click.option("--seconds", default=3.0, show_default=True, help="For a sample, about, at most.")
+@click.option(
+    "--seconds", default=3.0, show_default=True, help="Samples that take longer make less."
+)
 @click.option("--races", default=2, show_default=True, help="To the error, of one seed each.")
 @click.option("--slowest", default=20.0, show_default=True, help="Races: dqlearn / rate, at most.")
 @click.option("--error", type=float, help="Share of mean |V*|; by default 20 % and 5 %.")

@@ -62,7 +62,7 @@ def test_time_to_error(tmp_path: Path) -> None:
 
 
 def test_peers(tmp_path: Path) -> None:
-    names = ("tuned-loop", "tuned-threads", "numpy", "dask-array", "queues")
+    names = ("tuned-threads", "numpy", "dask-array", "queues")
     options = ["--problem", "garnet", *(part for name in names for part in ("--peer", name))]
     small = ["--transitions", "1000", "--seconds", "0.1", "--races", "0", "--tiny"]
     plot = tmp_path / "peers.svg"
