@@ -34,6 +34,7 @@ from dqlearn import exact
 US = "dqlearn"
 PROBLEMS = ("torus", "garnet", "taxi", "big")
 MIB = 2**20
+RATE, SECONDS, MEMORY = "transitions / s, millions", "seconds to the error", "peak memory, MiB"
 
 
 class Comparison:
@@ -55,13 +56,13 @@ class Comparison:
         self, report: Report, problem: str, peers: Mapping[str, Competitor], **settings: Any
     ) -> None:
         self.report, self.problem, self.settings = report, problem, settings
-        self.panels: dict[str, dict[str, float]] = {}
+        self.panels: dict[str, dict[str, float]] = {RATE: {}, SECONDS: {}, MEMORY: {}}
         self._field = {US: OURS, **peers}
 
     def measure(self) -> None:
         """Measure memory while all warm up, transitions per second, and seconds to the error."""
         with self._started() as remotes:
-            self._add("at first", [remotes[US].memory() / MIB], "MiB")
+            self._add("memory before learning", [remotes[US].memory() / MIB], "MiB")
             rates = self._rates(remotes)
             if self.problem in ERROR and self.settings["races"]:
                 self._race({name: remotes[name] for name in self._racing(rates)})
@@ -75,7 +76,7 @@ class Comparison:
         rates = interleave(cases, self.settings["repeats"])
         for name, samples in rates.items():
             millions = [sample / 1e6 for sample in samples]
-            self._add(name, millions, "M/s", panel="transitions / s, millions")
+            self._add(name, millions, "M/s", panel=RATE)
         for name in self._peers(rates):
             self._add(f"{US} / {name}", ratios(rates[US], rates[name]), "x", against=name)
         return rates
@@ -93,8 +94,7 @@ class Comparison:
             for name, runner in race(remotes, exact_value, error, step, limit).items():
                 times[name].append(runner.seconds)
         for name, samples in times.items():
-            panel = f"seconds to an error of {error:.0%}"
-            self._add(f"{name}: to {error:.0%}", samples, "s", panel=panel)
+            self._add(f"{name}: to {error:.0%}", samples, "s", panel=SECONDS)
         for name in self._peers(times):
             label = f"{name} / {US}: to {error:.0%}"
             self._add(label, ratios(times[name], times[US]), "x", against=name)
@@ -114,7 +114,7 @@ class Comparison:
         with remote.watched() as seen:
             size = sample_size(remote, self.settings["transitions"], self.settings["seconds"])
         peak = [max(seen) / MIB]
-        self._add(f"{remote.name}: at most", peak, "MiB", panel="peak memory, MiB")
+        self._add(f"{remote.name}: peak memory", peak, "MiB", panel=MEMORY)
         return size
 
     def _peers(self, samples: Mapping[str, Any]) -> list[str]:
@@ -128,7 +128,7 @@ class Comparison:
         limits = {"at_least": targets[self.problem]} if self.problem in targets else {}
         self.report.add(f"{self.problem} {label}", samples, unit, **limits)
         if panel:
-            self.panels.setdefault(panel, {})[label.split(":")[0]] = median(samples)
+            self.panels[panel][label.split(":")[0]] = median(samples)
 
     @contextmanager
     def _started(self) -> Iterator[dict[str, Remote]]:

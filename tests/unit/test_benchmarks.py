@@ -68,7 +68,7 @@ def test_peers(tmp_path: Path) -> None:
     plot = tmp_path / "peers.svg"
     measured = figures("peers", [*options, *small, "--repeats", "2", "--plot", str(plot)], tmp_path)
     assert {f"garnet dqlearn / {name}" for name in names} < measured.keys()
-    assert measured["garnet queues: at most"] > measured["garnet at first"]
+    assert measured["garnet queues: peak memory"] > measured["garnet memory before learning"]
     assert plot.exists()
 
 
