@@ -1,9 +1,13 @@
-"""The two problems that speed is measured on, and dqlearn as a competitor in them.
+"""The problems that speed is measured on, and dqlearn as a competitor in them.
 
 torus
     1024 x 1024 cells, 10 % slip: steps stay near, so the part of the table in use may stay cached.
 garnet
     131,072 states, 8 actions, 4 successors each, drawn anywhere: every step misses the cache.
+taxi
+    Taxi-v4, a Gymnasium environment of 500 states in Python: a step costs more than learning does.
+big
+    125,000,000 states, 8 actions: a table of 10^9 entries. Only :mod:`peers` asks for these two.
 
 Epsilon and the learning rate are constant and the same for all competitors. Invariant: learners are
 advanced through ``learn`` alone, as a user would.
@@ -13,17 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import wraps
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from typing import Any
 
 import click
 import dask
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 from distributed import Client, LocalCluster
+from hashed import hashed
 
-from dqlearn import QLearner, TabularEnv
+from dqlearn import QLearner
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.torus import torus
 
@@ -33,18 +39,22 @@ LEARNING_RATE = 0.2
 # Settings of QLearner, tuned for two cores.
 TORUS = {"num_envs": 65_536, "steps_per_round": 64, "shards": 2, "policy_lag": 0, "chunks": 2**17}
 GARNET = {"num_envs": 16_384, "steps_per_round": 128, "shards": 2, "policy_lag": 0, "chunks": 2**14}
+TAXI = {"num_envs": 64, "steps_per_round": 256, "shards": 2, "policy_lag": 1, "chunks": 500}
+BIG = {"num_envs": 2**21, "steps_per_round": 1, "shards": 2, "policy_lag": 1, "chunks": 2**22}
+TINY = {"num_envs": 64, "steps_per_round": 8, "chunks": 128}
 
 THREADS = {"scheduler": "threads", "num_workers": 2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """An environment, and how dqlearn is set up for it.
 
     Attributes
     ----------
-    env : TabularEnv
-        The model, for dqlearn, the hand-written loops and the exact solution alike.
+    env : TabularEnv or callable
+        The model, for dqlearn, the hand-written loops and the exact solution alike; of Taxi, what
+        makes an environment.
     gamma : float
         Discount.
     settings : mapping
@@ -52,7 +62,7 @@ class Problem:
     """
 
     name: str
-    env: TabularEnv
+    env: Any
     gamma: float
     settings: Mapping[str, Any]
 
@@ -73,13 +83,32 @@ def garnet_problem(n_states: int = 131_072) -> Problem:
     return Problem("garnet", garnet(n_states, n_actions=8, branching=4), 0.95, GARNET)
 
 
+def taxi_problem() -> Problem:
+    """Return Taxi without a time limit: its episodes end only where they terminate."""
+    return Problem("taxi", partial(gymnasium.make, "Taxi-v4", max_episode_steps=-1), 0.95, TAXI)
+
+
+def big_problem(n_states: int = 125_000_000) -> Problem:
+    """Return the process of hashes; rewards uniform on [0, 1), no end."""
+    return Problem("big", hashed(n_states), 0.95, BIG)
+
+
+def problem_named(name: str, tiny: bool) -> Problem:
+    """Make one problem, very small if `tiny`."""
+    makers: Mapping[str, Callable[[], Problem]] = {
+        "torus": partial(torus_problem, 32) if tiny else torus_problem,
+        "garnet": partial(garnet_problem, 256) if tiny else garnet_problem,
+        "taxi": taxi_problem,
+        "big": partial(big_problem, 512) if tiny else big_problem,
+    }
+    problem = makers[name]()
+    return replace(problem, settings={**problem.settings, **TINY}) if tiny else problem
+
+
 def chosen_problems(which: str, tiny: bool) -> list[Problem]:
     """Make the problems that the options of :func:`problem_options` name."""
-    made = {
-        "torus": lambda: torus_problem(32) if tiny else torus_problem(),
-        "garnet": lambda: garnet_problem(256) if tiny else garnet_problem(),
-    }
-    return [make() for name, make in made.items() if which in (name, "both")]
+    names = ("torus", "garnet") if which == "both" else (which,)
+    return [problem_named(name, tiny) for name in names]
 
 
 def settings_of(problems: list[Problem], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def figures(name: str, options: list[str], folder: Path) -> dict[str, list[float
 
 
 def test_all_benchmarks_are_tried_out() -> None:
-    shared = {"harness", "problems"}
+    shared = {"harness", "hashed", "kernels", "problems"}
     here = Path(__file__).read_text(encoding="utf-8")
     names = {path.stem for path in FOLDER.glob("*.py")} - shared
     assert {name for name in names if f'figures("{name}"' in here} == names
@@ -59,6 +59,28 @@ def test_time_to_error(tmp_path: Path) -> None:
     options = [*TINY, *ROUND, "--walkers", "4", "--step", "20_000", "--limit", "4_000_000"]
     seconds = figures("time_to_error", options, tmp_path)
     assert min(seconds["garnet plain loop, 4 walkers / threads"]) > 0.0
+
+
+def test_peers(tmp_path: Path) -> None:
+    names = ("tuned-threads", "numpy", "dask-array", "queues")
+    options = ["--problem", "garnet", *(part for name in names for part in ("--peer", name))]
+    small = ["--transitions", "1000", "--seconds", "0.1", "--races", "0", "--tiny"]
+    plot = tmp_path / "peers.svg"
+    measured = figures("peers", [*options, *small, "--repeats", "2", "--plot", str(plot)], tmp_path)
+    assert {f"garnet dqlearn / {name}" for name in names} < measured.keys()
+    assert measured["garnet queues: peak memory"] > measured["garnet memory before learning"]
+    assert plot.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", ["torus", "garnet"])
+def test_peers_learn_the_exact_values(problem: str, tmp_path: Path) -> None:
+    names = ("plain-threads", "tuned-threads", "numpy", "dask-array")
+    options = ["--problem", problem, *(part for name in names for part in ("--peer", name))]
+    small = ["--tiny", "--transitions", "1000", "--seconds", "0.1", "--repeats", "1"]
+    all_race = ["--races", "1", "--slowest", "1e9", "--error", "0.05", "--step", "20_000"]
+    seconds = figures("peers", [*options, *small, *all_race], tmp_path)
+    assert {f"{problem} {name} / dqlearn: to 5%" for name in names} < seconds.keys()
 
 
 def test_networks(tmp_path: Path) -> None:
