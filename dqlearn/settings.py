@@ -1,7 +1,7 @@
 """A run's settings: what the user chose, the defaults that depend on it, and both as JSON.
 
-Invariant: a default depends on the environment alone, except `shards`, which is the number of
-threads there are; a stored table names all of them.
+Invariant: a default depends on the environment and on what was chosen, except `shards`, which is
+the number of threads there are; a stored table names all of them.
 """
 
 from __future__ import annotations
