@@ -49,7 +49,8 @@ def problem(n_states: int, among: int) -> TabularEnv:
 
 def learner(env: TabularEnv, scheduler: dict[str, Any], num_envs: int, chunks: int) -> OnDask:
     rows = -(-env.n_states // chunks)
-    return OnDask(env, scheduler, num_envs=num_envs, steps_per_round=1, shards=2, chunks=(rows, -1))
+    settings = {"num_envs": num_envs, "steps_per_round": 1, "shards": 2, "chunks": (rows, -1)}
+    return OnDask(env, scheduler, path="broadcast", **settings)
 
 
 class Throughput:

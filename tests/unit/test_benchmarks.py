@@ -16,12 +16,6 @@ TINY = ["--tiny", "--repeats", "2"]
 ROUND = ["--num-envs", "64", "--steps-per-round", "8", "--chunks", "128"]
 
 
-@pytest.fixture(autouse=True)
-def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let benchmarks find each other, as they do when they are run."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-
 def figures(name: str, options: list[str], folder: Path) -> dict[str, list[float]]:
     """Run a benchmark; return the samples of each of its figures."""
     where = folder / "figures.json"
