@@ -109,7 +109,7 @@ def test_startup(tmp_path: Path) -> None:
 @pytest.mark.cluster
 def test_speed(tmp_path: Path, local_cluster: LocalCluster) -> None:
     options = [*TINY, *ROUND, "--transitions", "4096", "--cluster", local_cluster.scheduler_address]
-    assert len(figures("speed", options, tmp_path)) == 2 * 7
+    assert len(figures("speed", options, tmp_path)) == 2 * 9
 
 
 @pytest.mark.cluster
