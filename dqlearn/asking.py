@@ -78,8 +78,12 @@ class Parcel(Sized):
     routed: Routed | None
     asked: Asked
 
+    def own(self, c: int, row: int) -> ParcelPiece:
+        """Return what chunk c, which is in a row of chunks, receives, where it is."""
+        return ParcelPiece(self.routed.own(c) if self.routed else None, self.asked.piece(row))
+
     def piece(self, c: int, row: int) -> ParcelPiece:
-        """Return what chunk c, which is in a row of chunks, receives."""
+        """Cut out what chunk c receives."""
         return ParcelPiece(self.routed.piece(c) if self.routed else None, self.asked.piece(row))
 
 

@@ -14,6 +14,7 @@ the run answers by going back to its last cut.
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,20 +44,25 @@ __all__ = ["ClusterExecutor", "LostWork", "current_executor"]
 
 _MUST_AGREE = ("dqlearn", "dask", "distributed", "numpy", "numba", "gymnasium", "zarr", "icechunk")
 _LOSSES = (CancelledError, KilledWorker, StaleShardError, OSError)
+_SWITCH = 5e-4  # seconds until a Python environment lets messages through; Python's own: 5e-3
 _FETCH = 10.0  # seconds for a first attempt
 _LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
 _POLL = 2.0  # seconds between looks at whether the homes are still there
 _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are here already
 
 
-class _KeepPages(WorkerPlugin):
-    """Sets up the memory of every worker process that a nanny keeps, and of those that join."""
+class _SetUp(WorkerPlugin):
+    """Sets up every worker process that a nanny keeps, and those that join.
 
-    name, idempotent = "dqlearn-keep-pages", True
+    Invariant: others, which may be the user's own process, stay as they are.
+    """
+
+    name, idempotent = "dqlearn-set-up", True
 
     def setup(self, worker: Worker) -> None:
-        if worker.nanny is not None:  # else it may share the user's own process
+        if worker.nanny is not None:
             keep_freed_pages()
+            sys.setswitchinterval(_SWITCH)
 
 
 class LostWork(ClusterError):
@@ -106,7 +112,7 @@ class ClusterExecutor:
         If workers run other versions than the client of packages whose results must agree.
     """
 
-    depth, spread = 4, True
+    depth = 4
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -117,12 +123,17 @@ class ClusterExecutor:
         self._holding = False
         self._homes = self._workers()
         self._check_versions()
-        client.register_plugin(_KeepPages())
+        client.register_plugin(_SetUp())
 
     @property
     def settled_in(self) -> bool:
         """Whether the homes are the workers there are now."""
         return set(self._homes) == set(self._present())
+
+    @property
+    def memories(self) -> int:
+        """One of each home."""
+        return len(self._homes)
 
     @property
     def alive(self) -> bool:

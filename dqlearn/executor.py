@@ -33,8 +33,6 @@ class Executor(Protocol):
 
     depth: int
     """Rounds that may be under way before the client waits for the oldest."""
-    spread: bool
-    """Whether tasks run in more than one memory."""
 
     def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
         """Place data under their keys; everywhere: a copy with each worker."""
@@ -68,6 +66,10 @@ class Executor(Protocol):
         """Whether the homes of chunks and shards are the workers there are now."""
 
     @property
+    def memories(self) -> int:
+        """In how many memories tasks run; those about shard or chunk n in ``n % memories``."""
+
+    @property
     def width(self) -> int:
         """Tasks that can run at the same time."""
 
@@ -89,7 +91,7 @@ class LocalExecutor:
         A scheduler's ``get(graph, keys)``.
     """
 
-    depth, spread = 1, False
+    depth, memories = 1, 1
 
     def __init__(self, get: Callable[..., Any] = dask.threaded.get) -> None:
         self.get = get

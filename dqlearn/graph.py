@@ -14,7 +14,6 @@ from typing import Any
 from dask._task_spec import List, Task, TaskRef
 
 from dqlearn import tasks
-from dqlearn.plan import Plan
 
 __all__ = ["Draw", "Drawn", "Key", "State", "beside"]
 
@@ -29,8 +28,11 @@ class State:
     ----------
     round : int
         The round that comes next.
-    plan, policy : Key
-        The run's plan, and the policy of Q_round; ``()`` on the gather path, which makes none.
+    plan : Key
+        The run's plan.
+    policy : tuple of Key
+        The policy of Q_round, or its parts (:class:`~dqlearn.policy.Part`), one of each memory that
+        the chunks are in; ``()`` on the gather path, which makes none.
     chunks, shards : tuple of Key
         The table and the environments.
     batches : tuple of Key
@@ -39,7 +41,7 @@ class State:
 
     round: int
     plan: Key
-    policy: Key
+    policy: tuple[Key, ...]
     chunks: tuple[Key, ...]
     shards: tuple[Key, ...]
     batches: tuple[Key, ...] = ()
@@ -47,8 +49,7 @@ class State:
     @property
     def keys(self) -> tuple[Key, ...]:
         """All of them but the plan."""
-        policy = (self.policy,) if self.policy else ()
-        return (*policy, *self.chunks, *self.shards, *self.batches)
+        return (*self.policy, *self.chunks, *self.shards, *self.batches)
 
     def renamed(self, run: str) -> State:
         """Return the same state under the keys of another run."""
@@ -61,9 +62,8 @@ class State:
         def each(keys: tuple[Key, ...]) -> tuple[Key, ...]:
             return tuple(map(rename, keys))
 
-        parts = (each(self.chunks), each(self.shards), each(self.batches))
-        policy = rename(self.policy) if self.policy else ()
-        return State(self.round, self.plan, policy, *parts)
+        parts = (self.policy, self.chunks, self.shards, self.batches)
+        return State(self.round, self.plan, *map(each, parts))
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,16 @@ def beside(round_: int) -> str:
 
 
 class Draw:
-    """Collects the tasks of one round. The last part of a key is the shard or chunk it is about."""
+    """Collects the tasks of one round. The last part of a key is the shard or chunk it is about.
+
+    Tasks run in so many `memories`, and those about number n run in memory ``n % memories``. What
+    goes from one to another is put together by memory, not by chunk: a message less is a task less.
+    """
 
     def __init__(
-        self, plan: Key, round_: int | str, *, donated: bool = False, spread: bool = True
+        self, plan: Key, round_: int | str, *, donated: bool = False, memories: int = 1
     ) -> None:
-        self.plan, self.round, self.donated, self.spread = plan, round_, donated, spread
+        self.plan, self.round, self.donated, self.memories = plan, round_, donated, memories
         self.tasks: dict[Key, Task] = {}
         self.pinned: set[Key] = set()
 
@@ -107,7 +111,7 @@ class Draw:
         """Return the graph that leads to a state."""
         return Drawn(self.tasks, frozenset(self.pinned), state, report)
 
-    def task(self, name: str, function: Any, *args: Any, at: tuple[int, ...] = ()) -> Key:
+    def task(self, name: str, function: Any, *args: Any, at: tuple[int, ...] = (0,)) -> Key:
         """Add a task; keys among its arguments become references."""
         key = (f"dqlearn-{name}", self.plan[1], self.round, *at)
         self.tasks[key] = Task(key, function, *(_argument(arg) for arg in args))
@@ -121,11 +125,12 @@ class Draw:
         return key
 
     def rollouts(
-        self, shards: Sequence[Key], policy: Key, round_: int
+        self, shards: Sequence[Key], policy: Sequence[Key], round_: int
     ) -> tuple[list[Key], list[Key]]:
         """Add the rollouts of a round; return the batches and the shards after it."""
+        parts = list(policy)
         made = [
-            self.shard_task("rollout", tasks.rollout_task, self.plan, shard, policy, round_, w=w)
+            self.shard_task("rollout", tasks.rollout_task, self.plan, shard, parts, round_, w=w)
             for w, shard in enumerate(shards)
         ]
         return self.split(made)
@@ -139,21 +144,39 @@ class Draw:
         """Add the picking of the shards out of rollouts' results."""
         return [self.shard_task("shard", tasks.second_task, key, w=w) for w, key in enumerate(made)]
 
-    def sent(self, routed: Sequence[Key], c: int) -> list[Key]:
-        """Add the sending of chunk c's transitions; in one memory there is nothing to send."""
-        if not self.spread:
-            return list(routed)
-        return [
-            self.task("piece", tasks.piece_task, key, c, at=(c, w)) for w, key in enumerate(routed)
-        ]
+    def sent(self, name: str, function: Any, made: Sequence[Key], n: int) -> list[list[Key]]:
+        """Add the sending of what each shard made to `n` chunks; return what each receives.
 
-    def policy(self, plan: Plan, chunks: Sequence[Key], round_: int) -> Key:
-        """Add maxima and their reduction."""
+        Those in one memory receive the same; where there is but one, nothing is sent.
+        """
+        if self.memories == 1:
+            return [list(made)] * n
+        parcels = [
+            [
+                self.task(name, function, self.plan, key, m, self.memories, at=(m, w))
+                for w, key in enumerate(made)
+            ]
+            for m in range(min(self.memories, n))
+        ]
+        return [parcels[c % self.memories] for c in range(n)]
+
+    def best(self, chunks: Sequence[Key], round_: int) -> tuple[Key, ...]:
+        """Add the policy of chunks that hold their maxima: whole, or in a part of each memory."""
+        n = self.memories
+        if n == 1:
+            return (self.task("policy", tasks.policy_task, self.plan, list(chunks), round_),)
+        return tuple(
+            self.task("best", tasks.best_task, self.plan, list(chunks[m::n]), m, n, round_, at=(m,))
+            for m in range(min(n, len(chunks)))
+        )
+
+    def policy(self, chunks: Sequence[Key], round_: int) -> tuple[Key, ...]:
+        """Add the policy of chunks that do not hold their maxima."""
         best = [
             self.task("maxima", tasks.maxima_task, self.plan, chunk, c, round_, at=(c,))
             for c, chunk in enumerate(chunks)
         ]
-        return self.task("policy", tasks.reduce_task, self.plan, best, round_)
+        return (self.task("policy", tasks.reduce_task, self.plan, best, round_),)
 
     # Gather: shards ask, and chunks answer.
 
@@ -178,26 +201,20 @@ class Draw:
         self, name: str, task: Any, state: State, parcels: Sequence[Key], *args: Any
     ) -> State:
         """Add what chunks do with parcels: learn from them, or only answer."""
+        sent = self.sent(f"{name}-parcel", tasks.parcels_task, parcels, len(state.chunks))
         chunks = []
         for c, chunk in enumerate(state.chunks):
-            sent = self._parcels(name, parcels, c)
-            given = (self.plan, c, chunk, sent, state.round, *args)
+            given = (self.plan, c, chunk, sent[c], state.round, *args)
             chunks.append(self.task(name, task, *given, at=(c,)))
         return replace(state, chunks=tuple(chunks))
 
-    def _parcels(self, name: str, parcels: Sequence[Key], c: int) -> list[Key]:
-        if not self.spread:
-            return list(parcels)
-        return [
-            self.task(f"{name}-parcel", tasks.parcel_task, key, self.plan, c, at=(c, w))
-            for w, key in enumerate(parcels)
-        ]
-
     def _said(self, chunks: Sequence[Key], w: int) -> list[Key]:
-        if not self.spread:
+        n = self.memories
+        if n == 1:
             return list(chunks)
         return [
-            self.task("told", tasks.told_task, key, w, at=(w, c)) for c, key in enumerate(chunks)
+            self.task("told", tasks.told_task, list(chunks[m::n]), m, n, w, at=(w, m))
+            for m in range(min(n, len(chunks)))
         ]
 
 

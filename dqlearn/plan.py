@@ -124,6 +124,15 @@ class Plan:
         return isinstance(self.env, PythonEnv)
 
     @property
+    def in_place(self) -> bool:
+        """Whether rounds may write to a table that nobody else holds, where there is one memory.
+
+        Nothing may fail, or last, once they do: every step is made by then, and by compiled code,
+        or is but one.
+        """
+        return self.path == "gather" or not (self.policy_lag or self.donated)
+
+    @property
     def steady(self) -> bool:
         """Whether every round makes ``num_envs * steps_per_round`` transitions."""
         restarts = self.donated and self.faults.on_error == "restart"

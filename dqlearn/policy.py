@@ -17,7 +17,26 @@ import numpy.typing as npt
 from dqlearn.maxima import Maxima
 from dqlearn.transitions import Sized, Tally
 
-__all__ = ["Policy"]
+__all__ = ["Part", "Policy"]
+
+
+@dataclass(frozen=True)
+class Part(Sized):
+    """What the chunks in one memory say: their maxima, by the numbers of the chunks.
+
+    Attributes
+    ----------
+    chunks : tuple of int
+        Which.
+    maxima : tuple of Maxima
+        Of each.
+    round : int
+        The round that they are of; it breaks ties.
+    """
+
+    chunks: tuple[int, ...]
+    maxima: tuple[Maxima, ...]
+    round: int
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ worker and any number of times. Shards of Python environments are *donated* inst
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,12 +134,12 @@ def rollout(
     """
     walk = Walk(env, shard, policy, epsilon, seed, n_steps)
     out = walk.room(walk.n_envs)
-    walk.take(0, walk.n_envs, out)
+    walk.take(env.kernels.walk, out)
     return Transitions(*out, walk.tally()), walk.after()
 
 
 class Walk:
-    """A rollout in parts: each takes all steps of some successive environments.
+    """A rollout, by whichever kernel takes its steps.
 
     Parameters are those of :func:`rollout`.
     """
@@ -169,25 +170,25 @@ class Walk:
             empty(n, place),
         )
 
-    def take(self, first: int, last: int, out: Columns) -> None:
-        """Take all steps of the shard's environments ``first .. last - 1``, and write them down."""
-        fault = self.env.kernels.walk(
-            self._streams[first:last],
+    def take(self, kernel: Callable[..., Any], *args: Any) -> None:
+        """Take all steps by a kernel of the model, which is told where to write them by `args`."""
+        fault = kernel(
+            self._streams,
             self._shard.steps,
             self.n_steps,
             BLOCK,
             self.env.limits,
             self.env.params,
             self.policy.action,
-            self._rows[first:last],
+            self._rows,
             exploration_threshold(self.epsilon),
-            tuple(part[first:last] for part in self._moving),
-            out,
+            self._moving,
             self._episodes,
+            *args,
         )
         at, state, action, next_state, reward = fault
         if at >= 0:
-            where = self._shard.first_env + first + at
+            where = self._shard.first_env + at
             check_transition(where, state, action, next_state, reward, self.env.n_states)
 
     def tally(self) -> Tally:

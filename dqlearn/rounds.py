@@ -2,26 +2,28 @@
 
 Lag 0: round r acts on Q_r::
 
-    shard w, policy r ─► rollout + route w ─► pieces (c, w) ─► update c ─► maxima c ─► policy r+1
-                               └─► shard w of round r+1                                   └─► report
+    shard w, policy r ─► rollout + route w ─► parcels (m, w) ─► update c ─► best m: policy r+1
+                               └─► shard w of round r+1                        └─► report
 
 Lag 1: round r's transitions are there already, and the rollout of round r + 1 acts on Q_r beside
 the updates that make Q_{r+1}::
 
-    batch w, policy r ─► route w ─► pieces (c, w) ─► update c ─► maxima c ─► policy r+1
+    batch w, policy r ─► route w ─► parcels (m, w) ─► update c ─► best m: policy r+1
     shard w, policy r ─► rollout w ─► batch w, shard w of round r+1
 
-The bootstrap reads policy r in both. W shards and C chunks make 2 W + W C + 2 C + 2 tasks; in one
-memory there are no pieces, and W C fewer.
+The bootstrap reads policy r in both. An updated chunk holds its maxima. Chunks are in M memories, m
+of which is chunk c's; what goes there is one parcel of each shard, and what comes from there is the
+best of all its chunks, of which each shard puts the policy together. W shards and C chunks make
+2 W + W M + C + M + 1 tasks. In one memory nothing is sent: 2 W + C + 2. Lag 1 makes W or 2 W more.
 
 Gather (lag 1, K = 1): no policy of all states is made. The chunks of round r hold the answers to
 what each shard asked of them, and are asked again along with what they learn::
 
-    chunk c, answers (w, c) ─► turn w: route, roll out, ask ─► batch w, shard w of round r+1
-                                 └─► parcels (c, w) ─► learn c: update, answer ─► chunk c of r+1
+    chunk c, answers (w, m) ─► turn w: route, roll out, ask ─► batch w, shard w of round r+1
+                                 └─► parcels (m, w) ─► learn c: update, answer ─► chunk c of r+1
 
 A turn waits for all chunks and a chunk for all turns: nothing overlaps, but each waits once. These
-are 3 W + 2 W C + 2 C + 1 tasks; in one memory 2 W C fewer.
+are 3 W + 2 W M + 2 C + 1 tasks; in one memory 2 W fewer.
 Invariant: every task is a pure function of its inputs, donated shards excepted, which check theirs.
 """
 
@@ -38,7 +40,7 @@ from dqlearn.plan import Plan
 __all__ = ["evaluation_graph", "policy_graph", "round_graph"]
 
 
-def round_graph(plan: Plan, state: State, spread: bool, in_place: bool = False) -> Drawn:
+def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = False) -> Drawn:
     """Draw the round that a state comes before.
 
     Parameters
@@ -47,11 +49,11 @@ def round_graph(plan: Plan, state: State, spread: bool, in_place: bool = False) 
         Of the run.
     state : State
         Of round r.
-    spread : bool
-        Whether tasks run in several memories, so that what chunks receive has to be cut out and
-        sent; else they read it where it is.
+    memories : int
+        In how many of them tasks run. In one, chunks read what they receive where it is; else it
+        has to be cut out and sent.
     in_place : bool
-        On the gather path, whether the state's chunks are donated: nobody else holds them.
+        Whether the state's chunks are donated: nobody else holds them.
 
     Returns
     -------
@@ -59,35 +61,38 @@ def round_graph(plan: Plan, state: State, spread: bool, in_place: bool = False) 
         To the state of round r + 1.
     """
     if plan.path == "gather":
-        return _gather_graph(plan, state, spread, in_place)
-    r = state.round
-    draw = Draw(state.plan, r, donated=plan.donated, spread=spread)
+        return _gather_graph(plan, state, memories, in_place)
+    r, policy = state.round, list(state.policy)
+    draw = Draw(state.plan, r, donated=plan.donated, memories=memories)
     if plan.policy_lag:
         routed = [
-            draw.task("route", tasks.route_task, draw.plan, batch, state.policy, at=(w,))
+            draw.task("route", tasks.route_task, draw.plan, batch, policy, at=(w,))
             for w, batch in enumerate(state.batches)
         ]
-        batches, shards = draw.rollouts(state.shards, state.policy, round_=r + 1)
+        batches, shards = draw.rollouts(state.shards, policy, round_=r + 1)
     else:
         made = [
             draw.shard_task(
-                "rollout", tasks.rollout_and_route_task, draw.plan, shard, state.policy, r, w=w
+                "rollout", tasks.rollout_and_route_task, draw.plan, shard, policy, r, w=w
             )
             for w, shard in enumerate(state.shards)
         ]
         routed, shards, batches = made, draw.second(made), []
+    sent = draw.sent("parcel", tasks.pieces_task, routed, len(state.chunks))
     chunks = [
-        draw.task("update", tasks.update_task, draw.plan, c, chunk, draw.sent(routed, c), at=(c,))
+        draw.task(
+            "update", tasks.update_task, draw.plan, c, chunk, sent[c], r + 1, in_place, at=(c,)
+        )
         for c, chunk in enumerate(state.chunks)
     ]
-    policy = draw.policy(plan, chunks, round_=r + 1)
-    report = draw.task("report", tasks.report_task, draw.plan, policy, r)
-    after = State(r + 1, state.plan, policy, tuple(chunks), tuple(shards), tuple(batches))
+    best = draw.best(chunks, round_=r + 1)
+    report = draw.task("report", tasks.report_task, draw.plan, list(best), r)
+    after = State(r + 1, state.plan, best, tuple(chunks), tuple(shards), tuple(batches))
     return draw.to(after, report)
 
 
-def _gather_graph(plan: Plan, state: State, spread: bool, in_place: bool) -> Drawn:
-    draw = Draw(state.plan, state.round, donated=plan.donated, spread=spread)
+def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Drawn:
+    draw = Draw(state.plan, state.round, donated=plan.donated, memories=memories)
     batches, shards, parcels = draw.turns(state)
     moved = replace(state, round=state.round + 1, shards=tuple(shards), batches=tuple(batches))
     after = draw.answered("learn", tasks.learn_task, moved, parcels, in_place)
@@ -97,9 +102,9 @@ def _gather_graph(plan: Plan, state: State, spread: bool, in_place: bool) -> Dra
 
 
 def policy_graph(plan: Plan, state: State) -> tuple[Drawn, list[Key]]:
-    """Draw the policy of all states, which a gather round does not make; return also its key."""
+    """Draw the policy of all states, put together where it is in parts; return also its key."""
     draw = Draw(state.plan, beside(state.round))
-    policy = draw.policy(plan, state.chunks, state.round)
+    policy = _whole_policy(draw, state)
     return draw.to(state), [policy]
 
 
@@ -108,7 +113,7 @@ def evaluation_graph(
 ) -> tuple[Drawn, list[Key]]:
     """Draw the playing of greedy episodes, in parts; return the graph and the keys of the parts."""
     draw = Draw(state.plan, beside(state.round))
-    policy = state.policy or draw.policy(plan, state.chunks, state.round)
+    policy = _whole_policy(draw, state)
     edges = [p * episodes.n_episodes // parts for p in range(parts + 1)]
     keys = [
         draw.task(
@@ -118,3 +123,9 @@ def evaluation_graph(
         if last > first
     ]
     return draw.to(state), keys
+
+
+def _whole_policy(draw: Draw, state: State) -> Key:
+    if not state.policy:
+        return draw.policy(state.chunks, state.round)[0]
+    return draw.task("policy", tasks.joined_task, draw.plan, list(state.policy))

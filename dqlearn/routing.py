@@ -2,9 +2,10 @@ r"""Route: targets are computed and sorted by the chunk that owns their pair.
 
 .. math:: y = r + \gamma \, [s' \text{ not terminal}] \, \max_{a'} Q_r(s', a')
 
-A stable counting sort: each transition is located (owner, offset, target) and its owner counted;
-then all are put in place. Invariant: among the transitions of one chunk the order of the batch is
-kept, so the updates of a pair happen in the same order whatever the grid.
+A stable counting sort of each tile of a batch, which a cache holds: its transitions are located
+(owner, offset, target), their owners counted, and then they are put in place. A chunk owns a run of
+each tile. Invariant: among the transitions of one chunk the order of the batch is kept, so the
+updates of a pair happen in the same order whatever the grid and the tiles.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ from dqlearn.grid import ChunkGrid, Locator
 from dqlearn.memory import empty
 from dqlearn.transitions import Routed, Tally, Transitions
 
-__all__ = ["Located", "count_owners", "find_owners", "owner_dtype", "route"]
+__all__ = [
+    "TILE",
+    "Router",
+    "count_owners",
+    "find_owners",
+    "owner_dtype",
+    "route",
+    "route_tile",
+]
+
+TILE = 32_768
+"""Transitions: some hundred KiB, which an L2 cache holds."""
 
 
 def route(
@@ -41,7 +53,7 @@ def route(
     Returns
     -------
     Routed
-        Offsets (int32) and targets (the table's dtype), sorted by chunk.
+        Offsets (int32) and targets (the table's dtype).
 
     Examples
     --------
@@ -53,18 +65,21 @@ def route(
     >>> routed.piece(0).target, routed.piece(1).offset
     (array([7.]), array([3], dtype=int32))
     """
-    located = Located(len(transitions.state), value, gamma, grid)
-    located.add(transitions.state, transitions.action, transitions.reward, transitions.next_state)
-    return located.sorted(transitions.tally)
+    router = Router(len(transitions.state), TILE, value, gamma, grid)
+    columns = (transitions.state, transitions.action, transitions.reward, transitions.next_state)
+    _route_tiles(columns, TILE, *router.arguments)
+    return router.routed(transitions.tally)
 
 
-class Located:
-    """Transitions of a batch with their owners, offsets and targets, in the order of the batch.
+class Router:
+    """Room for a batch that is being routed, and what routes it, as kernels take them.
 
     Parameters
     ----------
     n : int
-        How many there will be.
+        Transitions of the batch.
+    tile : int
+        Transitions in each tile of it; the last may have fewer.
     value : float (n_states,)
         Bootstrap of every state.
     gamma : float
@@ -73,52 +88,78 @@ class Located:
         Who owns what.
     """
 
-    def __init__(self, n: int, value: npt.NDArray[Any], gamma: float, grid: ChunkGrid) -> None:
-        self._value, self._gamma, self._grid = value, value.dtype.type(gamma), grid
-        self._rows, self._columns = Locator.of(grid.row_edges), Locator.of(grid.column_edges)
-        self._owner = empty(n if grid.n_chunks > 1 else 0, owner_dtype(grid.n_chunks))
-        self._offset, self._target = empty(n, np.int32), empty(n, value.dtype)
-        self._counts = np.zeros(grid.n_chunks, np.int64)
-        self._n = 0
-
-    def add(
-        self,
-        state: npt.NDArray[Any],
-        action: npt.NDArray[Any],
-        reward: npt.NDArray[Any],
-        next_state: npt.NDArray[Any],
+    def __init__(
+        self, n: int, tile: int, value: npt.NDArray[Any], gamma: float, grid: ChunkGrid
     ) -> None:
-        """Locate the transitions that come next."""
-        own = slice(self._n, self._n + len(state))
-        self._n = own.stop
-        owner, offset = self._owner[own], self._offset[own]
-        _targets(reward, next_state, self._value, self._gamma, self._target[own])
-        if self._grid.n_chunks == 1:
-            _offsets_in_one(state, action, self._grid.shape[1], offset)
-            return
-        find_owners(state, self._rows.arrays, owner)
-        if len(self._grid.columns) == 1:
-            _offsets_in_rows(state, action, owner, self._grid.bases, self._grid.shape[1], offset)
-        else:
-            _refine_owners(action, self._columns.arrays, owner)
-            _offsets(state, action, owner, self._grid.bases, self._grid.widths, offset)
-        count_owners(owner, self._counts)
+        axes = Locator.of(grid.row_edges).arrays, Locator.of(grid.column_edges).arrays
+        m = min(tile, n) if grid.n_chunks > 1 else 0
+        room = empty(m, owner_dtype(grid.n_chunks)), empty(m, np.int32), empty(m, value.dtype)
+        starts = np.zeros((max(1, -(-n // tile)), grid.n_chunks + 1), np.int64)
+        self._out = empty(n, np.int32), empty(n, value.dtype), starts
+        bootstrap = value, value.dtype.type(gamma)
+        self.arguments = bootstrap, (*axes, grid.bases, grid.widths), room, self._out
 
-    def sorted(self, tally: Tally) -> Routed:
-        """Sort by owner, stably."""
-        starts = np.zeros(self._grid.n_chunks + 1, np.int64)
-        if self._grid.n_chunks == 1:
-            starts[1] = self._n
-            return Routed(self._offset, self._target, starts, tally)
-        np.cumsum(self._counts, out=starts[1:])
-        offset, target = empty(self._n, np.int32), empty(self._n, self._target.dtype)
-        _scatter(self._owner, starts[:-1].copy(), self._offset, self._target, offset, target)
-        return Routed(offset, target, starts, tally)
+    def routed(self, tally: Tally) -> Routed:
+        """Return the batch; kernels must have routed all of it."""
+        return Routed(*self._out, tally)
 
 
 def owner_dtype(n_chunks: int) -> np.dtype[Any]:
     """Return the smallest unsigned dtype that holds the number of every chunk."""
     return np.min_scalar_type(n_chunks - 1)
+
+
+@njit(nogil=True, cache=True)
+def _route_tiles(columns, tile, bootstrap, grid, room, out):
+    state, action, reward, next_state = columns
+    for i in range(len(out[2])):
+        own = slice(i * tile, min((i + 1) * tile, len(state)))
+        part = state[own], action[own], reward[own], next_state[own]
+        route_tile(part, own.stop - own.start, i, own.start, bootstrap, grid, room, out)
+
+
+@njit(nogil=True, cache=True)
+def route_tile(columns, n, i, first, bootstrap, grid, room, out):
+    """Route a tile of a batch.
+
+    Parameters
+    ----------
+    columns : tuple of arrays
+        (state, action, reward, next_state), of which the first `n` are the tile.
+    n, i, first : int
+        Transitions in the tile, its number, and where it begins in the batch.
+    bootstrap : tuple
+        (value of every state, gamma).
+    grid : tuple
+        (locators of rows and of columns, bases, widths).
+    room : tuple of arrays
+        (owner, offset, target) of a tile, written to.
+    out : tuple of arrays
+        (offset, target, starts) of the batch, written to; see :class:`Routed`.
+    """
+    state, action = columns[0][:n], columns[1][:n]
+    reward, next_state = columns[2][:n], columns[3][:n]
+    rows, across, bases, widths = grid
+    starts = out[2][i]
+    starts[0] = first
+    if len(bases) == 1:
+        own = slice(first, first + n)
+        _targets(reward, next_state, bootstrap[0], bootstrap[1], out[1][own])
+        _offsets_in_one(state, action, widths[0], out[0][own])
+        starts[1] = first + n
+        return
+    owner, offset, target = room[0][:n], room[1][:n], room[2][:n]
+    _targets(reward, next_state, bootstrap[0], bootstrap[1], target)
+    find_owners(state, rows, owner)
+    if len(across[0]) == 2:
+        _offsets_in_rows(state, action, owner, bases, widths[0], offset)
+    else:
+        _refine_owners(action, across, owner)
+        _offsets(state, action, owner, bases, widths, offset)
+    count_owners(owner, starts[1:])
+    for c in range(len(bases)):
+        starts[c + 1] += starts[c]
+    _scatter(owner, starts[:-1].copy(), offset, target, out[0], out[1])
 
 
 # Loops of their own, free of branches, so that they vectorise; fused into one they would not.

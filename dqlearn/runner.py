@@ -148,9 +148,6 @@ class Runner:
     def policy(self) -> Policy:
         """Return the policy of the settled state, over all states."""
         state = self.lend()
-        if state.policy:
-            known: Policy = self.executor.result(state.policy)
-            return known
         made: Policy = self.fetch(*policy_graph(self.plan, state))[0]
         return made
 
@@ -190,7 +187,7 @@ class Runner:
             self._rebuild_shards(self._broken)
         state = self.state
         in_place = self._closed_for_writing(state)
-        drawn = round_graph(self.plan, state, self.executor.spread, in_place)
+        drawn = round_graph(self.plan, state, self.executor.memories, in_place)
         try:
             with uninterrupted() if in_place else nullcontext():
                 self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
@@ -203,7 +200,7 @@ class Runner:
 
     def _closed_for_writing(self, state: State) -> bool:
         """Whether a round may write to a state's chunks; if so, nobody reads them any more."""
-        if self.plan.path != "gather" or self.executor.spread:
+        if self.executor.memories > 1 or not self.plan.in_place:
             return False
         self._door.close()
         return state is not self._lent
@@ -274,7 +271,7 @@ class Runner:
         copies are needed.
         """
         if self.plan.donated and restart:
-            drawn = restart_graph(self.plan, self._settled)
+            drawn = restart_graph(self.plan, self._settled, self.executor.memories)
             self._make(drawn, self._settled)
             self._replace(drawn.state)
         self.hold()
@@ -399,18 +396,20 @@ class Runner:
         self._tasks, self._cut_at = 0, time.monotonic()
         name, cut = self._place_plan(), self._cut
         if cut is None:
-            return self._made(begin_graph(self.plan, name))
+            return self._made(begin_graph(self.plan, name, self.executor.memories))
         if cut.version is not None and not cut.values:
-            return self._made(load_graph(self.plan, name, cut.version, fresh=True))
+            return self._load(name, cut.version, fresh=True)
         moved = cut.state.renamed(name)
         values = zip(moved.keys, cut.state.keys, strict=True)
         self.executor.put({new: cut.values[old] for new, old in values if old in cut.values})
         if cut.version is not None:
-            loaded = self._made(load_graph(self.plan, name, cut.version, fresh=False))
-            moved = replace(loaded, shards=moved.shards)
+            moved = replace(self._load(name, cut.version, fresh=False), shards=moved.shards)
         placed = self._thaw(moved) if self.plan.donated else moved
         self._lent = placed  # to the cut, whose copies these may be
         return placed
+
+    def _load(self, name: str, version: Version, *, fresh: bool) -> State:
+        return self._made(load_graph(self.plan, name, self.executor.memories, version, fresh))
 
     def _made(self, drawn: Drawn) -> State:
         self.executor.submit(drawn, drawn.state.keys)
@@ -425,7 +424,7 @@ class Runner:
 
     def _thaw(self, state: State) -> State:
         """Make shards of their copies."""
-        drawn = thaw_graph(self.plan, state, self._placed)
+        drawn = thaw_graph(self.plan, state, self.executor.memories, self._placed)
         self._make(drawn, state)
         self.executor.drop({*state.keys}.difference(drawn.state.keys))  # the copies
         return drawn.state
@@ -443,7 +442,8 @@ class Runner:
             stacklevel=6,
         )
         before, self._broken = self._settled, error  # tried again if it fails
-        drawn = rebuild_graph(self.plan, before, self._place_plan(), self._placed)
+        name = self._place_plan()
+        drawn = rebuild_graph(self.plan, before, name, self.executor.memories, self._placed)
         self._make(drawn, before)
         self._settled, self._broken = drawn.state, None
         self._lent = drawn.state if self._lent is before else self._lent

@@ -35,6 +35,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 
 import dqlearn.random
+import dqlearn.routing
 
 __all__ = ["fingerprint", "specialise"]
 
@@ -169,7 +170,7 @@ def _cache_file(template: Path, digest: str, source: str) -> Path:
     """Write the specialised source once, atomically, and return where it stands."""
     root = os.environ.get("DQLEARN_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     folder = Path(root) if root else Path.home() / ".cache"
-    ours = inspect.getsource(dqlearn.random)  # all that templates import, besides each other
+    ours = "".join(map(inspect.getsource, (dqlearn.random, dqlearn.routing)))  # their imports
     ours += "".join(sibling.read_text() for sibling in sorted(template.parent.glob("_*.py")))
     own = hashlib.sha256(ours.encode()).hexdigest()[:12]
     target = folder / "dqlearn" / f"{template.stem.strip('_')}_{own}_{digest}.py"

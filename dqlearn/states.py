@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-def begin_graph(plan: Plan, run: str) -> Drawn:
+def begin_graph(plan: Plan, run: str, memories: int) -> Drawn:
     """Draw what makes the state that a run begins with: of round 0, or of its stored origin.
 
     Parameters
@@ -42,13 +42,15 @@ def begin_graph(plan: Plan, run: str) -> Drawn:
         Of the run; must be at ``("plan", run)``.
     run : str
         Name of the run, part of every key.
+    memories : int
+        In how many of them tasks run.
 
     Returns
     -------
     Drawn
         To that state.
     """
-    draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated)
+    draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = [
         draw.shard_task("open", tasks.open_task, draw.plan, w, w=w) for w in range(plan.shards)
     ]
@@ -66,14 +68,14 @@ def _first_batches(plan: Plan, draw: Draw, state: State) -> State:
         batches, shards, parcels = draw.turns(draw.asked(state))
         moved = replace(state, shards=tuple(shards), batches=tuple(batches))
         return draw.answered("first", tasks.answer_task, moved, parcels)
-    policy = state.policy or draw.policy(plan, state.chunks, state.round)
+    policy = state.policy or draw.policy(state.chunks, state.round)
     if not plan.policy_lag:
         return replace(state, policy=policy)
     batches, shards = draw.rollouts(state.shards, policy, state.round)
     return replace(state, policy=policy, shards=tuple(shards), batches=tuple(batches))
 
 
-def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
+def load_graph(plan: Plan, run: str, memories: int, version: Version, fresh: bool) -> Drawn:
     """Draw the reading of a checkpoint.
 
     Parameters
@@ -82,6 +84,8 @@ def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
         Of the run; must be at ``("plan", run)``.
     run : str
         Name of the run, part of every key.
+    memories : int
+        In how many of them tasks run.
     version : Version
         The checkpoint.
     fresh : bool
@@ -92,7 +96,8 @@ def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
     Drawn
         To its state.
     """
-    draw, shards = Draw(("dqlearn-plan", run), -1, donated=plan.donated), range(plan.shards)
+    draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
+    shards = range(plan.shards)
     chunks = [
         draw.task("load", tasks.load_task, draw.plan, version, c, at=(c,))
         for c in range(plan.grid.n_chunks)
@@ -109,14 +114,14 @@ def load_graph(plan: Plan, run: str, version: Version, fresh: bool) -> Drawn:
     ]
     state = State(version.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
     if plan.path == "broadcast":
-        return draw.to(replace(state, policy=draw.policy(plan, chunks, version.round)))
+        return draw.to(replace(state, policy=draw.policy(chunks, version.round)))
     # Without shards nobody can ask; who puts them in lets them.
     return draw.to(draw.asked(state) if fresh else state)
 
 
-def restart_graph(plan: Plan, state: State) -> Drawn:
+def restart_graph(plan: Plan, state: State, memories: int) -> Drawn:
     """Draw new episodes of all Python environments, from seeds that depend on the round only."""
-    draw = Draw(state.plan, beside(state.round), donated=plan.donated)
+    draw = Draw(state.plan, beside(state.round), donated=plan.donated, memories=memories)
     first = state.round + plan.policy_lag
     shards = [
         draw.shard_task("restart", tasks.reopen_task, draw.plan, w, first, state.round, w=w)
@@ -182,9 +187,9 @@ def freeze_graph(plan: Plan, state: State) -> Drawn:
     return draw.to(replace(state, shards=tuple(copies)))
 
 
-def thaw_graph(plan: Plan, state: State, placed: int) -> Drawn:
+def thaw_graph(plan: Plan, state: State, memories: int, placed: int) -> Drawn:
     """Draw what makes donated shards of their copies; `placed` counts how often that was done."""
-    draw = Draw(state.plan, beside(state.round), donated=plan.donated)
+    draw = Draw(state.plan, beside(state.round), donated=plan.donated, memories=memories)
     shards = [
         draw.shard_task("thaw", tasks.thaw_task, draw.plan, copy, w, state.round, placed, w=w)
         for w, copy in enumerate(state.shards)
@@ -192,12 +197,12 @@ def thaw_graph(plan: Plan, state: State, placed: int) -> Drawn:
     return draw.to(_with_shards(plan, draw, state, shards))
 
 
-def rebuild_graph(plan: Plan, state: State, run: str, placed: int) -> Drawn:
+def rebuild_graph(plan: Plan, state: State, run: str, memories: int, placed: int) -> Drawn:
     """Draw the making of all Python environments anew, for a table that stays as it is.
 
     `run` is the name of the plan's new place, and `placed` gives the environments other seeds.
     """
-    draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated)
+    draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = [
         draw.shard_task("open", tasks.reopen_task, draw.plan, w, state.round, placed, w=w)
         for w in range(plan.shards)

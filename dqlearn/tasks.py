@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import reduce
+from operator import or_
 from typing import Any, cast
 
 from dqlearn.asking import Asked, Parcel, ParcelPiece, answer, ask, told
@@ -26,7 +27,7 @@ from dqlearn.evaluation import EpisodePlan, Played, play_compiled, play_python
 from dqlearn.events import RoundReport
 from dqlearn.maxima import Maxima, combine, join, maxima, ties
 from dqlearn.plan import Plan
-from dqlearn.policy import Policy
+from dqlearn.policy import Part, Policy
 from dqlearn.rollout import CompiledShard, Walk, open_shard, rollout
 from dqlearn.routing import route
 from dqlearn.runs.version import Version
@@ -77,8 +78,8 @@ def load_task(plan: Plan, version: Version, c: int) -> Chunk:
 
 
 def _own(plan: Plan, chunk: Chunk, round_: int) -> Chunk:
-    """Let a chunk that nobody else holds be donated, on the path that does that."""
-    return replace(chunk, stamp=Stamp(round_)) if plan.path == "gather" else chunk
+    """Let a chunk that nobody else holds be donated, where rounds do that."""
+    return replace(chunk, stamp=Stamp(round_)) if plan.in_place else chunk
 
 
 def load_shard_task(plan: Plan, version: Version, w: int) -> Shard:
@@ -95,9 +96,13 @@ def load_batch_task(version: Version, w: int) -> Transitions:
 
 
 def rollout_task(
-    plan: Plan, shard: Shard, policy: Policy, round_: int
+    plan: Plan, shard: Shard, parts: list[Part | Policy], round_: int
 ) -> tuple[Transitions, Shard]:
     """Take a shard's steps of one round."""
+    return _rollout(plan, shard, joined_task(plan, parts), round_)
+
+
+def _rollout(plan: Plan, shard: Shard, policy: Policy, round_: int) -> tuple[Transitions, Shard]:
     epsilon = plan.epsilon(policy.timesteps)
     if isinstance(plan.env, TabularEnv):
         compiled = cast("CompiledShard", shard)
@@ -108,15 +113,20 @@ def rollout_task(
     )
 
 
-def route_task(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
+def route_task(plan: Plan, batch: Transitions, parts: list[Part | Policy]) -> Routed:
     """Sort a batch by owner."""
+    return _route(plan, batch, joined_task(plan, parts))
+
+
+def _route(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
     return route(batch, policy.value, plan.gamma, plan.grid)
 
 
 def rollout_and_route_task(
-    plan: Plan, shard: Shard, policy: Policy, round_: int
+    plan: Plan, shard: Shard, parts: list[Part | Policy], round_: int
 ) -> tuple[Routed, Shard]:
     """Take a shard's steps and sort them by owner."""
+    policy = joined_task(plan, parts)
     if isinstance(plan.env, TabularEnv):
         walk = Walk(
             plan.env,
@@ -127,25 +137,79 @@ def rollout_and_route_task(
             plan.steps_per_round,
         )
         return walk_and_route(walk, plan.gamma, plan.grid), walk.after()
-    batch, after = rollout_task(plan, shard, policy, round_)
-    return route_task(plan, batch, policy), after
+    batch, after = _rollout(plan, shard, policy, round_)
+    return _route(plan, batch, policy), after
 
 
-def piece_task(routed: Piece | Routed | tuple[Routed, Shard], c: int) -> Piece:
-    """Cut out what chunk c receives; a piece that was cut out before stays as it is."""
-    if isinstance(routed, tuple):
-        routed = routed[0]
-    return routed.piece(c) if isinstance(routed, Routed) else routed
+def pieces_task(
+    plan: Plan, made: Routed | tuple[Routed, Shard], m: int, memories: int
+) -> dict[int, Piece]:
+    """Cut out what each chunk of memory m receives from a shard."""
+    routed = made[0] if isinstance(made, tuple) else made
+    return {c: routed.piece(c) for c in range(m, plan.grid.n_chunks, memories)}
 
 
-def update_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any]) -> Chunk:
-    """Learn what chunk c received."""
-    return update(chunk, [piece_task(routed, c) for routed in sent], plan.learning_rate)
+def _piece(sent: Routed | tuple[Routed, Shard] | dict[int, Piece], c: int) -> Piece:
+    if isinstance(sent, dict):
+        return sent[c]
+    return (sent[0] if isinstance(sent, tuple) else sent).own(c)
+
+
+def update_task(
+    plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int, in_place: bool
+) -> Chunk:
+    """Make chunk c of a round of what it received, and find its maxima."""
+    after = _learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
+    best = maxima(after, plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
+    return replace(after, answers=(Answer(best.value, best.action, after.timesteps),))
+
+
+def _learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_place: bool) -> Chunk:
+    """Make a chunk of a round of that of the round before, in its own arrays where it may."""
+    stamp = chunk.at(round_ - 1).stamp if in_place and chunk.q.flags.writeable else None
+    if stamp is not None:
+        stamp.round = -1  # an update that fails leaves arrays that no round can use
+    after = update(chunk, pieces, plan.learning_rate, donated=stamp is not None)
+    if stamp is not None:
+        stamp.round = round_
+    elif after.q is not chunk.q:
+        stamp = Stamp(round_)
+    return replace(after, stamp=stamp)
 
 
 def maxima_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
     """Find the best actions in chunk c."""
     return maxima(chunk.at(round_), plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
+
+
+def best_task(plan: Plan, chunks: list[Chunk], m: int, memories: int, round_: int) -> Part:
+    """Pick the maxima out of the chunks of memory m."""
+    numbers = tuple(range(m, plan.grid.n_chunks, memories))
+    best = tuple(_best(plan, c, chunk) for c, chunk in zip(numbers, chunks, strict=True))
+    return Part(numbers, best, round_)
+
+
+def _best(plan: Plan, c: int, chunk: Chunk) -> Maxima:
+    (best,) = chunk.answers
+    first_state, _ = plan.grid.origin(c)
+    return Maxima(best.value, best.action, first_state, chunk.tally, chunk.td_abs_sum)
+
+
+def policy_task(plan: Plan, chunks: list[Chunk], round_: int) -> Policy:
+    """Make the policy of all chunks, which hold their maxima."""
+    return reduce_task(plan, [_best(plan, c, chunk) for c, chunk in enumerate(chunks)], round_)
+
+
+def joined_task(plan: Plan, parts: list[Part | Policy]) -> Policy:
+    """Put a policy together that is in parts."""
+    if isinstance(parts[0], Policy):
+        return parts[0]
+    of_chunk = {
+        c: best
+        for part in cast("list[Part]", parts)
+        for c, best in zip(part.chunks, part.maxima, strict=True)
+    }
+    return reduce_task(plan, [of_chunk[c] for c in range(len(of_chunk))], parts[0].round)
 
 
 def reduce_task(plan: Plan, best: list[Maxima], round_: int) -> Policy:
@@ -178,12 +242,12 @@ def turn_task(
     The first time there is no batch: the step is that of the round itself, not of the next.
     """
     asked = _ask(plan, shard, round_, *batch)
-    answers = [told_task(answer, w) for answer in said]
+    answers = _answers(said, w)
     best = told(asked, answers, plan.grid, plan.n_actions, ties(plan.seed, round_))
     policy = Policy(best.value, best.action, best.timesteps, Tally(best.timesteps, 0.0))
-    routed = [route_task(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
+    routed = [_route(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
     policy = replace(policy, rows=asked.of_env)
-    after, shard = rollout_task(plan, shard, policy, round_ + len(batch))
+    after, shard = _rollout(plan, shard, policy, round_ + len(batch))
     again = _ask(plan, shard, round_ + len(batch), after)
     return after, shard, Parcel(routed[0] if routed else None, again)
 
@@ -196,24 +260,42 @@ def _ask(plan: Plan, shard: Shard, round_: int, batch: Transitions | None = None
     return ask(shard.state, next_state, plan.grid)
 
 
-def parcel_task(sent: Parcel | ParcelPiece | tuple[Any, ...], plan: Plan, c: int) -> ParcelPiece:
-    """Cut out what chunk c receives; a piece that was cut out before stays as it is."""
-    if isinstance(sent, ParcelPiece):
-        return sent
+def parcels_task(
+    plan: Plan, made: Parcel | tuple[Transitions, Shard, Parcel], m: int, memories: int
+) -> dict[int, ParcelPiece]:
+    """Cut out what each chunk of memory m receives from a shard."""
+    parcel: Parcel = made[-1] if isinstance(made, tuple) else made
+    return {
+        c: parcel.piece(c, plan.grid.position(c)[0]) for c in range(m, plan.grid.n_chunks, memories)
+    }
+
+
+def _parcel(plan: Plan, sent: Any, c: int) -> ParcelPiece:
+    if isinstance(sent, dict):
+        piece: ParcelPiece = sent[c]
+        return piece
     parcel: Parcel = sent[-1] if isinstance(sent, tuple) else sent
-    return parcel.piece(c, plan.grid.position(c)[0])
+    return parcel.own(c, plan.grid.position(c)[0])
 
 
-def told_task(said: Chunk | Answer, w: int) -> Answer:
-    """Cut out what a chunk answers to shard w."""
-    return said.answers[w] if isinstance(said, Chunk) else said
+def told_task(chunks: list[Chunk], m: int, memories: int, w: int) -> dict[int, Answer]:
+    """Cut out what the chunks of memory m answer to shard w."""
+    return {m + memories * i: chunk.answers[w] for i, chunk in enumerate(chunks)}
+
+
+def _answers(said: list[Any], w: int) -> list[Answer]:
+    """Return what all chunks answer to shard w, in their order."""
+    if isinstance(said[0], Chunk):
+        return [chunk.answers[w] for chunk in said]
+    told: dict[int, Answer] = reduce(or_, said)
+    return [told[c] for c in range(len(told))]
 
 
 def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) -> Chunk:
     """Answer all shards, on the chunk of a round."""
     key, origin = ties(plan.seed, round_), plan.grid.origin(c)
     answers = [
-        answer(chunk, parcel_task(parcel, plan, c).states, origin, plan.n_actions, key)
+        answer(chunk, _parcel(plan, parcel, c).states, origin, plan.n_actions, key)
         for parcel in sent
     ]
     return replace(chunk, answers=tuple(answers))
@@ -222,23 +304,17 @@ def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) 
 def learn_task(
     plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int, in_place: bool
 ) -> Chunk:
-    """Learn what chunk c received, in its own arrays where it may; answer on what it is then."""
-    parcels = [parcel_task(parcel, plan, c) for parcel in sent]
-    pieces = [parcel.piece for parcel in parcels if parcel.piece is not None]
-    stamp = chunk.at(round_ - 1).stamp if in_place and chunk.q.flags.writeable else None
-    if stamp is not None:
-        stamp.round = -1  # an update that fails leaves arrays that no round can use
-    after = update(chunk, pieces, plan.learning_rate, donated=stamp is not None)
-    if stamp is not None:
-        stamp.round = round_
-    elif after.q is not chunk.q:
-        stamp = Stamp(round_)
-    return answer_task(plan, c, replace(after, stamp=stamp), parcels, round_)
+    """Make chunk c of a round of what it received; answer on what it is then."""
+    pieces = [piece for parcel in sent if (piece := _parcel(plan, parcel, c).piece) is not None]
+    return answer_task(plan, c, _learned(plan, chunk, pieces, round_, in_place), sent, round_)
 
 
-def report_task(plan: Plan, policy: Policy, round_: int) -> RoundReport:
+def report_task(plan: Plan, parts: list[Part | Policy], round_: int) -> RoundReport:
     """Say what a round did, in some bytes."""
-    return _report(plan, policy.tally, policy.td_abs_sum, round_)
+    if isinstance(parts[0], Policy):
+        return _report(plan, parts[0].tally, parts[0].td_abs_sum, round_)
+    best = [best for part in cast("list[Part]", parts) for best in part.maxima]
+    return _report(plan, best[0].tally, sum(chunk.td_abs_sum for chunk in best), round_)
 
 
 def note_task(chunk: Chunk) -> tuple[Tally, float]:

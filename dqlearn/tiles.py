@@ -2,23 +2,22 @@
 
 ::
 
-    tile of environments ─► rollout ─► (s, a, r, s'), L2 ─► locate ─► owner, offset, target
-    next tile ...                                                         └─ all: sort by owner
+    tile of environments ─► rollout ─► (s, a, r, s') ─► owner, offset, target ─► sort by owner
+    next tile ...           in an L2 cache              in it too
 
 The same stages as :func:`dqlearn.rollout.rollout` and :func:`dqlearn.routing.route`, in a different
-order of loops. Invariant: the same result as one after the other.
+order of loops, and in one kernel: between two, threads would wait for the interpreter. Invariant:
+every chunk receives the same transitions in the same order as from one after the other.
 """
 
 from __future__ import annotations
 
 from dqlearn.grid import ChunkGrid
 from dqlearn.rollout import BLOCK, Walk
-from dqlearn.routing import Located
+from dqlearn.routing import TILE, Router
 from dqlearn.transitions import Routed
 
 __all__ = ["walk_and_route"]
-
-_TILE = 32_768  # transitions: some hundred KiB, which an L2 cache holds
 
 
 def walk_and_route(walk: Walk, gamma: float, grid: ChunkGrid) -> Routed:
@@ -36,14 +35,10 @@ def walk_and_route(walk: Walk, gamma: float, grid: ChunkGrid) -> Routed:
     Returns
     -------
     Routed
-        Offsets and targets, sorted by chunk.
+        Offsets and targets.
     """
-    located = Located(walk.n_envs * walk.n_steps, walk.policy.value, gamma, grid)
-    tile = min(max(1, _TILE // (walk.n_steps * BLOCK)) * BLOCK, walk.n_envs)
-    out = walk.room(tile)
-    for first in range(0, walk.n_envs, tile):
-        last = min(first + tile, walk.n_envs)
-        walk.take(first, last, out)
-        n = (last - first) * walk.n_steps
-        located.add(*(column[:n] for column in out))
-    return located.sorted(walk.tally())
+    tile = min(max(1, TILE // (walk.n_steps * BLOCK)) * BLOCK, walk.n_envs)
+    n, m = (envs * walk.n_steps for envs in (walk.n_envs, tile))
+    router = Router(n, m, walk.policy.value, gamma, grid)
+    walk.take(walk.env.kernels.walk_and_route, tile, walk.room(tile), *router.arguments)
+    return router.routed(walk.tally())

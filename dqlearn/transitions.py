@@ -5,7 +5,7 @@
     rollout ──► Transitions (s, a, r, s')          one shard, all its environments
                     │ route: + maxima of the next states
                     ▼
-                Routed: offset and target y, sorted by chunk
+                Routed: offset and target y, sorted by chunk, tile by tile
                     │ piece(c)
                     ▼
                 Piece: what chunk c receives from this shard
@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from dqlearn.memory import empty
 
 __all__ = ["NO_BOOTSTRAP", "Piece", "Routed", "Tally", "Transitions"]
 
@@ -118,23 +120,63 @@ class Transitions(Sized):
 
 @dataclass(frozen=True)
 class Piece(Sized):
-    """What one chunk receives from one shard: offsets (n,), targets (n,), and the tally."""
+    """What one chunk receives from one shard.
+
+    Attributes
+    ----------
+    offset, target : arrays (m,)
+        The transitions, and with `runs` those of other chunks among them.
+    tally : Tally
+        Of the shard.
+    runs : int64 (tiles, 2), optional
+        Where the chunk's own begin and end; without it, all are its own.
+    """
 
     offset: npt.NDArray[np.int32]
     target: npt.NDArray[Any]
     tally: Tally
+    runs: npt.NDArray[np.int64] | None = None
+
+    @property
+    def where(self) -> npt.NDArray[np.int64]:
+        """The runs."""
+        return np.array([[0, len(self.offset)]]) if self.runs is None else self.runs
+
+    @property
+    def n(self) -> int:
+        """Transitions that the chunk receives."""
+        return len(self.offset) if self.runs is None else int(np.diff(self.runs).sum())
 
 
 @dataclass(frozen=True)
 class Routed(Sized):
-    """A shard's offsets and targets sorted by owner; chunk c owns ``starts[c] : starts[c + 1]``."""
+    """A shard's offsets and targets, sorted by owner within each tile of the batch.
+
+    Attributes
+    ----------
+    offset, target : arrays (n,)
+        Tile by tile.
+    starts : int64 (tiles, chunks + 1)
+        In tile i chunk c owns ``starts[i, c] : starts[i, c + 1]``.
+    tally : Tally
+        Counts of the round.
+    """
 
     offset: npt.NDArray[np.int32]
     target: npt.NDArray[Any]
     starts: npt.NDArray[np.int64]
     tally: Tally
 
+    def own(self, chunk: int) -> Piece:
+        """Return what a chunk receives, where it is."""
+        return Piece(self.offset, self.target, self.tally, self.starts[:, chunk : chunk + 2])
+
     def piece(self, chunk: int) -> Piece:
-        """Return what a chunk receives."""
-        own = slice(int(self.starts[chunk]), int(self.starts[chunk + 1]))
-        return Piece(self.offset[own], self.target[own], self.tally)
+        """Cut out what a chunk receives."""
+        runs = [slice(first, last) for first, last in self.starts[:, chunk : chunk + 2].tolist()]
+        if len(runs) == 1:
+            return Piece(self.offset[runs[0]], self.target[runs[0]], self.tally)
+        offset, target = empty(n := self.own(chunk).n, np.int32), empty(n, self.target.dtype)
+        np.concatenate([self.offset[run] for run in runs], out=offset)
+        np.concatenate([self.target[run] for run in runs], out=target)
+        return Piece(offset, target, self.tally)

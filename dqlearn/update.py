@@ -53,7 +53,7 @@ def update(
     # Not the pieces' own count: with policy_lag 1 they were made before the last round was learned.
     made = chunk.timesteps
     tally = replace(reduce(add, (piece.tally for piece in pieces)), timesteps=made)
-    if not any(len(piece.offset) for piece in pieces):
+    if not any(piece.n for piece in pieces):
         return Chunk(chunk.q, chunk.visits, tally, changed=chunk.changed)
     q, visits = (chunk.q, chunk.visits) if donated else (copy(chunk.q), copy(chunk.visits))
     if isinstance(learning_rate, VisitCount):
@@ -69,7 +69,8 @@ def update(
         alpha, by_visits = q.dtype.type(learning_rate(tally.timesteps)), None
     td_abs_sum = 0.0
     for piece in pieces:
-        td_abs_sum += _td(q.ravel(), visits.ravel(), piece.offset, piece.target, alpha, by_visits)
+        batch = (piece.offset, piece.target, piece.where)
+        td_abs_sum += _td(q.ravel(), visits.ravel(), *batch, alpha, by_visits)
     return Chunk(q, visits, tally, td_abs_sum, made + tally.n_transitions)
 
 
@@ -82,14 +83,16 @@ def visit_rate(n, omega, offset, scale):
 
 
 @njit(nogil=True, cache=True)
-def _td(q, visits, offset, target, alpha, by_visits):
+def _td(q, visits, offset, target, runs, alpha, by_visits):
     td_abs_sum = 0.0
-    for t in range(len(offset)):
-        x = offset[t]
-        if by_visits is not None:
-            alpha = q.dtype.type(visit_rate(visits[x], by_visits[0], by_visits[1], by_visits[2]))
-        delta = target[t] - q[x]
-        q[x] += alpha * delta
-        visits[x] += np.uint32(1)
-        td_abs_sum += abs(delta)
+    for i in range(len(runs)):
+        for t in range(runs[i, 0], runs[i, 1]):
+            x = np.uint64(offset[t])  # unsigned: a signed index is first tested for being negative
+            if by_visits is not None:
+                rate = visit_rate(visits[x], by_visits[0], by_visits[1], by_visits[2])
+                alpha = q.dtype.type(rate)
+            delta = target[t] - q[x]
+            q[x] += alpha * delta
+            visits[x] += np.uint32(1)
+            td_abs_sum += abs(delta)
     return td_abs_sum

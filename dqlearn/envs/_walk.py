@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from dqlearn.random import choose, reset_key, step_key, uniform
+from dqlearn.routing import route_tile
 
 initial: Callable[..., Any]
 events: Callable[..., Any] | None
@@ -81,7 +82,7 @@ def begin(streams, t0, params, state):
 
 @njit(nogil=True, cache=True)
 def walk(
-    streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, out, episodes
+    streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, episodes, out
 ):
     """Take `n_steps` steps in every environment, in place; return the first fault.
 
@@ -106,10 +107,10 @@ def walk(
         Epsilon * 2**32.
     shard : tuple of arrays (n,)
         (state, elapsed, returns), updated in place.
-    out : tuple of arrays (n * n_steps,)
-        (state, action, reward, next_state), written; next_state -1 where the episode terminated.
     episodes : float64 (6,)
         (count, sum of returns, of squared returns, of lengths, minimum, maximum), added to.
+    out : tuple of arrays (n * n_steps,)
+        (state, action, reward, next_state), written; next_state -1 where the episode terminated.
 
     Returns
     -------
@@ -179,6 +180,69 @@ def walk(
                         if fresh < 0 or fresh >= n_states:
                             return b + e, np.int64(state[e]), action[e], fresh, reward[e]
                         state[e] = fresh
+    return -1, np.int64(0), np.int64(0), np.int64(0), 0.0
+
+
+@njit(nogil=True, cache=True)
+def walk_and_route(
+    streams,
+    t0,
+    n_steps,
+    block,
+    limits,
+    params,
+    greedy,
+    rows,
+    threshold,
+    shard,
+    episodes,
+    tile,
+    walked,
+    bootstrap,
+    grid,
+    room,
+    routed,
+):
+    """As `walk`, but what a tile of environments does is routed and then forgotten.
+
+    Parameters
+    ----------
+    streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, episodes
+        As of `walk`.
+    tile : int
+        Environments in a tile, a multiple of `block`.
+    walked : tuple of arrays (tile * n_steps,)
+        Room for the transitions of a tile; as `out` of `walk`.
+    bootstrap, grid, room, routed
+        The last arguments of :func:`dqlearn.routing.route_tile`.
+
+    Returns
+    -------
+    (environment, state, action, next_state, reward)
+        As of `walk`.
+    """
+    state, elapsed, returns = shard
+    for first in range(0, len(streams), tile):
+        last = min(first + tile, len(streams))
+        own = state[first:last], elapsed[first:last], returns[first:last]
+        at, s, a, after, reward = walk(
+            streams[first:last],
+            t0,
+            n_steps,
+            block,
+            limits,
+            params,
+            greedy,
+            rows[first:last],
+            threshold,
+            own,
+            episodes,
+            walked,
+        )
+        if at >= 0:
+            return first + at, s, a, after, reward
+        n = (last - first) * n_steps
+        route_tile(walked, n, first // tile, first * n_steps, bootstrap, grid, room, routed)
     return -1, np.int64(0), np.int64(0), np.int64(0), 0.0
 
 

@@ -523,16 +523,24 @@ def test_chunks_that_learn_nothing_are_not_copied() -> None:
     assert [chunk.timesteps for chunk in learned] == [3, 3]
 
 
-@pytest.mark.parametrize(("spread", "pieces"), [(True, 2 * 3 * 8), (False, 0)])
-def test_tasks_of_a_round(spread: bool, pieces: int) -> None:
-    """As :mod:`dqlearn.rounds` counts them: 3 W + 2 W C + 2 C + 1."""
-    settings = Settings(num_envs=6, shards=3, chunks=(18, 4), path="gather")
-    plan = settings.plan(walk()._resolved, 1)
+@pytest.mark.parametrize("memories", [1, 2, 5])
+def test_tasks_of_a_round(memories: int) -> None:
+    """As :mod:`dqlearn.rounds` counts them, with W = 3 and C = 8."""
+    sent = 3 * memories if memories > 1 else 0
+    assert tasks_of_a_round(memories, path="gather") == 3 * 3 + 2 * 8 + 1 + 2 * sent
+    for lag, more in ((0, 0), (1, 2 * 3)):
+        expected = 2 * 3 + 8 + memories + 1 + sent + more
+        assert tasks_of_a_round(memories, path="broadcast", policy_lag=lag) == expected
+
+
+def tasks_of_a_round(memories: int, **settings: Any) -> int:
+    chosen = Settings(num_envs=6, shards=3, chunks=(18, 4), steps_per_round=1, **settings)
+    plan = chosen.plan(walk()._resolved, 1)
     assert plan.grid.n_chunks == 8
     keys = [tuple((name, "run", w) for w in range(n)) for name, n in (("c", 8), ("s", 3), ("b", 3))]
-    drawn = round_graph(plan, State(5, ("plan", "run"), (), *keys), spread)
-    assert len(drawn.tasks) == 3 * 3 + 2 * 8 + 1 + pieces
+    drawn = round_graph(plan, State(5, ("plan", "run"), (("p", "run", 0),), *keys), memories)
     assert drawn.state.round == 6
+    return len(drawn.tasks)
 
 
 # the command line

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqlearn.grid import ChunkGrid
-from dqlearn.routing import route
+from dqlearn.routing import TILE, route
 from dqlearn.transitions import NO_BOOTSTRAP, Tally, Transitions
 
 TALLY = Tally(100, 0.25, n_transitions=5)
@@ -84,10 +84,24 @@ def test_equals_a_plain_stable_sort(grid: ChunkGrid, n: int, seed: int) -> None:
     check_against_a_sort(grid, n, seed)
 
 
-@pytest.mark.parametrize("n", [2047, 2048, 2049, 5000])
+@pytest.mark.parametrize("n", [TILE - 1, TILE, TILE + 1, 2 * TILE + 5])
 @pytest.mark.parametrize("grid", [ChunkGrid((3, 1, 200), (2, 1)), ChunkGrid((7,), (3,))], ids=str)
 def test_equals_a_plain_stable_sort_beyond_one_tile(grid: ChunkGrid, n: int) -> None:
     check_against_a_sort(grid, n, seed=n)
+
+
+def test_what_a_chunk_owns_is_what_is_cut_out_for_it() -> None:
+    random, n = np.random.default_rng(0), 2 * TILE + 5
+    rows = random.integers([0, 0, -1], [9, 2, 9], (n, 3)).tolist()
+    batch = batch_of([(s, a, float(t), after) for t, (s, a, after) in enumerate(rows)])
+    routed = route(batch, np.zeros(9, np.float32), 0.5, ChunkGrid((4, 5), (2,)))
+    for c in range(2):
+        own, cut = routed.own(c), routed.piece(c)
+        assert own.offset is routed.offset
+        assert len(own.where) == 3
+        assert own.n == cut.n == len(cut.offset)
+        runs = [slice(*run) for run in own.where.tolist()]
+        assert np.concatenate([own.target[run] for run in runs]).tolist() == cut.target.tolist()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

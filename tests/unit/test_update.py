@@ -25,6 +25,18 @@ def piece_of(
     return Piece(np.array(offset, np.int32), np.array(target, dtype), counted)
 
 
+def test_runs_are_learned_from_alone() -> None:
+    """As if what lies between them were not there."""
+    rows = [(0, 5.0), (3, 1.0), (1, 2.0), (1, -2.0), (2, 9.0)]
+    runs = replace(piece_of(*rows), runs=np.array([[0, 1], [1, 1], [2, 4]]))
+    before = filled((2, 2), 0.0, np.float32)
+    expected = update(before, [piece_of(rows[0], *rows[2:4])], Constant(0.5))
+    after = update(before, [runs], Constant(0.5))
+    assert after.q.tolist() == expected.q.tolist() == [[2.5, -0.5], [0.0, 0.0]]
+    assert after.visits.tolist() == expected.visits.tolist()
+    assert after.td_abs_sum == expected.td_abs_sum
+
+
 def test_by_hand() -> None:
     r"""alpha = 1/4.
 
