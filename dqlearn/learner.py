@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -459,9 +460,8 @@ class QLearner:
             fresh = self._plan.seed + 1 + runner.settled.round if seed is None else seed
             episodes = EpisodePlan(n_episodes, fresh, max_steps)
             parts = min(runner.executor.width, n_episodes)
-            return EvaluationResult.of(
-                runner.fetch(*evaluation_graph(self._plan, runner.lend(), episodes, parts))
-            )
+            draw = partial(evaluation_graph, self._plan, episodes=episodes, parts=parts)
+            return EvaluationResult.of(runner.ask(draw))
 
         return self._ask(play)
 

@@ -15,7 +15,7 @@ an error, a stop, Ctrl-C, a worker's death.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -159,12 +159,17 @@ class Loop:
 
     def _take(self, *, wait: bool) -> RoundReport | None:
         """Take in reports; return the last, if no round is under way any more."""
+        report = self._keep(self._runner.collect(wait=wait))
+        return None if self._runner.under_way else report
+
+    def _keep(self, reports: Iterable[RoundReport]) -> RoundReport | None:
+        """Write reports to the history; return the last."""
         report = None
-        for arrived in self._runner.collect(wait=wait):
+        for arrived in reports:
             report = replace(arrived, wall_time=time.monotonic() - self._began)
             self._history.append(report)
             self._bar.update(report)
-        return None if self._runner.under_way else report
+        return report
 
     @contextmanager
     def going_back(self) -> Iterator[None]:
@@ -200,5 +205,6 @@ class Loop:
     def _go_back(self, error: BaseException) -> None:
         if self._recorder and isinstance(error, Exception):
             self._recorder.abandon()
+        self._keep(self._runner.over())
         self._runner.recover(error)
         self._history.truncate(self._runner.settled.round)

@@ -7,7 +7,7 @@
     every so many rounds: cut           the state copied to the client, or written to a store, and
                                         held where it is, without its history; what is lost later is
                                         made again from there
-    gather, in one process:             in place, but for the round after a state that was lent: to
+    in one process:                     in place, but for the round after a state that was lent: to
                                         a Table, a checkpoint, an evaluation
 
 Invariant: rounds are pure, so whichever way the state of round r was come by, its bits are the
@@ -20,15 +20,17 @@ import time
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from dask._task_spec import GraphNode, TaskRef
 from dask.utils import format_bytes
 
+from dqlearn.chunk import Chunk
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
 from dqlearn.door import Door
 from dqlearn.errors import ClusterError, TableTooLargeError
@@ -116,6 +118,7 @@ class Runner:
         self.executor: Executor = current_executor()
         self._run = uuid.uuid4().hex[:8]
         self._pending: deque[Drawn] = deque()
+        self._over: deque[RoundReport] = deque()
         self._cut = cut
         self._placed = self._failures = self._tasks = 0
         self._broken: BaseException | None = None  # left the shards in mid-round
@@ -137,33 +140,34 @@ class Runner:
 
     def nodes(self) -> tuple[State, list[GraphNode | TaskRef]]:
         """Return the settled state, and its chunks as graph nodes."""
-        while True:
-            state = self.lend()
-            try:
-                return state, [self.executor.node(key) for key in state.chunks]
-            except KeyError:  # a round ended in another thread, which dropped what was before it
-                if state is self._settled:
-                    raise
+        with self._lent_state() as state:
+            return state, [self.executor.node(key) for key in state.chunks]
 
     def policy(self) -> Policy:
         """Return the policy of the settled state, over all states."""
-        state = self.lend()
-        made: Policy = self.fetch(*policy_graph(self.plan, state))[0]
+        made: Policy = self.ask(partial(policy_graph, self.plan))[0]
         return made
 
-    def lend(self) -> State:
-        """Return the settled state for others to read: the next round will not write to it.
+    def ask(self, draw: Callable[[State], tuple[Drawn, list[Key]]]) -> list[Any]:
+        """Make something of the settled state beside the rounds, and return it."""
+        with self._lent_state() as state:
+            results = self.executor.background(*draw(state))
+        return results()
 
-        Another thread than the one that learns waits until no round is under way.
+    @contextmanager
+    def _lent_state(self) -> Iterator[State]:
+        """Lend the settled state: the next round will not write to it, nor is it dropped inside.
+
+        Another thread than the one that learns waits until no round is being written or settled.
         """
         with self._door.visit():
             self._lent = self._settled
-            return self._settled
+            yield self._settled
 
     @property
     def under_way(self) -> int:
         """Rounds submitted and not collected."""
-        return len(self._pending)
+        return len(self._pending) + len(self._over)
 
     def move(self) -> None:
         """Go where Dask would run now, if that is elsewhere, with the state or the last cut."""
@@ -191,16 +195,23 @@ class Runner:
         try:
             with uninterrupted() if in_place else nullcontext():
                 self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
+                self._pending.append(drawn)
+                if in_place:  # no interrupt may come between: there is no other state any more
+                    self._over.append(self._settle_oldest())
         except BaseException:
             self._door.open()
             raise
-        self._pending.append(drawn)
         self._tasks += len(drawn.tasks)
         return drawn.state.round - 1
 
+    @property
+    def _in_place(self) -> bool:
+        """Whether rounds may write to a table: a cluster may run their tasks again."""
+        return isinstance(self.executor, LocalExecutor) and self.plan.in_place
+
     def _closed_for_writing(self, state: State) -> bool:
         """Whether a round may write to a state's chunks; if so, nobody reads them any more."""
-        if self.executor.memories > 1 or not self.plan.in_place:
+        if not self._in_place:
             return False
         self._door.close()
         return state is not self._lent
@@ -208,16 +219,19 @@ class Runner:
     def collect(self, *, wait: bool) -> Iterator[RoundReport]:
         """Yield the reports of rounds that are over: all when waiting, else those beyond depth."""
         wait = wait or self._cut_is_due()
+        yield from self.over()
         while self._pending and (wait or len(self._pending) >= self.executor.depth):
-            drawn = self._pending[0]
-            report: RoundReport = self.executor.result(drawn.report)
-            self._settle(self._pending.popleft())
-            yield report
+            yield self._settle_oldest()
         if self._cut_is_due() and not self._pending:
             if self._cut and self._cut.version:
                 self.hold()  # there is a checkpoint to go back to
             else:
                 self.cut()
+
+    def over(self) -> Iterator[RoundReport]:
+        """Yield the reports of rounds that were settled before they were collected."""
+        while self._over:
+            yield self._over.popleft()
 
     def cut(self) -> None:
         """Copy the state to the client, and keep it where it is, without its history."""
@@ -249,9 +263,10 @@ class Runner:
     def copy(self) -> Cut:
         """Copy the state to the client; no round may be under way. Live environments stay out."""
         began = time.monotonic()
-        state, values = self.lend(), self.copy_shards()
-        rest = [key for key in state.keys if key not in values]
-        cut = Cut(state.round, state, self.executor.gather(rest) | values)
+        with self._lent_state() as state:
+            values = self.copy_shards()
+            rest = [key for key in state.keys if key not in values]
+            cut = Cut(state.round, state, self.executor.gather(rest) | values)
         self._cut_seconds = time.monotonic() - began
         return cut
 
@@ -280,8 +295,8 @@ class Runner:
 
     def write(self, fork: bytes, since: int) -> Callable[[], list[Written]]:
         """Begin to write the settled state; return what waits until it is written."""
-        drawn, keys = write_graph(self.plan, self.lend(), fork, since)
-        return self.executor.background(drawn, keys)
+        with self._lent_state() as state:
+            return self.executor.background(*write_graph(self.plan, state, fork, since))
 
     def cut_at(self, version: Version, state: State, copies: dict[Key, Any]) -> None:
         """Take a checkpoint of a state as what to go back to."""
@@ -315,8 +330,27 @@ class Runner:
                 self._go_to_cut()
             except LostWork as another:
                 self.recover(another)
+        elif self._torn():
+            self._give_up_table(error)
         elif self.plan.donated:
             self._rebuild_shards(error)
+
+    def _torn(self) -> bool:
+        """Whether a round in place failed when it had begun to write."""
+        if not self._in_place or self._settled is NOWHERE:
+            return False
+        chunks: Iterable[Chunk] = self.executor.gather(self._settled.chunks).values()
+        return any(chunk.stamp and chunk.stamp.round != self._settled.round for chunk in chunks)
+
+    def _give_up_table(self, error: BaseException) -> None:
+        """Go back from a table that is half of a round and half of the next."""
+        torn = self._settled.round
+        self._go_to_cut()
+        warnings.warn(
+            f"round {torn} failed while it wrote to the table ({error!r}): the run is back at "
+            f"round {self._settled.round}; with store= that is its last checkpoint",
+            stacklevel=6,
+        )
 
     def fetch(self, drawn: Drawn, keys: Sequence[Key]) -> list[Any]:
         """Make what is not kept, and return it."""
@@ -343,13 +377,21 @@ class Runner:
         paid = time.monotonic() - self._cut_at > self._cut_seconds / _CUT_SHARE
         return paid or self._tasks > _CUT_TASKS_AT_MOST
 
-    def _settle(self, drawn: Drawn) -> None:
-        """Take a round as done, and drop what only the rounds before it needed."""
+    def _settle_oldest(self) -> RoundReport:
+        """Take the oldest round as done, drop what only rounds before it needed; return its report.
+
+        It is waited for.
+        """
+        drawn = self._pending[0]
+        report: RoundReport = self.executor.result(drawn.report)
+        self._door.close()
+        self._pending.popleft()
         before, self._settled = self._settled, drawn.state
         self._failures = 0
-        self._door.open()
         kept = {key for d in self._pending for key in d.state.keys} | {*drawn.state.keys}
         self.executor.drop([drawn.report, *(key for key in before.keys if key not in kept)])
+        self._door.open()
+        return report
 
     def _drop_pending(self) -> None:
         kept = set(self._settled.keys)

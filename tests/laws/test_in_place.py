@@ -1,10 +1,11 @@
-"""Gather rounds write to the table's own arrays, and nobody who reads them can tell."""
+"""Rounds in one process write to the table's own arrays, and nobody who reads them can tell."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
+from dask.callbacks import Callback as TaskCallback
 from distributed import Client, LocalCluster
 
 import dqlearn
@@ -20,12 +22,17 @@ from dqlearn.chunk import Stamp, filled
 from dqlearn.envs.resolve import resolve
 from dqlearn.envs.torus import torus
 from dqlearn.errors import RewardError, StaleShardError
+from dqlearn.events import RoundEnd
 from dqlearn.random import integers
+from dqlearn.schedules import Constant
 from dqlearn.settings import Settings
 from dqlearn.table import Table
 
 ENVS = 200
 MODEL = torus(side=40, max_episode_steps=20)
+LAG = {"gather": 1, "broadcast": 0}
+
+each_path = pytest.mark.parametrize("path", LAG)
 
 
 def learner(path: str = "gather", **settings: Any) -> QLearner:
@@ -33,16 +40,17 @@ def learner(path: str = "gather", **settings: Any) -> QLearner:
         "num_envs": ENVS,
         "shards": 3,
         "steps_per_round": 1,
-        "policy_lag": 1,
+        "policy_lag": LAG[path],
         "seed": 5,
     }
     return QLearner(MODEL, path=path, **(defaults | {"chunks": (123, 3)} | settings))
 
 
-def at_round(rounds: int) -> tuple[Any, Any]:
-    """Return q and visits as copies make them."""
-    table = learner("broadcast").learn(rounds * ENVS).table
-    return tuple(array.tobytes() for array in dask.compute(table.q, table.visits))
+def at_round(path: str, rounds: int) -> tuple[Any, Any]:
+    """Return q and visits as copies make them: each round is of a table that was taken."""
+    other = learner("broadcast", policy_lag=LAG[path])
+    other.learn(rounds * ENVS, callback=lambda event: other.table and None)
+    return contents(other.table)
 
 
 def contents(table: Table) -> tuple[bytes, bytes]:
@@ -69,24 +77,28 @@ def test_a_round_writes_where_it_may(in_place: bool) -> None:
         assert chunk.at(0).visits.sum() == 0
 
 
-def test_tables_stay_what_they_were() -> None:
-    here, kept = learner(), []
+@each_path
+def test_tables_stay_what_they_were(path: str) -> None:
+    here, kept = learner(path), []
     for rounds in (1, 2, 3, 10, 40):
         here.learn(rounds * ENVS)
         kept.append((rounds, here.table))
         here.predict(np.arange(50))
         here.evaluate(3, seed=1)
     for rounds, table in kept:
-        assert contents(table) == at_round(rounds)
+        assert contents(table) == at_round(path, rounds)
 
 
-def test_another_thread_sees_whole_rounds() -> None:
-    here, seen, over = learner().learn(ENVS), {}, threading.Event()
+@each_path
+def test_another_thread_sees_whole_rounds(path: str) -> None:
+    here, seen, over = learner(path).learn(ENVS), {}, threading.Event()
 
     def read() -> None:
         while not over.is_set():
             table = here.table
             seen[table.round] = contents(table)
+            here.predict(0)
+            here.evaluate(1, max_steps=1)
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -94,38 +106,39 @@ def test_another_thread_sees_whole_rounds() -> None:
     over.set()
     reader.join()
     assert len(seen) > 3
-    there = learner("broadcast")
-    for rounds in sorted(seen)[:: max(1, len(seen) // 5)]:
-        there.learn(rounds * ENVS)
-        assert contents(there.table) == seen[rounds]
+    for rounds in sorted(seen)[:: max(1, len(seen) // 3)]:
+        assert at_round(path, rounds) == seen[rounds]
 
 
-def test_checkpoints_are_of_whole_rounds(tmp_path: Path) -> None:
+@each_path
+def test_checkpoints_are_of_whole_rounds(path: str, tmp_path: Path) -> None:
     store = tmp_path / "run"
-    learner().learn(30 * ENVS, store=store, checkpoint_every=dqlearn.Every(rounds=9))
+    learner(path).learn(30 * ENVS, store=store, checkpoint_every=dqlearn.Every(rounds=9))
     made = dqlearn.runs.checkpoints(store)
     assert len(made) > 3
     for info in made:
         table = dqlearn.open_table(store, at=info.number)
         found = tuple(array.tobytes() for array in dask.compute(table.q.data, table.visits.data))
-        assert found == at_round(info.round)
+        assert found == at_round(path, info.round)
     resumed = dqlearn.resume(store, env=MODEL).learn(40 * ENVS)
-    assert contents(resumed.table) == at_round(40)
+    assert contents(resumed.table) == at_round(path, 40)
 
 
 @pytest.mark.cluster
-def test_a_learner_that_moves_takes_its_table_along(local_cluster: LocalCluster) -> None:
-    here = learner().learn(5 * ENVS)
+@each_path
+def test_a_learner_that_moves_takes_its_table_along(path: str, local_cluster: LocalCluster) -> None:
+    here = learner(path).learn(5 * ENVS)
     before = here.table
     with Client(local_cluster):
         here.learn(10 * ENVS)
-    assert contents(here.learn(15 * ENVS).table) == at_round(15)
-    assert contents(before) == at_round(5)
+    assert contents(here.learn(15 * ENVS).table) == at_round(path, 15)
+    assert contents(before) == at_round(path, 5)
 
 
-def test_ctrl_c_twice_leaves_a_whole_round() -> None:
+@each_path
+def test_ctrl_c_twice_leaves_a_whole_round(path: str) -> None:
     """The second one, which does not wait for the end of a round otherwise."""
-    here = learner()
+    here = learner(path)
 
     def hit() -> None:
         for _ in range(2):
@@ -136,9 +149,40 @@ def test_ctrl_c_twice_leaves_a_whole_round() -> None:
     with pytest.raises(KeyboardInterrupt):
         here.learn(10**9)
     timer.join()
+    check_whole_rounds(here, path)
+
+
+@each_path
+def test_a_second_ctrl_c_while_chunks_are_written(path: str) -> None:
+    """It comes when the first has given the signal back to Python."""
+    here, seen = learner(path), []
+
+    def first(event: Any) -> None:
+        if isinstance(event, RoundEnd):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def second(key: Any, graph: Any, state: Any) -> None:
+        if key[0] in ("dqlearn-update", "dqlearn-learn") and key[2] == 4:
+            seen.append(key)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with TaskCallback(pretask=second), pytest.raises(KeyboardInterrupt):
+            here.learn(10**9, callback=first)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen
+    assert here.table.round == 5
+    check_whole_rounds(here, path)
+
+
+def check_whole_rounds(here: QLearner, path: str) -> None:
     rounds = here.table.round
-    assert contents(here.table) == at_round(rounds)
-    assert contents(here.learn((rounds + 5) * ENVS).table) == at_round(rounds + 5)
+    assert here.timesteps == rounds * ENVS
+    assert here.history.sizes["round"] == rounds
+    assert contents(here.table) == at_round(path, rounds)
+    assert contents(here.learn((rounds + 5) * ENVS).table) == at_round(path, rounds + 5)
 
 
 def somewhere(key: Any, params: Any) -> Any:
@@ -150,17 +194,46 @@ def onward(state: Any, action: Any, key: Any, params: Any) -> Any:
     return (state + action + 1) % params[0], reward, False
 
 
-def test_an_environment_that_breaks_leaves_the_round_before() -> None:
+@each_path
+def test_an_environment_that_breaks_leaves_the_round_before(path: str) -> None:
     model = TabularEnv(5_000, 3, somewhere, onward, params=(5_000, 4_321))
-    here, there = (
-        QLearner(model, num_envs=64, shards=2, steps_per_round=1, policy_lag=1, path=path)
-        for path in ("gather", "broadcast")
-    )
-    for each in (here, there):
-        with pytest.raises(RewardError, match="state 4321"):
-            each.learn(10**7)
-    assert here.timesteps == there.timesteps > 0
-    assert contents(here.table) == contents(there.table)
+    settings = {"num_envs": 64, "shards": 2, "steps_per_round": 1, "policy_lag": LAG[path]}
+    here, there = (QLearner(model, path=path, **settings) for _ in range(2))
+    with pytest.raises(RewardError, match="state 4321"):
+        here.learn(10**7)
+    assert here.timesteps > 0
+    assert contents(here.table) == contents(there.learn(here.timesteps).table)
+
+
+class Breaking(Constant):
+    """A learning rate that cannot be computed once, at the seventh round: its chunks are torn."""
+
+    broken = False
+
+    def __call__(self, transitions: int) -> float:
+        if transitions == 7 * ENVS and not self.broken:
+            type(self).broken = True
+            raise RuntimeError("no rate")
+        return super().__call__(transitions)
+
+
+@each_path
+@pytest.mark.parametrize("back", [0, 5])
+def test_a_round_that_fails_while_it_writes(path: str, back: int, tmp_path: Path) -> None:
+    """The run goes back to its last checkpoint; without a store, to its beginning."""
+    Breaking.broken = False
+    here, store = learner(path), {}
+    here._plan = replace(here._plan, learning_rate=Breaking(0.1))
+    if back:
+        store = {"store": tmp_path / "run", "checkpoint_every": dqlearn.Every(rounds=5)}
+    with (
+        pytest.warns(UserWarning, match=f"7 failed while it wrote.* is back at round {back}"),
+        pytest.raises(RuntimeError, match="no rate"),
+    ):
+        here.learn(20 * ENVS, **store)
+    assert here.table.round == back
+    check_whole_rounds(here, path)
+    assert contents(here.learn(20 * ENVS).table) == at_round(path, 20)
 
 
 def test_arrays_that_have_left_their_round() -> None:
