@@ -1,10 +1,11 @@
 """One chunk of the table: its Q-values, its visit counts, and what its last update counted.
 
-On the gather path it also holds what it answers to each shard (see :mod:`dqlearn.asking`), and its
-arrays may be *donated*: the next round writes to them, and what was round r's chunk keeps only what
-it counted and answered. A stamp that goes with the arrays says which round they are in. Invariant:
-the arrays of a chunk that is not donated are never written to, so that round r stays readable while
-round r + 1 is made from it; those of one that is are read in their round, or not at all.
+It also holds what it answers to the shards: all its maxima to all of them, or, on the gather path,
+to each what that asked for (see :mod:`dqlearn.asking`). Its arrays may be *donated*: the next round
+writes to them, and what was round r's chunk keeps only what it counted and answered. A stamp that
+goes with the arrays says which round they are in. Invariant: the arrays of a chunk that is not
+donated are never written to, so that round r stays readable while round r + 1 is made from it;
+those of one that is are read in their round, or not at all.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Chunk(Sized):
     changed : int
         Transitions made through the round that last changed its arrays; -1 when none has.
     answers : tuple of Answer
-        To what each shard asked of round r; empty on the broadcast path.
+        To what each shard asked of round r; on the broadcast path one, for all of its states.
     stamp : Stamp, optional
         Of arrays that this chunk may donate; None of those that others hold too.
     """

@@ -239,7 +239,8 @@ class QLearner:
             If the repository cannot be used; `CheckpointError` if a checkpoint could not be
             written, `RunInUseError` if another run writes there.
         KeyboardInterrupt
-            After Ctrl-C, when the round under way has ended. A second Ctrl-C does not wait.
+            After Ctrl-C, when the round under way has ended. A second Ctrl-C does not wait, unless
+            that would tear the table.
         """
         if total_timesteps < 0:
             raise ConfigurationError(f"total_timesteps must not be negative, got {total_timesteps}")

@@ -10,7 +10,7 @@ keep its pages too.
 Every round makes arrays of the sizes of the round before and frees those. Given back to the
 operating system, each page of them has to be mapped and zeroed again, which costs more than filling
 it (measure: ``python tests/benchmarks/stages.py``). Invariant: a buffer has at most one array and
-its views at a time; no more bytes are idle than are in use, or 256 MiB.
+its views at a time; no more bytes are idle than are in use, and for long no more than 256 MiB.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from collections import defaultdict
+import time
+from collections import defaultdict, deque
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,23 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
 _LARGEST = (128 * 2**20, 32 * 2**20)  # what new and old versions of glibc accept
 
 
-class _Pool:
-    """Idle buffers by size."""
+_Idle = tuple[float, npt.NDArray[np.uint8]]  # since when, and what
 
-    def __init__(self) -> None:
-        self._idle: defaultdict[int, list[npt.NDArray[np.uint8]]] = defaultdict(list)
+
+class _Pool:
+    """Idle buffers by size.
+
+    Parameters
+    ----------
+    spare : int
+        Bytes that may be idle for any time.
+    seconds : float
+        How long others may.
+    """
+
+    def __init__(self, spare: int, seconds: float) -> None:
+        self._spare, self._seconds = spare, seconds
+        self._idle: defaultdict[int, deque[_Idle]] = defaultdict(deque)
         self._lock = (
             threading.RLock()
         )  # a collection inside may free a lease, which comes back here
@@ -48,7 +61,7 @@ class _Pool:
             self.used += nbytes
             if self._idle[nbytes]:
                 self.idle -= nbytes
-                return self._idle[nbytes].pop()
+                return self._idle[nbytes].pop()[1]
         return np.empty(nbytes, np.uint8)
 
     def give(self, buffer: npt.NDArray[np.uint8]) -> None:
@@ -56,11 +69,21 @@ class _Pool:
         with self._lock:
             self.used -= buffer.nbytes
             self.idle += buffer.nbytes
-            self._idle[buffer.nbytes].append(buffer)
-            while self.idle > max(self.used, _SPARE):
-                size = next(size for size, buffers in self._idle.items() if buffers)
-                self._idle[size].pop()
-                self.idle -= size
+            self._idle[buffer.nbytes].append((time.monotonic(), buffer))
+            while self.idle > max(self.used, self._spare):
+                self._free(next(size for size, buffers in self._idle.items() if buffers))
+            if self.idle > self._spare:
+                self._free_old(time.monotonic() - self._seconds)
+
+    def _free_old(self, before: float) -> None:
+        """Free what nobody wanted since then: a table that was copied for once, say."""
+        for size, buffers in self._idle.items():
+            while buffers and buffers[0][0] < before:
+                self._free(size)
+
+    def _free(self, size: int) -> None:
+        self._idle[size].popleft()
+        self.idle -= size
 
 
 class _Lease:
@@ -79,7 +102,7 @@ class _Lease:
         _pool.give(self._buffer)
 
 
-_pool = _Pool()
+_pool = _Pool(_SPARE, seconds=10.0)
 
 
 def empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -26,6 +26,7 @@ _STEP = _U(0xD1342543DE82EF95)
 _RESET = _U(0xA24BAED4963EE407)
 _HALF = _U(32)
 _LOW = _U(0xFFFFFFFF)
+_FOUR_BYTES = 2**32
 
 # purposes: what a stream of numbers is for
 STEPS, TIES, SEEDS, EVALUATION, VIEW = (_U(i) for i in range(1, 6))
@@ -108,12 +109,13 @@ def integers(key: np.uint64, i: int, n: int) -> np.int64:
     i : int
         Which number of the key, from 0.
     n : int
-        How many values, 1 .. 2**32.
+        How many values, 1 .. 2**62.
 
     Returns
     -------
     int
-        The draw; its probability differs from ``1 / n`` by less than 2**-32.
+        The draw; its probability differs from ``1 / n`` by less than 2**-32, and beyond 2**32
+        values by less than 2**-64.
 
     Examples
     --------
@@ -121,7 +123,18 @@ def integers(key: np.uint64, i: int, n: int) -> np.int64:
     >>> sorted({integers(key, 0, 3) for key in range(100)})
     [0, 1, 2]
     """
-    return np.int64(((word(_U(key), i) >> _HALF) * _U(n)) >> _HALF)
+    drawn = word(_U(key), i)
+    if n > _FOUR_BYTES:
+        return np.int64(_high(drawn, _U(n)))
+    return np.int64(((drawn >> _HALF) * _U(n)) >> _HALF)
+
+
+@njit(cache=True)
+def _high(a: np.uint64, b: np.uint64) -> np.uint64:
+    """Return the upper 64 of the 128 bits of a product."""
+    a1, a0, b1, b0 = a >> _HALF, a & _LOW, b >> _HALF, b & _LOW
+    middle = a1 * b0 + ((a0 * b0) >> _HALF)
+    return a1 * b1 + (middle >> _HALF) + ((a0 * b1 + (middle & _LOW)) >> _HALF)
 
 
 @njit(cache=True)

@@ -3,7 +3,7 @@
 ::
 
     round r is over ──► hold, fork ──► workers write ──► commit ──► Version: what to go back to
-         └─► rounds r+1, r+2, ... are made meanwhile: chunks are never written to
+         └─► rounds r+1, r+2, ... are made meanwhile, on copies
 
 The waiting and the commit are in a thread of their own, one checkpoint at a time. Invariant: a
 checkpoint is of one round, whole; the run goes back to it only after its commit.

@@ -5,8 +5,8 @@
     chunks of round r ──► q, visits      (state, action)     chunked as the grid
                       └─► value, policy  (state,)           derived from q, as a round derives them
 
-Invariant: a Table is of one round, whole, and stays so while learning goes on: chunks are never
-written to, and the arrays hold on to theirs.
+Invariant: a Table is of one round, whole, and stays so while learning goes on: chunks that were
+asked for are never written to, and the arrays hold on to theirs.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import gc
 import platform
 import subprocess
 import sys
+import time
 
 import numpy as np
 import psutil
@@ -13,7 +14,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dqlearn import QLearner
-from dqlearn.memory import copy, empty
+from dqlearn.memory import _Pool, copy, empty
 
 LARGE = 100 * 2**20
 
@@ -44,6 +45,21 @@ def test_buffers_are_used_again() -> None:
     del view
     gc.collect()
     assert address in {empty(10**6, np.float64).ctypes.data for _ in range(2)}
+
+
+def test_what_nobody_wants_again_is_freed() -> None:
+    pool = _Pool(spare=1_000, seconds=0.05)
+    table, *rounds = (pool.take(size) for size in (5_000, *[900] * 12))
+    pool.give(table)
+    assert pool.idle == 5_000
+    pool.give(rounds.pop())
+    assert pool.idle == 5_900
+    time.sleep(0.06)
+    pool.give(rounds.pop())
+    assert pool.idle == 900
+    for _ in range(9):
+        pool.give(pool.take(900))
+    assert pool.idle == 900
 
 
 def test_a_copy_is_one() -> None:

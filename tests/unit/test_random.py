@@ -55,6 +55,11 @@ def test_keys_equal_the_reference(key: int, i: int) -> None:
     assert random.integers(U(key), i, 1000) == (reference.word(key, i) >> 32) * 1000 >> 32
 
 
+@given(U64, st.integers(2**32 + 1, 2**62))
+def test_integers_of_more_than_four_bytes(key: int, n: int) -> None:
+    assert random.integers(U(key), 3, n) == reference.word(key, 3) * n >> 64
+
+
 @given(U64, st.floats(0.0, 1.0), st.integers(1, 256))
 def test_choices_equal_the_reference(key: int, epsilon: float, n_actions: int) -> None:
     threshold = random.exploration_threshold(epsilon)
