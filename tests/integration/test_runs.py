@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client
+from distributed import Client, LocalCluster
 from zarr.codecs import Crc32cCodec
 
 import dqlearn
@@ -189,6 +189,14 @@ def test_to_and_from_a_cluster(tmp_path: Path, client: Client) -> None:
     assert int(client.compute(open_table(store)["visits"].data.sum()).result()) == 8 * ROUND
     with dask.config.set(scheduler="threads"):
         assert_same(dqlearn.resume(store).learn(12 * ROUND), undisturbed)
+
+
+@pytest.mark.cluster
+def test_python_environments_move_to_a_cluster(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    """In the same process their episodes go on, with a store as without one."""
+    undisturbed, learner = lake().learn(6 * ROUND), lake().learn(4 * ROUND, store=tmp_path / "run")
+    with Client(local_cluster):
+        assert_same(learner.learn(6 * ROUND), undisturbed)
 
 
 def test_when_is_decided_by_the_run_alone(tmp_path: Path) -> None:
