@@ -119,14 +119,15 @@ class Recorder:
         When, and how.
     base : Version, optional
         The checkpoint that the run has gone on from.
-    rewind : bool
-        Whether it may be another one than the latest, which is then given up.
+    tip : str, optional
+        The latest one when `base` was chosen, if that is another; what lies between is given up.
     """
 
     def __init__(
-        self, place: Place, saving: Saving, base: Version | None = None, rewind: bool = False
+        self, place: Place, saving: Saving, base: Version | None = None, tip: str | None = None
     ) -> None:
-        self.place, self.saving, self.base, self._rewind = place, saving, base, rewind
+        self.place, self.saving, self.base = place, saving, base
+        self._tip = tip or (base.snapshot if base else "")  # where the branch was seen last
         self._bests: dict[int, float] = {}  # means that were the best so far, by the table's round
         self._repository: Repository | None = None
         self._release: Callable[[], None] = lambda: None
@@ -152,9 +153,9 @@ class Recorder:
         try:
             self._repository = Repository(self.place, self.place.open_or_create())
             if self.base is None:
-                self._repository.define(plan, attrs)
+                self._tip = self._repository.define(plan, attrs)
             else:
-                self._repository.check_unmoved(self.base, self._rewind)
+                self._repository.check_unmoved(self.base, self._tip)
         except BaseException:
             self._release()
             raise
@@ -205,7 +206,7 @@ class Recorder:
         if repository is None or self._writing is not None:
             raise StoreError("the repository is not open, or is being written to")
         self._began = time.monotonic()
-        draft = repository.begin(self.base, self._rewind)
+        draft = repository.begin(self.base, self._tip)
         copies = runner.set_down(restart=self.saving.restart_envs)
         state, written = runner.settled, runner.write(draft.fork, draft.since)
         best_mean = self._best_before(state.round + 1)
@@ -251,7 +252,7 @@ class Recorder:
         except StoreError:
             self._bests.clear()
             raise
-        self._rewind = False
+        self._tip = self.base.snapshot
         self._take(self.base)
         if late is not None:
             raise late

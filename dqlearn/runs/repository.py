@@ -44,6 +44,7 @@ __all__ = ["BEST", "LATEST", "At", "CheckpointInfo", "Draft", "Repository"]
 LATEST, BEST, PREVIOUS = "latest", "best", "previous"
 _MAIN, _OURS = "main", "dqlearn"
 _NUMBERS = {"checkpoint", "round", "timesteps"}
+_CONFLICT = "branch update conflict"  # of a branch that is reset, which is no ConflictError
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 At = str | int
@@ -212,7 +213,7 @@ class Repository:
 
     # writing
 
-    def define(self, plan: Plan, attrs: Mapping[str, Any]) -> None:
+    def define(self, plan: Plan, attrs: Mapping[str, Any]) -> str:
         """Make the arrays of a run that begins.
 
         Parameters
@@ -222,31 +223,42 @@ class Repository:
         attrs : mapping
             Attributes of its table.
 
+        Returns
+        -------
+        str
+            The branch's tip, which the first checkpoint builds on.
+
         Raises
         ------
         StoreError
             If a run is there already; `CheckpointError` if the arrays cannot be made.
         """
-        self._check_ours(self._tip.metadata)
-        if "checkpoint" in self._tip.metadata:
-            raise StoreError(
-                f"there is a run at {self.place.name!r}: go on with it by dqlearn.resume, or "
-                "choose another store"
-            )
         with _named("the arrays"):
             session = self._repo.writable_session(_MAIN)
+            # Of the session itself: what another run commits from now on makes the commit fail.
+            metadata = self._info(session.snapshot_id).metadata
+            self._check_ours(metadata)
+            if "checkpoint" in metadata:
+                raise StoreError(
+                    f"there is a run at {self.place.name!r}: go on with it by dqlearn.resume, or "
+                    "choose another store"
+                )
             define(zarr.group(session.store, overwrite=True), plan, attrs)
-            session.commit("arrays", metadata={_OURS: FORMAT})
+            return session.commit("arrays", metadata={_OURS: FORMAT})
 
-    def begin(self, base: Version | None, rewind: bool = False) -> Draft:
+    def tip(self) -> str:
+        """Return the newest snapshot of the branch, whatever it is."""
+        return self._repo.lookup_branch(_MAIN)
+
+    def begin(self, base: Version | None, tip: str) -> Draft:
         """Begin a checkpoint that builds on another.
 
         Parameters
         ----------
         base : Version, optional
-            The checkpoint that the run has gone on from.
-        rewind : bool
-            Whether later ones of the branch are given up; else there must be none.
+            The checkpoint that the run has gone on from; None for the arrays alone.
+        tip : str
+            Where this run has seen the branch last; checkpoints up to there are given up.
 
         Returns
         -------
@@ -260,44 +272,50 @@ class Repository:
             If the repository cannot be read.
         """
         with _named("the session"):
-            if base is not None:
-                self.check_unmoved(base, rewind)
-                self._go_back(base)
+            self.check_unmoved(base, tip)
+            start = base.snapshot if base else tip
+            self._go_back(start, tip)
             session = self._repo.writable_session(_MAIN)
+            if session.snapshot_id != start:
+                raise self._moved(base)
             fork = pickle.dumps(session.fork())
             arrays: Any = zarr.open_group(session.store, mode="r")
             rows = int(arrays["history/int"].shape[0])
         number, since = (base.number + 1, base.timesteps) if base else (0, -1)
         return Draft(number, session, fork, since, rows)
 
-    def check_unmoved(self, base: Version, rewind: bool) -> None:
+    def check_unmoved(self, base: Version | None, tip: str) -> None:
         """Refuse to go on from a checkpoint after which others were written, or that has gone.
 
         Parameters
         ----------
-        base : Version
-            That one.
-        rewind : bool
-            Whether to give up those after it.
+        base : Version, optional
+            That one; None for the arrays alone.
+        tip : str
+            Where this run has seen the branch last.
 
         Raises
         ------
         RunInUseError
             If another run has written to the repository meanwhile.
         """
-        there = rewind and any(info.snapshot == base.snapshot for info in self.checkpoints())
-        if not there and self._repo.lookup_branch(_MAIN) != base.snapshot:
-            raise RunInUseError(
-                f"expected checkpoint {base.number} to be the latest of {self.place.name!r}, got "
-                "another: a run has written there meanwhile, or it was removed; go on from what is "
-                "there by dqlearn.resume, or choose another store"
-            )
+        start = base.snapshot if base else tip
+        gone = start != tip and all(info.snapshot != start for info in self.checkpoints())
+        if gone or self.tip() not in (tip, start):
+            raise self._moved(base)
 
-    def _go_back(self, base: Version) -> None:
+    def _moved(self, base: Version | None) -> RunInUseError:
+        wanted = f"checkpoint {base.number}" if base else "the arrays of a new run"
+        return RunInUseError(
+            f"expected {wanted} to be the latest of {self.place.name!r}, or what this run has "
+            "found after it, got another: a run has written there meanwhile, or it was removed; go "
+            "on from what is there by dqlearn.resume, or choose another store"
+        )
+
+    def _go_back(self, start: str, tip: str) -> None:
         """Give up the checkpoints after one, which the run goes on from."""
-        tip = self._repo.lookup_branch(_MAIN)
-        if tip != base.snapshot:
-            self._repo.reset_branch(_MAIN, base.snapshot, from_snapshot_id=tip)
+        if self.tip() != start:
+            self._repo.reset_branch(_MAIN, start, from_snapshot_id=tip)
 
     def commit(
         self,
@@ -340,6 +358,8 @@ class Repository:
             if tallies:
                 group["batches"].attrs["tallies"] = [_texts(tally) for tally in tallies]
             group.update_attributes({**counters, "checkpoint": draft.number})
+            if self.tip() != draft.session.snapshot_id:
+                raise _overtaken("its checkpoint is there already")
             if draft.number:
                 self._point(PREVIOUS, draft.session.snapshot_id)
             snapshot = draft.session.commit(f"round {counters['round']}", metadata=metadata)
@@ -388,7 +408,7 @@ class Repository:
             Bytes that were freed.
         """
         with _named("the expiry"):
-            self._check_ours(self._tip.metadata)
+            self._check_ours(self._info(self.tip()).metadata)
             self._repo.expire_snapshots(older_than=before)
             return int(self._repo.garbage_collect(before).bytes_deleted)
 
@@ -405,9 +425,8 @@ class Repository:
             found = [info.written_at for info in commits if "checkpoint" in info.metadata]
         return self.expire(found[n - 1]) if len(found) > n else 0
 
-    @property
-    def _tip(self) -> icechunk.SnapshotInfo:
-        return next(iter(self._repo.ancestry(branch=_MAIN)))
+    def _info(self, snapshot: str) -> icechunk.SnapshotInfo:
+        return next(iter(self._repo.ancestry(snapshot_id=snapshot)))
 
     def _check_ours(self, metadata: Mapping[str, Any]) -> None:
         """Refuse what another program keeps in an Icechunk repository."""
@@ -425,14 +444,20 @@ def _named(what: str) -> Iterator[None]:
     try:
         yield
     except icechunk.ConflictError as error:
-        raise RunInUseError(
-            f"another run has written to the repository: {first_line(error)}; its checkpoints "
-            "stay, go on from them by dqlearn.resume"
-        ) from error
+        raise _overtaken(first_line(error)) from error
     except (icechunk.IcechunkError, OSError, ValueError) as error:
         if isinstance(error, DQLearnError):
             raise
+        if _CONFLICT in str(error):
+            raise _overtaken(first_line(error)) from error
         raise CheckpointError(f"{what} could not be written: {first_line(error)}") from error
+
+
+def _overtaken(how: str) -> RunInUseError:
+    return RunInUseError(
+        f"another run has written to the repository: {how}; its checkpoints stay, go on from them "
+        "by dqlearn.resume"
+    )
 
 
 def _append(group: Any, rows: Mapping[str, npt.NDArray[Any]]) -> None:

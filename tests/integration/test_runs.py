@@ -491,6 +491,20 @@ def test_another_learner_has_written_meanwhile(tmp_path: Path) -> None:
     assert_same(dqlearn.resume(tmp_path / "run"), first)
 
 
+@pytest.mark.parametrize("at", [1, 2], ids=["earlier", "latest"])
+def test_another_learner_has_written_since_one_went_back(at: int, tmp_path: Path) -> None:
+    """What is given up is what was there then, not what came since."""
+    walk().learn(6 * ROUND, store=tmp_path / "run", checkpoint_every=EVERY_3)
+    first, second = (dqlearn.resume(tmp_path / "run", at) for _ in range(2))
+    first.learn(8 * ROUND)
+    before = files(tmp_path / "run")
+    with pytest.raises(RunInUseError, match=rf"checkpoint {at} to be the latest .*dqlearn\.resume"):
+        second.learn(7 * ROUND)
+    assert files(tmp_path / "run") == before
+    assert_same(first.learn(9 * ROUND), walk().learn(9 * ROUND))
+    assert_same(dqlearn.resume(tmp_path / "run"), first)
+
+
 WAITS = """
 import sys, dqlearn
 

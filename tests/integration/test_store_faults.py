@@ -44,7 +44,7 @@ from dqlearn.errors import (
     RunInUseError,
     StoreError,
 )
-from dqlearn.events import Checkpoint, Evaluation, RoundEnd
+from dqlearn.events import Checkpoint, Evaluation, RoundEnd, TrainingStart
 from dqlearn.runs import checkpoints, expire, tag, untag
 from dqlearn.runs.place import place_of
 from dqlearn.runs.repository import Repository
@@ -770,14 +770,62 @@ def test_two_commits_at_once(tmp_path: Path) -> None:
     place = place_of(tmp_path / "run")
     other = Repository(place, place.open())
     base = other.version()
-    draft = other.begin(base)
+    draft = other.begin(base, base.snapshot)
     learner.learn(3 * ROUND)
     with pytest.raises(RunInUseError, match="another run has written to the repository"):
         other.commit(draft, [], {"round": 9, "timesteps": 9}, {})
     with pytest.raises(RunInUseError, match="checkpoint 1 to be the latest"):
-        other.begin(base)
+        other.begin(base, base.snapshot)
     assert assert_readable(tmp_path / "run") == 3
     assert_undisturbed(dqlearn.resume(tmp_path / "run").learn(5 * ROUND), 5)
+
+
+class Overtaken:
+    """An Icechunk repository where somebody else is quicker: something is done before sessions."""
+
+    def __init__(self, store: Path, action: Callable[[], Any]) -> None:
+        self._repo, self._action = repository(store), action
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repo, name)
+
+    def writable_session(self, branch: str) -> icechunk.Session:
+        self._action()
+        return self._repo.writable_session(branch)
+
+
+def test_a_commit_between_a_look_and_a_session(tmp_path: Path) -> None:
+    """A checkpoint that has just been seen as the latest is no longer: nothing is put upon it."""
+    store = tmp_path / "run"
+    learner = walk().learn(2 * ROUND, store=store)
+    late = Repository(place_of(store), Overtaken(store, lambda: learner.learn(3 * ROUND)))
+    base = late.version()
+    with pytest.raises(RunInUseError, match="checkpoint 1 to be the latest"):
+        late.begin(base, base.snapshot)
+    assert_undisturbed(dqlearn.resume(store).learn(5 * ROUND), 5)
+
+
+def test_a_run_begins_between_a_look_and_a_session(tmp_path: Path) -> None:
+    """Two runs that are new, without a lock to keep them apart: one is there, and stays."""
+    store, learner = tmp_path / "run", walk()
+    place = place_of(store)
+    place.open_or_create()
+    late = Repository(place, Overtaken(store, lambda: learner.learn(2 * ROUND, store=store)))
+    with pytest.raises(StoreError, match="there is a run at"):
+        late.define(learner._plan, learner._described())
+    assert assert_readable(store) == 2
+    assert_undisturbed(dqlearn.resume(store).learn(3 * ROUND), 3)
+
+
+def test_new_runs_take_turns(tmp_path: Path) -> None:
+    """The arrays of one are replaced by those of another: the first puts nothing upon them."""
+    learner, place = walk(), place_of(tmp_path / "run")
+    first, second = (Repository(place, place.open_or_create()) for _ in range(2))
+    what = learner._plan, learner._described()
+    tips = [first.define(*what), second.define(*what)]
+    with pytest.raises(RunInUseError, match="arrays of a new run"):
+        first.begin(None, tips[0])
+    assert second.begin(None, tips[1]).number == 0
 
 
 # object stores
@@ -830,3 +878,30 @@ def test_an_object_store(bucket: Callable[[str], icechunk.Storage]) -> None:
     assert_undisturbed(dqlearn.resume(store).learn(8 * ROUND), 8)
     with pytest.raises(NoCheckpointError, match="there is no run"):
         dqlearn.resume(bucket("nothing"))
+
+
+class Precedes(Callback):
+    """Lets another run begin in the same store as soon as one has begun."""
+
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        self.begin = begin
+
+    def on_training_start(self, event: TrainingStart) -> None:
+        """Begin it."""
+        self.begin()
+
+
+def test_two_new_runs_in_an_object_store(bucket: Callable[[str], icechunk.Storage]) -> None:
+    """The first commit wins; the other one is told, and harms nothing."""
+    quick, slow = walk(), walk(seed=8)
+    with pytest.raises(RunInUseError, match="arrays of a new run"):
+        slow.learn(
+            3 * ROUND,
+            Precedes(lambda: quick.learn(2 * ROUND, store=bucket("two"))),
+            store=bucket("two"),
+        )
+    with pytest.raises(StoreError, match="there is a run at"):
+        slow.learn(3 * ROUND)
+    assert [info.round for info in checkpoints(bucket("two"))] == [2, 0]
+    assert_undisturbed(dqlearn.resume(bucket("two")).learn(4 * ROUND), 4)
+    assert_undisturbed(slow.learn(3 * ROUND, store=bucket("three")), 3, seed=8)
