@@ -834,7 +834,6 @@ def test_new_runs_take_turns(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Callable[[str], icechunk.Storage]]:
     """A local server that speaks S3, and what makes an Icechunk storage of a prefix of it."""
-    pytest.importorskip("moto", reason="moto is a local S3 server")
     server = importlib.import_module("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
