@@ -361,6 +361,19 @@ def test_a_damaged_chunk(name: str, damage: Callable[[Path], None], copy: Path) 
     assert_undisturbed(dqlearn.resume(copy), 9, **LAGGING)
 
 
+def test_a_damaged_chunk_among_several(tmp_path: Path) -> None:
+    """The table's chunk needs two stored ones; the one that is named is the damaged one."""
+    store, learner = tmp_path / "run", walk(chunks=((100, 600, 324), (4,)))
+    learner.learn(2 * ROUND, store=store)
+    (path,) = files_of(store, "q/c/1/0")
+    flipped(path)
+    place = place_of(store)
+    version, grid = Repository(place, place.open()).version(), learner.table.grid
+    assert (grid.chunk_shape(1), grid.origin(1)) == ((600, 4), (100, 0))
+    with pytest.raises(DamagedChunkError, match=r"chunk \(1, 0\) of array 'q'"):
+        version.chunk(grid, 1)
+
+
 @pytest.mark.parametrize("name", ["environments/state", "batches/state"])
 def test_damaged_environments(name: str, copy: Path) -> None:
     """A run cannot go on from them; its table can be read."""
