@@ -43,6 +43,13 @@ _BEGUN = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json#")
 
 _MARGIN = re.compile(r"^\s+[x×|](?=\s|$)")  # that Icechunk draws beside its texts
 
+# As its clients of object stores say it, and the operating system.
+_NO_ANSWER = re.compile(
+    r"dispatch failure|service error|tim(ed |e)out|Generic (S3|GCS|MicrosoftAzure|HTTP) error"
+    r"|\(os error \d+\)"
+)
+_MISSING = re.compile(r"NoSuchKey|not found|No such file")
+
 # It logs to stdout what it raises too, and warns that folders have no compare-and-swap, which is
 # what the lock is for.
 icechunk.set_logs_filter("off")
@@ -172,6 +179,13 @@ def first_line(error: BaseException) -> str:
     lines = [_MARGIN.sub("", line).strip() for line in str(error).splitlines()]
     text = " ".join(takewhile(bool, dropwhile(lambda line: not line, lines)))
     return text or repr(error)
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether an error says that a storage does not answer, not that something in it is damaged."""
+    if not isinstance(error, icechunk.IcechunkError):
+        return False
+    return bool(_NO_ANSWER.search(str(error))) and not _MISSING.search(str(error))
 
 
 def place_of(store: StoreLike) -> Place:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,7 +35,7 @@ from dqlearn.errors import (
 )
 from dqlearn.plan import Plan
 from dqlearn.runs.layout import FORMAT, define
-from dqlearn.runs.place import Place, first_line
+from dqlearn.runs.place import Place, first_line, unreachable
 from dqlearn.runs.version import Version
 from dqlearn.runs.writing import Written
 
@@ -138,12 +138,14 @@ class Repository:
             If what is stored is not what was written.
         IncompatibleTableError
             If what is there is not of a format that is known here.
+        StoreError
+            If the repository cannot be reached.
         """
         if isinstance(at, int | np.integer):
             info = next((info for info in self.checkpoints() if info.number == at), None)
             return self._version(info.snapshot if info else None, at)
         if at == LATEST:
-            return self._version(self._repo.lookup_branch(_MAIN), at)
+            return self._version(self.tip(), at)
         return self._version(self._names().get(at), at)
 
     def checkpoints(self) -> list[CheckpointInfo]:
@@ -155,8 +157,8 @@ class Repository:
             Those of the run, and those that only a name still points to.
         """
         names, found = self._names(), {}
-        for snapshot in (self._repo.lookup_branch(_MAIN), *names.values()):
-            with suppress(icechunk.IcechunkError):  # damaged; the others may be whole
+        for snapshot in (self.tip(), *names.values()):
+            with self._without_the_damaged():
                 for info in self._repo.ancestry(snapshot_id=snapshot):
                     if not _NUMBERS <= info.metadata.keys() or info.id in found:
                         break
@@ -180,13 +182,44 @@ class Repository:
     def _names(self) -> dict[str, str]:
         """Return the snapshots that names point to, but for names whose files are damaged."""
         found = {}
-        for tag in sorted(self._repo.list_tags()):
-            with suppress(icechunk.IcechunkError):
+        with self._reading():
+            tags, branches = self._repo.list_tags(), self._repo.list_branches() - {_MAIN}
+        for tag in sorted(tags):
+            with self._without_the_damaged():
                 found[tag] = self._repo.lookup_tag(tag)
-        for branch in sorted(self._repo.list_branches() - {_MAIN}):
-            with suppress(icechunk.IcechunkError):
+        for branch in sorted(branches):
+            with self._without_the_damaged():
                 found[branch] = self._repo.lookup_branch(branch)
         return found
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Give a name to the errors of a storage that is read."""
+        try:
+            yield
+        except icechunk.IcechunkError as error:
+            raise StoreError(
+                f"{self.place.name!r} cannot be reached, or read: {first_line(error)}"
+            ) from error
+
+    @contextmanager
+    def _without_the_damaged(self) -> Iterator[None]:
+        """Leave out what cannot be read, if the rest can."""
+        try:
+            yield
+        except icechunk.IcechunkError as error:
+            self._check_reachable(error)
+
+    def _check_reachable(self, error: icechunk.IcechunkError) -> None:
+        """Tell damage from no answer; of a snapshot Icechunk says in both that it is not found."""
+        found = [error]
+        try:
+            self._repo.lookup_branch(_MAIN)
+        except icechunk.IcechunkError as another:
+            found.append(another)
+        if any(map(unreachable, found)):
+            with self._reading():
+                raise error
 
     def _version(self, snapshot: str | None, at: At) -> Version:
         if snapshot is None:
@@ -195,8 +228,9 @@ class Repository:
                 f"expected a checkpoint of {self.place.name!r}, one of {known[:9]}.., got {at!r}"
             )
         try:
-            metadata = next(iter(self._repo.ancestry(snapshot_id=snapshot))).metadata
+            metadata = self._info(snapshot).metadata
         except icechunk.IcechunkError as error:
+            self._check_reachable(error)
             raise DamagedChunkError(
                 f"checkpoint {at!r} of {self.place.name!r} cannot be read: {first_line(error)}; "
                 f"open another one, such as at={PREVIOUS!r}, and go on from there"
@@ -204,7 +238,8 @@ class Repository:
         if "checkpoint" not in metadata:
             self._check_ours(metadata)
             raise NoCheckpointError(f"the run at {self.place.name!r} has no checkpoint yet")
-        session = pickle.dumps(self._repo.readonly_session(snapshot_id=snapshot))
+        with self._reading():
+            session = pickle.dumps(self._repo.readonly_session(snapshot_id=snapshot))
         self._check_ours(metadata)
         if not _NUMBERS <= metadata.keys():
             raise DamagedChunkError(f"checkpoint {at!r} of {self.place.name!r} has no numbers")
@@ -248,7 +283,8 @@ class Repository:
 
     def tip(self) -> str:
         """Return the newest snapshot of the branch, whatever it is."""
-        return self._repo.lookup_branch(_MAIN)
+        with self._reading():
+            return self._repo.lookup_branch(_MAIN)
 
     def begin(self, base: Version | None, tip: str) -> Draft:
         """Begin a checkpoint that builds on another.
@@ -381,7 +417,9 @@ class Repository:
 
     def untag(self, name: str) -> None:
         """Take a name away; Icechunk does not let it be used again."""
-        if name not in self._repo.list_tags():
+        with self._reading():
+            known = self._repo.list_tags()
+        if name not in known:
             raise NoCheckpointError(f"there is no tag {name!r} at {self.place.name!r}")
         with _named(f"the name {name!r}"):
             self._repo.delete_tag(name)

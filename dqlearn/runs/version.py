@@ -27,7 +27,7 @@ from dqlearn.chunk import Chunk
 from dqlearn.errors import DamagedChunkError, StoreError
 from dqlearn.grid import ChunkGrid
 from dqlearn.rollout import CompiledShard
-from dqlearn.runs.place import first_line
+from dqlearn.runs.place import first_line, unreachable
 from dqlearn.transitions import Tally, Transitions
 
 __all__ = ["Version"]
@@ -87,7 +87,7 @@ class Version:
         Raises
         ------
         DamagedChunkError
-            If what is stored is not what was written.
+            If what is stored is not what was written; `StoreError` if it cannot be reached.
         """
         array = self.array(name)
         with self._intact(lambda: f"chunk {_first_damaged(array, region)} of array {name!r}"):
@@ -125,6 +125,11 @@ class Version:
         except StoreError:
             raise
         except Exception as error:  # codecs and storages raise what they like
+            if unreachable(error):
+                raise StoreError(
+                    f"checkpoint {self.number} of {self.run!r} cannot be reached: "
+                    f"{first_line(error)}; look at the connection, and at the credentials"
+                ) from error
             raise DamagedChunkError(
                 f"{what()} cannot be read from checkpoint {self.number} of "
                 f"{self.run!r}: {first_line(error)}; go back to an earlier checkpoint with "

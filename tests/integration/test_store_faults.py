@@ -14,11 +14,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -844,32 +847,107 @@ def test_new_runs_take_turns(tmp_path: Path) -> None:
 # object stores
 
 
+class Door(ThreadingHTTPServer):
+    """Stands before a server: hands on what is asked and answered, or does what `fault` says.
+
+    Attributes
+    ----------
+    fault : callable
+        Told method and path: "refuse" to ask nothing, "lose" to keep the answer back, or nothing.
+    """
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        super().__init__(("127.0.0.1", 0), Handing)
+        self.server, self.fault = server, lambda method, path: ""
+
+
+class Handing(BaseHTTPRequestHandler):
+    """One connection through a door."""
+
+    protocol_version = "HTTP/1.1"
+    server: Door
+
+    def handle_one_request(self) -> None:
+        """Hand it on."""
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline or not self.parse_request():
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.fault(self.command, self.path)
+        if fault == "refuse":
+            self.answer(403, {"Content-Length": "0"}, b"")
+            return
+        with closing(HTTPConnection(*self.server.server)) as connection:
+            connection.request(self.command, self.path, body, dict(self.headers))
+            reply = connection.getresponse()
+            content = reply.read()
+        if fault == "lose":
+            self.close_connection = True
+            return
+        headers = {"Content-Length": str(len(content)), **reply.headers}
+        for name in ("Transfer-Encoding", "Connection", "Date", "Server"):
+            headers.pop(name, None)
+        self.answer(reply.status, headers, content)
+
+    def answer(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        """Answer it."""
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+Bucket = Callable[..., icechunk.Storage]
+
+
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[Callable[[str], icechunk.Storage]]:
-    """A local server that speaks S3, and what makes an Icechunk storage of a prefix of it."""
+def s3() -> Iterator[tuple[str, int]]:
+    """A local server that speaks S3, with one bucket."""
     server = importlib.import_module("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
-    access = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
     with closing(HTTPConnection(host, port)) as connection:
         connection.request("PUT", "/runs")
         assert connection.getresponse().status == 200
-
-    def storage(prefix: str) -> icechunk.Storage:
-        return icechunk.s3_storage(
-            bucket="runs",
-            prefix=prefix,
-            endpoint_url=f"http://{host}:{port}",
-            allow_http=True,
-            force_path_style=True,
-            **access,
-        )
-
-    yield storage
+    yield host, port
     server.stop()
 
 
-def test_an_object_store(bucket: Callable[[str], icechunk.Storage]) -> None:
+def prefix_of(address: tuple[str, int], prefix: str) -> icechunk.Storage:
+    """Return an Icechunk storage of a prefix of the bucket."""
+    return icechunk.s3_storage(
+        bucket="runs",
+        prefix=prefix,
+        endpoint_url="http://{}:{}".format(*address),
+        allow_http=True,
+        force_path_style=True,
+        access_key_id="test",
+        secret_access_key="test",
+        region="us-east-1",
+    )
+
+
+@pytest.fixture
+def bucket(s3: tuple[str, int]) -> Bucket:
+    """What makes a storage of a prefix."""
+    return partial(prefix_of, s3)
+
+
+@pytest.fixture
+def door(s3: tuple[str, int]) -> Iterator[Door]:
+    """A door before the server."""
+    with Door(s3) as door:
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        yield door
+        door.shutdown()
+
+
+def test_an_object_store(bucket: Bucket) -> None:
     """There are no locks; of two runs that go on from one checkpoint the first commit wins."""
     store = bucket("one")
     walk().learn(4 * ROUND, store=store, checkpoint_every=Every(rounds=3))
@@ -903,7 +981,7 @@ class Precedes(Callback):
         self.begin()
 
 
-def test_two_new_runs_in_an_object_store(bucket: Callable[[str], icechunk.Storage]) -> None:
+def test_two_new_runs_in_an_object_store(bucket: Bucket) -> None:
     """The first commit wins; the other one is told, and harms nothing."""
     quick, slow = walk(), walk(seed=8)
     with pytest.raises(RunInUseError, match="arrays of a new run"):
@@ -917,3 +995,38 @@ def test_two_new_runs_in_an_object_store(bucket: Callable[[str], icechunk.Storag
     assert [info.round for info in checkpoints(bucket("two"))] == [2, 0]
     assert_undisturbed(dqlearn.resume(bucket("two")).learn(4 * ROUND), 4)
     assert_undisturbed(slow.learn(3 * ROUND, store=bucket("three")), 3, seed=8)
+
+
+def test_an_object_store_that_does_not_answer(door: Door) -> None:
+    """No chunk is called damaged for it, and no checkpoint missing; then all is as before."""
+    store = prefix_of(door.server_address, "silent")
+    learner = walk().learn(2 * ROUND, store=store)
+    tag(store, "good")
+    place = place_of(store)
+    opened, resumed, there = open_table(store), dqlearn.resume(store), place.open()
+    door.fault = lambda method, path: "refuse"
+    for use in (
+        lambda: opened["q"].compute(),
+        lambda: open_table(store),
+        lambda: resumed.learn(4 * ROUND),
+        lambda: learner.learn(4 * ROUND),
+        *(
+            partial(read, Repository(place, there))
+            for read in (
+                Repository.version,
+                Repository.checkpoints,
+                lambda it: it.version("good"),
+                lambda it: it.version(1),
+                lambda it: it.tag("better", resumed._recorder.base),
+                lambda it: it.untag("good"),
+                lambda it: it.keep_last(1),
+            )
+        ),
+    ):
+        with pytest.raises(StoreError) as raised:
+            use()
+        assert not isinstance(raised.value, DamagedChunkError | NoCheckpointError)
+    door.fault = lambda method, path: ""
+    assert int(opened["visits"].sum()) == 2 * ROUND
+    assert checkpoints(store)[0].tags == ("good",)
+    assert_undisturbed(resumed.learn(4 * ROUND), 4)
