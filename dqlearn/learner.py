@@ -250,7 +250,7 @@ class QLearner:
         self._callbacks = as_callbacks(callback)
         runner, began = self._at_hand(), time.monotonic()
         with ExitStack() as stack:
-            recorder = stack.enter_context(self._recording(store, changes))
+            recorder = stack.enter_context(self._recording(runner, store, changes))
             shown = ProgressBar(
                 total_timesteps, self._history, initial=self.timesteps, disable=not progress_bar
             )
@@ -293,7 +293,7 @@ class QLearner:
 
     @contextmanager
     def _recording(
-        self, store: StoreLike | None, changes: Mapping[str, Any]
+        self, runner: Runner, store: StoreLike | None, changes: Mapping[str, Any]
     ) -> Iterator[Recorder | None]:
         """Hold the repository open, if there is one."""
         place = None if store is None else place_of(store)
@@ -306,7 +306,7 @@ class QLearner:
             yield None
             return
         known.saving = known.saving.changed(changes)
-        known.open(self._plan, self._described())
+        known.open(self._plan, self._described(), runner.settled.round)
         try:
             yield known
         finally:

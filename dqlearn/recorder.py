@@ -35,7 +35,7 @@ from dqlearn.history import History
 from dqlearn.plan import Plan, check_count
 from dqlearn.runner import Runner
 from dqlearn.runs.place import Place
-from dqlearn.runs.repository import Repository
+from dqlearn.runs.repository import Draft, Repository
 from dqlearn.runs.version import Version
 
 __all__ = ["Recorder", "Saving"]
@@ -133,10 +133,11 @@ class Recorder:
         self._release: Callable[[], None] = lambda: None
         self._writing: Future[tuple[Version, StoreError | None]] | None = None
         self._take: Callable[[Version], None] = lambda version: None
+        self._draft: Draft | None = None  # begun, and not known to be committed
         self._began = time.monotonic()
 
-    def open(self, plan: Plan, attrs: Mapping[str, Any]) -> None:
-        """Keep other runs away; make the arrays of a run that begins.
+    def open(self, plan: Plan, attrs: Mapping[str, Any], round_: int) -> None:
+        """Keep other runs away; make the arrays of a run that begins, which is at a round.
 
         Raises
         ------
@@ -152,6 +153,7 @@ class Recorder:
         self._release = self.place.lock()
         try:
             self._repository = Repository(self.place, self.place.open_or_create())
+            self._reclaim(self._repository, round_)
             if self.base is None:
                 self._tip = self._repository.define(plan, attrs)
             else:
@@ -206,7 +208,8 @@ class Recorder:
         if repository is None or self._writing is not None:
             raise StoreError("the repository is not open, or is being written to")
         self._began = time.monotonic()
-        draft = repository.begin(self.base, self._tip)
+        self._reclaim(repository, runner.settled.round)
+        self._draft = draft = repository.begin(self.base, self._tip)
         copies = runner.set_down(restart=self.saving.restart_envs)
         state, written = runner.settled, runner.write(draft.fork, draft.since)
         best_mean = self._best_before(state.round + 1)
@@ -248,15 +251,32 @@ class Recorder:
         wait([writing])  # so that an interrupted wait leaves it under way
         self._writing = None
         try:
-            self.base, late = writing.result()
+            version, late = writing.result()
         except StoreError:
             self._bests.clear()
             raise
-        self._tip = self.base.snapshot
-        self._take(self.base)
+        self._committed(version)
         if late is not None:
             raise late
         return self.base
+
+    def _committed(self, version: Version) -> None:
+        """Go on from a checkpoint that is there now."""
+        self.base, self._tip, self._draft = version, version.snapshot, None
+        self._take(version)
+
+    def _reclaim(self, repository: Repository, round_: int) -> None:
+        """Take a commit that seemed to fail for what it is, if it is there: the answer was lost.
+
+        A run that has gone back behind it since gives it up, and makes it again.
+        """
+        version = repository.landed(self._draft) if self._draft else None
+        if version is None:
+            return
+        if version.round <= round_:
+            self._committed(version)
+        else:
+            self._tip, self._draft = version.snapshot, None
 
     def abandon(self) -> None:
         """Give the checkpoint under way up, unless it is whole already; its run has failed."""

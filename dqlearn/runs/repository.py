@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import pickle
 import re
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -42,7 +43,7 @@ from dqlearn.runs.writing import Written
 __all__ = ["BEST", "LATEST", "At", "CheckpointInfo", "Draft", "Repository"]
 
 LATEST, BEST, PREVIOUS = "latest", "best", "previous"
-_MAIN, _OURS = "main", "dqlearn"
+_MAIN, _OURS, _DRAFT = "main", "dqlearn", "draft"
 _NUMBERS = {"checkpoint", "round", "timesteps"}
 _CONFLICT = "branch update conflict"  # of a branch that is reset, which is no ConflictError
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -85,6 +86,8 @@ class Draft:
     ----------
     number : int
         It will have.
+    base : str
+        The snapshot that it builds on.
     session : icechunk.Session
         Takes up the changes.
     fork : bytes
@@ -93,13 +96,17 @@ class Draft:
         Transitions of the checkpoint that it builds on; -1 without one.
     rows : int
         Rows of history that are there already.
+    name : str
+        Told to nobody else: a commit that has it is of this draft.
     """
 
     number: int
+    base: str
     session: icechunk.Session
     fork: bytes
     since: int
     rows: int
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class Repository:
@@ -318,7 +325,7 @@ class Repository:
             arrays: Any = zarr.open_group(session.store, mode="r")
             rows = int(arrays["history/int"].shape[0])
         number, since = (base.number + 1, base.timesteps) if base else (0, -1)
-        return Draft(number, session, fork, since, rows)
+        return Draft(number, start, session, fork, since, rows)
 
     def check_unmoved(self, base: Version | None, tip: str) -> None:
         """Refuse to go on from a checkpoint after which others were written, or that has gone.
@@ -384,7 +391,7 @@ class Repository:
             If another run has committed meanwhile; `CheckpointError` for any other reason.
         """
         written = list(written)
-        metadata = {_OURS: FORMAT, "checkpoint": draft.number}
+        metadata = {_OURS: FORMAT, _DRAFT: draft.name, "checkpoint": draft.number}
         metadata |= {name: counters[name] for name in ("round", "timesteps")}
         with _named("the commit"):
             draft.session.merge(*(pickle.loads(w.changes) for w in written if w.changes))
@@ -394,12 +401,46 @@ class Repository:
             if tallies:
                 group["batches"].attrs["tallies"] = [_texts(tally) for tally in tallies]
             group.update_attributes({**counters, "checkpoint": draft.number})
-            if self.tip() != draft.session.snapshot_id:
+            if self.tip() != draft.base:
                 raise _overtaken("its checkpoint is there already")
             if draft.number:
-                self._point(PREVIOUS, draft.session.snapshot_id)
-            snapshot = draft.session.commit(f"round {counters['round']}", metadata=metadata)
-        return self._version(snapshot, draft.number)
+                self._point(PREVIOUS, draft.base)
+            return self._commit(draft, f"round {counters['round']}", metadata)
+
+    def _commit(self, draft: Draft, message: str, metadata: dict[str, Any]) -> Version:
+        """Commit; look for it where the answer says that it failed, or there is none."""
+        try:
+            snapshot = draft.session.commit(message, metadata=metadata)
+            return self._version(snapshot, draft.number)
+        except Exception:
+            with suppress(StoreError, icechunk.IcechunkError):
+                if (landed := self.landed(draft)) is not None:
+                    return landed
+            raise
+
+    def landed(self, draft: Draft) -> Version | None:
+        """Return the checkpoint that a draft has become after all, if it is the latest.
+
+        Parameters
+        ----------
+        draft : Draft
+            Whose commit has failed, or seemed to.
+
+        Returns
+        -------
+        Version or None
+
+        Raises
+        ------
+        StoreError
+            If the repository cannot be read.
+        """
+        tip = self.tip()
+        if tip == draft.base:
+            return None
+        with self._reading():
+            metadata = self._info(tip).metadata
+        return self._version(tip, draft.number) if metadata.get(_DRAFT) == draft.name else None
 
     # names and expiry
 

@@ -1030,3 +1030,56 @@ def test_an_object_store_that_does_not_answer(door: Door) -> None:
     assert int(opened["visits"].sum()) == 2 * ROUND
     assert checkpoints(store)[0].tags == ("good",)
     assert_undisturbed(resumed.learn(4 * ROUND), 4)
+
+
+def loses(door: Door, n: int, *, answers: bool = True) -> Callable[[], bool]:
+    """Lose the answer to the n-th commit, and all that follow with it; say whether that was done.
+
+    With `answers`, what follows is answered.
+    """
+    commits = 0
+
+    def fault(method: str, path: str) -> str:
+        nonlocal commits
+        commit = method == "PUT" and "/refs/branch.main/" in path
+        commits += commit
+        if commits == n and commit:
+            return "lose"
+        return "" if answers or commits < n else "refuse"
+
+    door.fault = fault
+    return lambda: commits >= n
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["found at once", "found later"])
+def test_the_answer_to_a_commit_is_lost(answers: bool, door: Door) -> None:
+    """A checkpoint that is there all the same is not taken for another run's."""
+    store = prefix_of(door.server_address, f"lost-{answers}")
+    learner = walk().learn(2 * ROUND, store=store)
+    lost = loses(door, 1, answers=answers)
+    if answers:
+        learner.learn(4 * ROUND)
+    else:
+        with pytest.raises(StoreError, match="commit could not be written"):
+            learner.learn(4 * ROUND)
+    assert lost()
+    door.fault = lambda method, path: ""
+    assert checkpoints(store)[0].round == 4
+    assert_undisturbed(learner.learn(6 * ROUND), 6)
+    assert [info.round for info in checkpoints(store)] == [6, 4, 2, 0]
+    assert_undisturbed(dqlearn.resume(store).learn(7 * ROUND), 7)
+
+
+def test_a_run_that_went_back_behind_a_commit(door: Door) -> None:
+    """It gives up what it finds there of its own, and makes it again."""
+    store = prefix_of(door.server_address, "behind")
+    learner = walk().learn(2 * ROUND, store=store)
+    loses(door, 1, answers=False)
+    with pytest.raises(StoreError, match="commit could not be written"):
+        learner.learn(4 * ROUND)
+    door.fault = lambda method, path: ""
+    learner._recorder.open(learner._plan, learner._described(), 3)
+    assert learner._recorder.base.round == 2
+    assert_undisturbed(learner.learn(5 * ROUND), 5)
+    assert [info.round for info in checkpoints(store)] == [5, 2, 0]
+    assert_undisturbed(dqlearn.resume(store).learn(6 * ROUND), 6)
