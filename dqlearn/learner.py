@@ -331,6 +331,8 @@ class QLearner:
             base = self._recorder.base if self._recorder else None
             self._runner = Runner(self._plan, Cut.at(base) if base else None)
         elif not self._learning:
+            if self._recorder:
+                self._recorder.abandon()  # what an interrupted call left under way
             self._runner.move()
             self._history.truncate(self._runner.settled.round)
         return self._runner

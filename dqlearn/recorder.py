@@ -134,6 +134,7 @@ class Recorder:
         self._writing: Future[tuple[Version, StoreError | None]] | None = None
         self._take: Callable[[Version], None] = lambda version: None
         self._draft: Draft | None = None  # begun, and not known to be committed
+        self._news: list[Version] = []  # committed, and not asked for yet
         self._began = time.monotonic()
 
     def open(self, plan: Plan, attrs: Mapping[str, Any], round_: int) -> None:
@@ -189,12 +190,21 @@ class Recorder:
 
         That outlasts a loss: callbacks are told of a round once, even if it is made again.
         """
-        if mean > self._best_before(round_):
+        if mean > self._best_before(round_)[0]:
             self._bests[round_] = mean
 
-    def _best_before(self, round_: int) -> float:
-        """Return the mean return of the best evaluation of a table of an earlier round."""
-        return max([_best_mean(self.base), *(m for r, m in self._bests.items() if r < round_)])
+    def _best_before(self, round_: int) -> tuple[float, int]:
+        """Return the mean return of the best evaluation of an earlier round's table; that round."""
+        return max([_best(self.base), *((m, r) for r, m in self._bests.items() if r < round_)])
+
+    def _missed(self) -> Version | None:
+        """Return the checkpoint before if it is the best, which nobody may have noted.
+
+        The process died after its commit, or the name could not be written.
+        """
+        base = self.base
+        there = base is not None and self._tip == base.snapshot and _best(base)[1] == base.round
+        return base if there else None
 
     def begin(self, runner: Runner, timesteps: int, history: History) -> None:
         """Begin a checkpoint of the settled round; the one before must be finished.
@@ -212,20 +222,22 @@ class Recorder:
         self._draft = draft = repository.begin(self.base, self._tip)
         copies = runner.set_down(restart=self.saving.restart_envs)
         state, written = runner.settled, runner.write(draft.fork, draft.since)
-        best_mean = self._best_before(state.round + 1)
+        best_mean, best_round = self._best_before(state.round + 1)
         counters = {
             "round": state.round,
             "timesteps": timesteps,
             "best_mean": best_mean if math.isfinite(best_mean) else None,
+            "best_round": best_round if math.isfinite(best_mean) else None,
             **self.saving.attributes,
         }
-        rows, best = history.stored(draft.rows), state.round in self._bests
+        rows = history.stored(draft.rows)
+        best, missed = state.round in self._bests, self._missed()
 
         def write() -> tuple[Version, StoreError | None]:
             version = repository.commit(draft, written(), counters, rows)
             try:
-                if best:
-                    repository.mark_best(version)
+                if marked := version if best else missed:
+                    repository.mark_best(marked)
                 if self.saving.keep_checkpoints is not None:
                     repository.keep_last(self.saving.keep_checkpoints)
             except StoreError as error:
@@ -235,8 +247,8 @@ class Recorder:
         self._take = lambda version: runner.cut_at(version, state, copies)
         self._writing = _in_thread(write, afterwards=self.place.flush)
 
-    def finished(self, *, at_once: bool = False) -> Version | None:
-        """Return the checkpoint that was committed since the last call, if there is one.
+    def finished(self, *, at_once: bool = False) -> list[Version]:
+        """Return the checkpoints that were committed since the last call.
 
         With `at_once`, wait for the one that is under way.
 
@@ -245,24 +257,29 @@ class Recorder:
         StoreError
             If it could not be written; `LostWork` if that was because a worker died.
         """
-        writing = self._writing
-        if writing is None or not (at_once or writing.done()):
-            return None
-        wait([writing])  # so that an interrupted wait leaves it under way
-        self._writing = None
         try:
-            version, late = writing.result()
+            self._end_writing(at_once)
         except StoreError:
             self._bests.clear()
             raise
+        news, self._news = self._news, []
+        return news
+
+    def _end_writing(self, at_once: bool) -> None:
+        writing = self._writing
+        if writing is None or not (at_once or writing.done()):
+            return
+        wait([writing])  # so that an interrupted wait leaves it under way
+        self._writing = None
+        version, late = writing.result()
         self._committed(version)
         if late is not None:
             raise late
-        return self.base
 
     def _committed(self, version: Version) -> None:
         """Go on from a checkpoint that is there now."""
         self.base, self._tip, self._draft = version, version.snapshot, None
+        self._news.append(version)
         self._take(version)
 
     def _reclaim(self, repository: Repository, round_: int) -> None:
@@ -279,15 +296,22 @@ class Recorder:
             self._tip, self._draft = version.snapshot, None
 
     def abandon(self) -> None:
-        """Give the checkpoint under way up, unless it is whole already; its run has failed."""
+        """Give the checkpoint under way up, unless it is whole already: then callbacks hear of it.
+
+        For a run that has failed, or is to move. The evaluations that were best stay so: their
+        rounds are made again.
+        """
         with suppress(DQLearnError, OSError):
-            self.finished(at_once=True)
+            self._end_writing(at_once=True)
 
 
-def _best_mean(base: Version | None) -> float:
-    """Return the mean return of the best evaluation until a checkpoint."""
-    stored: Any = base.group.attrs.get("best_mean") if base else None
-    return float(stored) if isinstance(stored, int | float) else -math.inf
+def _best(base: Version | None) -> tuple[float, int]:
+    """Return the mean return of the best evaluation until a checkpoint, and its round."""
+    attrs: Any = base.group.attrs if base else {}
+    mean, round_ = attrs.get("best_mean"), attrs.get("best_round")
+    if not isinstance(mean, int | float):
+        return -math.inf, -1
+    return float(mean), round_ if isinstance(round_, int) else -1
 
 
 def _in_thread(

@@ -468,7 +468,8 @@ class Repository:
     def mark_best(self, version: Version) -> None:
         """Let "best" point to a checkpoint."""
         with _named("the name"):
-            self._point(BEST, version.snapshot)
+            if self._names().get(BEST) != version.snapshot:
+                self._point(BEST, version.snapshot)
 
     def _point(self, branch: str, snapshot: str) -> None:
         if branch in self._repo.list_branches():

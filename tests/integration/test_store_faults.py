@@ -260,8 +260,10 @@ def test_what_follows_a_commit_fails(tmp_path: Path) -> None:
     ):
         learner.learn(6 * ROUND, Best(4, 2.0))
     assert checkpoints(store)[0].round == 4
+    assert open_table(store, "best").attrs["round"] == 2
     assert_undisturbed(learner.learn(6 * ROUND), 6)
     assert assert_readable(store) == 4
+    assert open_table(store, "best").attrs["round"] == 4
 
 
 class Best(Callback):
@@ -704,7 +706,7 @@ class Fails(Callback):
     """Raises after a round that begins a checkpoint, or when it is told of one."""
 
     def __init__(self, when: str) -> None:
-        self.when = when
+        self.when, self.told = when, []
 
     def on_round_end(self, event: RoundEnd) -> None:
         """Raise, while the checkpoint of the round before may still be written."""
@@ -713,6 +715,7 @@ class Fails(Callback):
 
     def on_checkpoint(self, event: Checkpoint) -> None:
         """Raise."""
+        self.told.append(event.number)
         if self.when == "checkpoint" and event.number == 2:
             raise ZeroDivisionError
 
@@ -722,12 +725,14 @@ class Fails(Callback):
 )
 def test_a_call_that_is_broken_off(when: str, error: type[BaseException], tmp_path: Path) -> None:
     """The next one finds what the one before left under way, and is not taken for another run."""
-    store, learner = tmp_path / "run", walk()
+    store, learner, broken, whole = tmp_path / "run", walk(), Fails(when), Fails("never")
     with pytest.raises(error):
-        learner.learn(9 * ROUND, Fails(when), store=store, checkpoint_every=Every(rounds=1))
+        learner.learn(9 * ROUND, broken, store=store, checkpoint_every=Every(rounds=1))
     assert assert_whole(learner) < 9
-    assert_undisturbed(learner.learn(9 * ROUND), 9)
+    assert_undisturbed(learner.learn(9 * ROUND, whole), 9)
     assert checkpoints(store)[0].round == 9
+    told = [*broken.told, *whole.told]
+    assert told == [info.number for info in reversed(checkpoints(store))]
     assert_readable(store)
 
 

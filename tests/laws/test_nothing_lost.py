@@ -173,6 +173,23 @@ def test_a_worker_dies_between_two_calls(cluster: LocalCluster, kind: Kind, tmp_
         assert Ending.of(learner) == undisturbed(kind, 12 * kind.round)
 
 
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_worker_dies_after_a_run_came_from_threads(cluster: LocalCluster, tmp_path: Path) -> None:
+    """There it was interrupted with a checkpoint under way, which is older than the move."""
+    kind, store = Kind("lake"), tmp_path / "run"
+    learner = kind.learner()
+    with pytest.raises(KeyboardInterrupt):
+        learner.learn(9 * kind.round, **kind.saving(store, Once(interrupted, 5)))
+    with Client(cluster):
+        kill = Once(partial(kill_a_worker, cluster, random.Random(0)))
+        learner.learn(9 * kind.round, **kind.saving(store, kill))
+        assert Ending.of(learner) == undisturbed(kind, 9 * kind.round)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS[:2])
 @pytest.mark.parametrize("kind", [EVALUATED, LAKE, TORUS, LAGGED], ids=str)
