@@ -453,8 +453,24 @@ class Repository:
             )
         if name in (LATEST, _MAIN, BEST, PREVIOUS) or name in self._names():
             raise StoreError(f"the name {name!r} is taken: choose another")
-        with _named(f"the name {name!r}, which may have been in use before,"):
-            self._repo.create_tag(name, version.snapshot)
+        with self.place.names_kept():
+            self._check_there(version)  # what is found by a number may have gone since
+            with _named(f"the name {name!r}, which may have been in use before,"):
+                self._repo.create_tag(name, version.snapshot)
+        try:
+            self._check_there(version)  # in an object store nobody waits
+        except NoCheckpointError:
+            self.untag(name)
+            raise
+
+    def _check_there(self, version: Version) -> None:
+        """Refuse a checkpoint that is no longer one of the run's, or of a name's."""
+        now = Repository(self.place, self.place.open())  # Icechunk remembers what it has read
+        if all(info.snapshot != version.snapshot for info in now.checkpoints()):
+            raise NoCheckpointError(
+                f"checkpoint {version.number} of {self.place.name!r} was deleted just now: choose "
+                "another"
+            )
 
     def untag(self, name: str) -> None:
         """Take a name away; Icechunk does not let it be used again."""
@@ -489,6 +505,7 @@ class Repository:
         """
         with _named("the expiry"):
             self._check_ours(self._info(self.tip()).metadata)
+        with _named("the expiry"), self.place.names_kept():
             self._repo.expire_snapshots(older_than=before)
             return int(self._repo.garbage_collect(before).bytes_deleted)
 

@@ -16,9 +16,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -836,6 +837,27 @@ def test_a_run_begins_between_a_look_and_a_session(tmp_path: Path) -> None:
         late.define(learner._plan, learner._described())
     assert assert_readable(store) == 2
     assert_undisturbed(dqlearn.resume(store).learn(3 * ROUND), 3)
+
+
+def test_a_name_for_what_is_being_deleted(tmp_path: Path) -> None:
+    """It is given before, so that the checkpoint stays, or not at all."""
+    store = tmp_path / "run"
+    walk().learn(4 * ROUND, store=store, checkpoint_every=Every(rounds=1))
+    place = place_of(store)
+    runs = Repository(place, place.open())
+    version, now = runs.version(1), datetime.now(UTC)
+    with ThreadPoolExecutor(1) as pool:
+        with place.names_kept():
+            named = pool.submit(runs.tag, "good", version)
+            with pytest.raises(TimeoutError):
+                named.result(0.5)
+            repository(store).expire_snapshots(older_than=now)
+            repository(store).garbage_collect(now)
+        with pytest.raises(NoCheckpointError, match=r"checkpoint 1 of .* was deleted just now"):
+            named.result()
+    assert assert_readable(store) == 2
+    tag(store, "good")
+    assert checkpoints(store)[0].tags == ("good",)
 
 
 def test_new_runs_take_turns(tmp_path: Path) -> None:
