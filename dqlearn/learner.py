@@ -218,7 +218,8 @@ class QLearner:
             When; an int counts transitions. By default every 60 seconds. There is one besides when
             a repository begins, and at the end of each call.
         keep_checkpoints : int, optional
-            How many stay, besides those that have a name. By default all.
+            How many stay, besides those that have a name, and the one before the latest. By
+            default all.
         restart_envs : bool, optional
             Let Python environments begin new episodes at each checkpoint, so that a resumed run is
             equal to the undisturbed one; see :doc:`/how-to/runs`.

@@ -135,6 +135,7 @@ class Recorder:
         self._take: Callable[[Version], None] = lambda version: None
         self._draft: Draft | None = None  # begun, and not known to be committed
         self._news: list[Version] = []  # committed, and not asked for yet
+        self._flushing: threading.Thread | None = None  # what was committed, to the disk
         self._began = time.monotonic()
 
     def open(self, plan: Plan, attrs: Mapping[str, Any], round_: int) -> None:
@@ -162,6 +163,8 @@ class Recorder:
         except BaseException:
             self._release()
             raise
+        if self.base and not self._flushing:  # the process before may have died before it was done
+            self._flushing = _begin(self.place.flush)
         self._began = time.monotonic()
 
     @property
@@ -232,9 +235,13 @@ class Recorder:
         }
         rows = history.stored(draft.rows)
         best, missed = state.round in self._bests, self._missed()
+        flushing = self._flushing
 
         def write() -> tuple[Version, StoreError | None]:
-            version = repository.commit(draft, written(), counters, rows)
+            parts = written()
+            if flushing is not None:
+                flushing.join()  # so that a power cut damages this checkpoint at most
+            version = repository.commit(draft, parts, counters, rows)
             try:
                 if marked := version if best else missed:
                     repository.mark_best(marked)
@@ -245,7 +252,7 @@ class Recorder:
             return version, None
 
         self._take = lambda version: runner.cut_at(version, state, copies)
-        self._writing = _in_thread(write, afterwards=self.place.flush)
+        self._writing, self._flushing = _in_thread(write, afterwards=self.place.flush)
 
     def finished(self, *, at_once: bool = False) -> list[Version]:
         """Return the checkpoints that were committed since the last call.
@@ -315,9 +322,9 @@ def _best(base: Version | None) -> tuple[float, int]:
 
 
 def _in_thread(
-    work: Callable[[], Result], afterwards: Callable[[], None] = lambda: None
-) -> Future[Result]:
-    """Begin work in a thread, which the process waits for at its end."""
+    work: Callable[[], Result], afterwards: Callable[[], None]
+) -> tuple[Future[Result], threading.Thread]:
+    """Begin work in a thread, which the process waits for at its end; the result comes before."""
     future: Future[Result] = Future()
 
     def run() -> None:
@@ -327,5 +334,10 @@ def _in_thread(
             future.set_exception(error)
         afterwards()
 
-    threading.Thread(target=run, name="dqlearn-checkpoint").start()
-    return future
+    return future, _begin(run)
+
+
+def _begin(run: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=run, name="dqlearn-checkpoint")
+    thread.start()
+    return thread

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -49,8 +50,9 @@ from dqlearn.errors import (
     StoreError,
 )
 from dqlearn.events import Checkpoint, Evaluation, RoundEnd, TrainingStart
+from dqlearn.recorder import Recorder, Saving
 from dqlearn.runs import checkpoints, expire, tag, untag
-from dqlearn.runs.place import place_of
+from dqlearn.runs.place import Place, place_of
 from dqlearn.runs.repository import Repository
 
 ROUND = 128 * 8
@@ -450,6 +452,35 @@ def test_the_checkpoint_before_a_damaged_one(copy: Path) -> None:
     assert open_table(copy, "previous").attrs["round"] == 3
     assert_undisturbed(dqlearn.resume(copy, "previous").learn(7 * ROUND), 7, **LAGGING)
     assert_undisturbed(dqlearn.resume(copy).learn(8 * ROUND), 8, **LAGGING)
+
+
+@pytest.mark.parametrize("damage", [emptied, halved, missing])
+def test_a_damaged_reference(damage: Callable[[Path], None], copy: Path) -> None:
+    """It is one small file; that of the checkpoint before can take its place."""
+    damage(copy / "refs/branch.main/ref.json")
+    with pytest.raises((StoreError, IncompatibleTableError)):
+        dqlearn.resume(copy, "previous")
+    shutil.copy(copy / "refs/branch.previous/ref.json", copy / "refs/branch.main/ref.json")
+    assert_undisturbed(dqlearn.resume(copy).learn(7 * ROUND), 7, **LAGGING)
+
+
+def test_no_commit_before_the_last_one_is_on_the_disk(tmp_path: Path) -> None:
+    """However slow that is, so that a power cut leaves those before the newest whole."""
+    store, seen = tmp_path / "run", []
+
+    class Slow(Place):
+        def flush(self) -> None:
+            before = repository(store).lookup_branch("main")
+            time.sleep(0.2)
+            seen.append((before, repository(store).lookup_branch("main")))
+
+    place = place_of(store)
+    learner = walk()
+    learner._recorder = Recorder(Slow(place.name, place.storage, place.folder), Saving())
+    learner.learn(4 * ROUND, checkpoint_every=Every(rounds=1))
+    while len(seen) < 5:
+        time.sleep(0.01)
+    assert all(before == after for before, after in seen)
 
 
 def test_edited_attributes(copy: Path) -> None:
