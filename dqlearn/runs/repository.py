@@ -14,7 +14,7 @@ from __future__ import annotations
 import pickle
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -291,7 +291,10 @@ class Repository:
     def tip(self) -> str:
         """Return the newest snapshot of the branch, whatever it is."""
         with self._reading():
-            return self._repo.lookup_branch(_MAIN)
+            return self._main()
+
+    def _main(self) -> str:
+        return self._repo.lookup_branch(_MAIN)
 
     def begin(self, base: Version | None, tip: str) -> Draft:
         """Begin a checkpoint that builds on another.
@@ -315,7 +318,7 @@ class Repository:
             If the repository cannot be read.
         """
         with _named("the session"):
-            self.check_unmoved(base, tip)
+            self._check_unmoved(base, tip)
             start = base.snapshot if base else tip
             self._go_back(start, tip)
             session = self._repo.writable_session(_MAIN)
@@ -342,9 +345,13 @@ class Repository:
         RunInUseError
             If another run has written to the repository meanwhile.
         """
+        with self._reading():
+            self._check_unmoved(base, tip)
+
+    def _check_unmoved(self, base: Version | None, tip: str) -> None:
         start = base.snapshot if base else tip
         gone = start != tip and all(info.snapshot != start for info in self.checkpoints())
-        if gone or self.tip() not in (tip, start):
+        if gone or self._main() not in (tip, start):
             raise self._moved(base)
 
     def _moved(self, base: Version | None) -> RunInUseError:
@@ -357,7 +364,7 @@ class Repository:
 
     def _go_back(self, start: str, tip: str) -> None:
         """Give up the checkpoints after one, which the run goes on from."""
-        if self.tip() != start:
+        if self._main() != start:
             self._repo.reset_branch(_MAIN, start, from_snapshot_id=tip)
 
     def commit(
@@ -390,18 +397,11 @@ class Repository:
         RunInUseError
             If another run has committed meanwhile; `CheckpointError` for any other reason.
         """
-        written = list(written)
         metadata = {_OURS: FORMAT, _DRAFT: draft.name, "checkpoint": draft.number}
         metadata |= {name: counters[name] for name in ("round", "timesteps")}
         with _named("the commit"):
-            draft.session.merge(*(pickle.loads(w.changes) for w in written if w.changes))
-            group = zarr.open_group(draft.session.store, mode="r+")
-            _append(group["history"], history)
-            tallies = [w.tally for w in written if w.tally is not None]
-            if tallies:
-                group["batches"].attrs["tallies"] = [_texts(tally) for tally in tallies]
-            group.update_attributes({**counters, "checkpoint": draft.number})
-            if self.tip() != draft.base:
+            _fill(draft, list(written), counters, history)
+            if self._main() != draft.base:
                 raise _overtaken("its checkpoint is there already")
             if draft.number:
                 self._point(PREVIOUS, draft.base)
@@ -412,10 +412,12 @@ class Repository:
         try:
             snapshot = draft.session.commit(message, metadata=metadata)
             return self._version(snapshot, draft.number)
-        except Exception:
-            with suppress(StoreError, icechunk.IcechunkError):
+        except Exception as error:
+            with suppress(StoreError):
                 if (landed := self.landed(draft)) is not None:
                     return landed
+            if isinstance(error, StoreError):
+                raise CheckpointError(f"the commit could not be read again: {error}") from error
             raise
 
     def landed(self, draft: Draft) -> Version | None:
@@ -555,6 +557,22 @@ def _overtaken(how: str) -> RunInUseError:
         f"another run has written to the repository: {how}; its checkpoints stay, go on from them "
         "by dqlearn.resume"
     )
+
+
+def _fill(
+    draft: Draft,
+    written: Sequence[Written],
+    counters: Mapping[str, Any],
+    history: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    """Put all that a checkpoint says into its session."""
+    draft.session.merge(*(pickle.loads(w.changes) for w in written if w.changes))
+    group: Any = zarr.open_group(draft.session.store, mode="r+")
+    _append(group["history"], history)
+    tallies = [w.tally for w in written if w.tally is not None]
+    if tallies:
+        group["batches"].attrs["tallies"] = [_texts(tally) for tally in tallies]
+    group.update_attributes({**counters, "checkpoint": draft.number})
 
 
 def _append(group: Any, rows: Mapping[str, npt.NDArray[Any]]) -> None:
