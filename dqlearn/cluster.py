@@ -178,15 +178,16 @@ class ClusterExecutor:
         self._await_as_many(time.monotonic() + patience)
         while True:
             try:
-                before, self._homes = set(self._homes), self._workers()
-                self._bound.clear()
+                homes = self._workers()
                 break
             except ClusterLostError:
                 if not self.alive or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
-        if not before.issuperset(self._homes):
-            self._check_versions()
+        if not {*self._homes}.issuperset(homes):
+            self._check_versions()  # before they are homes: those are not looked at again
+        self._homes = homes
+        self._bound.clear()
 
     def _await_as_many(self, deadline: float) -> None:
         """Wait for the successors of workers that have gone."""

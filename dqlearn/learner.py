@@ -219,7 +219,8 @@ class QLearner:
             When; an int counts transitions. By default every 60 seconds. There is one besides when
             a repository begins, and at the end of each call.
         keep_checkpoints : int, optional
-            How many stay, besides those that have a name. By default all.
+            How many stay, besides those that have a name, and the one before the latest. By
+            default all.
         restart_envs : bool, optional
             Let Python environments begin new episodes at each checkpoint, so that a resumed run is
             equal to the undisturbed one; see :doc:`/how-to/runs`.
@@ -252,7 +253,7 @@ class QLearner:
         self._callbacks = as_callbacks(callback)
         runner, began = self._at_hand(), time.monotonic()
         with ExitStack() as stack:
-            recorder = stack.enter_context(self._recording(store, changes))
+            recorder = stack.enter_context(self._recording(runner, store, changes))
             shown = ProgressBar(
                 total_timesteps, self._history, initial=self.timesteps, disable=not progress_bar
             )
@@ -295,7 +296,7 @@ class QLearner:
 
     @contextmanager
     def _recording(
-        self, store: StoreLike | None, changes: Mapping[str, Any]
+        self, runner: Runner, store: StoreLike | None, changes: Mapping[str, Any]
     ) -> Iterator[Recorder | None]:
         """Hold the repository open, if there is one."""
         place = None if store is None else place_of(store)
@@ -308,7 +309,7 @@ class QLearner:
             yield None
             return
         known.saving = known.saving.changed(changes)
-        known.open(self._plan, self._described())
+        known.open(self._plan, self._described(), runner.settled.round)
         try:
             yield known
         finally:
@@ -333,6 +334,8 @@ class QLearner:
             base = self._recorder.base if self._recorder else None
             self._runner = Runner(self._plan, Cut.at(base) if base else None)
         elif not self._learning:
+            if self._recorder:
+                self._recorder.abandon()  # what an interrupted call left under way
             self._runner.move()
             self._history.truncate(self._runner.settled.round)
         return self._runner

@@ -153,9 +153,7 @@ class Loop:
             self._runner.spread_out()
 
     def _note(self, recorder: Recorder, *, at_once: bool = False) -> None:
-        version = recorder.finished(at_once=at_once)
-        if version is not None:
-            self.committed.append(version)
+        self.committed.extend(recorder.finished(at_once=at_once))
 
     def _take(self, *, wait: bool) -> RoundReport | None:
         """Take in reports; return the last, if no round is under way any more."""

@@ -35,7 +35,7 @@ from dqlearn.history import History
 from dqlearn.plan import Plan, check_count
 from dqlearn.runner import Runner
 from dqlearn.runs.place import Place
-from dqlearn.runs.repository import Repository
+from dqlearn.runs.repository import Draft, Repository
 from dqlearn.runs.version import Version
 
 __all__ = ["Recorder", "Saving"]
@@ -119,23 +119,27 @@ class Recorder:
         When, and how.
     base : Version, optional
         The checkpoint that the run has gone on from.
-    rewind : bool
-        Whether it may be another one than the latest, which is then given up.
+    tip : str, optional
+        The latest one when `base` was chosen, if that is another; what lies between is given up.
     """
 
     def __init__(
-        self, place: Place, saving: Saving, base: Version | None = None, rewind: bool = False
+        self, place: Place, saving: Saving, base: Version | None = None, tip: str | None = None
     ) -> None:
-        self.place, self.saving, self.base, self._rewind = place, saving, base, rewind
+        self.place, self.saving, self.base = place, saving, base
+        self._tip = tip or (base.snapshot if base else "")  # where the branch was seen last
         self._bests: dict[int, float] = {}  # means that were the best so far, by the table's round
         self._repository: Repository | None = None
         self._release: Callable[[], None] = lambda: None
         self._writing: Future[tuple[Version, StoreError | None]] | None = None
         self._take: Callable[[Version], None] = lambda version: None
+        self._draft: Draft | None = None  # begun, and not known to be committed
+        self._news: list[Version] = []  # committed, and not asked for yet
+        self._flushing: threading.Thread | None = None  # what was committed, to the disk
         self._began = time.monotonic()
 
-    def open(self, plan: Plan, attrs: Mapping[str, Any]) -> None:
-        """Keep other runs away; make the arrays of a run that begins.
+    def open(self, plan: Plan, attrs: Mapping[str, Any], round_: int) -> None:
+        """Keep other runs away; make the arrays of a run that begins, which is at a round.
 
         Raises
         ------
@@ -151,13 +155,16 @@ class Recorder:
         self._release = self.place.lock()
         try:
             self._repository = Repository(self.place, self.place.open_or_create())
+            self._reclaim(self._repository, round_)
             if self.base is None:
-                self._repository.define(plan, attrs)
+                self._tip = self._repository.define(plan, attrs)
             else:
-                self._repository.check_unmoved(self.base, self._rewind)
+                self._repository.check_unmoved(self.base, self._tip)
         except BaseException:
             self._release()
             raise
+        if self.base and not self._flushing:  # the process before may have died before it was done
+            self._flushing = _begin(self.place.flush)
         self._began = time.monotonic()
 
     @property
@@ -186,12 +193,21 @@ class Recorder:
 
         That outlasts a loss: callbacks are told of a round once, even if it is made again.
         """
-        if mean > self._best_before(round_):
+        if mean > self._best_before(round_)[0]:
             self._bests[round_] = mean
 
-    def _best_before(self, round_: int) -> float:
-        """Return the mean return of the best evaluation of a table of an earlier round."""
-        return max([_best_mean(self.base), *(m for r, m in self._bests.items() if r < round_)])
+    def _best_before(self, round_: int) -> tuple[float, int]:
+        """Return the mean return of the best evaluation of an earlier round's table; that round."""
+        return max([_best(self.base), *((m, r) for r, m in self._bests.items() if r < round_)])
+
+    def _missed(self) -> Version | None:
+        """Return the checkpoint before if it is the best, which nobody may have noted.
+
+        The process died after its commit, or the name could not be written.
+        """
+        base = self.base
+        there = base is not None and self._tip == base.snapshot and _best(base)[1] == base.round
+        return base if there else None
 
     def begin(self, runner: Runner, timesteps: int, history: History) -> None:
         """Begin a checkpoint of the settled round; the one before must be finished.
@@ -205,23 +221,30 @@ class Recorder:
         if repository is None or self._writing is not None:
             raise StoreError("the repository is not open, or is being written to")
         self._began = time.monotonic()
-        draft = repository.begin(self.base, self._rewind)
+        self._reclaim(repository, runner.settled.round)
+        self._draft = draft = repository.begin(self.base, self._tip)
         copies = runner.set_down(restart=self.saving.restart_envs)
         state, written = runner.settled, runner.write(draft.fork, draft.since)
-        best_mean = self._best_before(state.round + 1)
+        best_mean, best_round = self._best_before(state.round + 1)
         counters = {
             "round": state.round,
             "timesteps": timesteps,
             "best_mean": best_mean if math.isfinite(best_mean) else None,
+            "best_round": best_round if math.isfinite(best_mean) else None,
             **self.saving.attributes,
         }
-        rows, best = history.stored(draft.rows), state.round in self._bests
+        rows = history.stored(draft.rows)
+        best, missed = state.round in self._bests, self._missed()
+        flushing = self._flushing
 
         def write() -> tuple[Version, StoreError | None]:
-            version = repository.commit(draft, written(), counters, rows)
+            parts = written()
+            if flushing is not None:
+                flushing.join()  # so that a power cut damages this checkpoint at most
+            version = repository.commit(draft, parts, counters, rows)
             try:
-                if best:
-                    repository.mark_best(version)
+                if marked := version if best else missed:
+                    repository.mark_best(marked)
                 if self.saving.keep_checkpoints is not None:
                     repository.keep_last(self.saving.keep_checkpoints)
             except StoreError as error:
@@ -229,10 +252,10 @@ class Recorder:
             return version, None
 
         self._take = lambda version: runner.cut_at(version, state, copies)
-        self._writing = _in_thread(write, afterwards=self.place.flush)
+        self._writing, self._flushing = _in_thread(write, afterwards=self.place.flush)
 
-    def finished(self, *, at_once: bool = False) -> Version | None:
-        """Return the checkpoint that was committed since the last call, if there is one.
+    def finished(self, *, at_once: bool = False) -> list[Version]:
+        """Return the checkpoints that were committed since the last call.
 
         With `at_once`, wait for the one that is under way.
 
@@ -241,38 +264,67 @@ class Recorder:
         StoreError
             If it could not be written; `LostWork` if that was because a worker died.
         """
-        writing = self._writing
-        if writing is None or not (at_once or writing.done()):
-            return None
-        wait([writing])  # so that an interrupted wait leaves it under way
-        self._writing = None
         try:
-            self.base, late = writing.result()
+            self._end_writing(at_once)
         except StoreError:
             self._bests.clear()
             raise
-        self._rewind = False
-        self._take(self.base)
+        news, self._news = self._news, []
+        return news
+
+    def _end_writing(self, at_once: bool) -> None:
+        writing = self._writing
+        if writing is None or not (at_once or writing.done()):
+            return
+        wait([writing])  # so that an interrupted wait leaves it under way
+        self._writing = None
+        version, late = writing.result()
+        self._committed(version)
         if late is not None:
             raise late
-        return self.base
+
+    def _committed(self, version: Version) -> None:
+        """Go on from a checkpoint that is there now."""
+        self.base, self._tip, self._draft = version, version.snapshot, None
+        self._news.append(version)
+        self._take(version)
+
+    def _reclaim(self, repository: Repository, round_: int) -> None:
+        """Take a commit that seemed to fail for what it is, if it is there: the answer was lost.
+
+        A run that has gone back behind it since gives it up, and makes it again.
+        """
+        version = repository.landed(self._draft) if self._draft else None
+        if version is None:
+            return
+        if version.round <= round_:
+            self._committed(version)
+        else:
+            self._tip, self._draft = version.snapshot, None
 
     def abandon(self) -> None:
-        """Give the checkpoint under way up, unless it is whole already; its run has failed."""
+        """Give the checkpoint under way up, unless it is whole already: then callbacks hear of it.
+
+        For a run that has failed, or is to move. The evaluations that were best stay so: their
+        rounds are made again.
+        """
         with suppress(DQLearnError, OSError):
-            self.finished(at_once=True)
+            self._end_writing(at_once=True)
 
 
-def _best_mean(base: Version | None) -> float:
-    """Return the mean return of the best evaluation until a checkpoint."""
-    stored: Any = base.group.attrs.get("best_mean") if base else None
-    return float(stored) if isinstance(stored, int | float) else -math.inf
+def _best(base: Version | None) -> tuple[float, int]:
+    """Return the mean return of the best evaluation until a checkpoint, and its round."""
+    attrs: Any = base.group.attrs if base else {}
+    mean, round_ = attrs.get("best_mean"), attrs.get("best_round")
+    if not isinstance(mean, int | float):
+        return -math.inf, -1
+    return float(mean), round_ if isinstance(round_, int) else -1
 
 
 def _in_thread(
-    work: Callable[[], Result], afterwards: Callable[[], None] = lambda: None
-) -> Future[Result]:
-    """Begin work in a thread, which the process waits for at its end."""
+    work: Callable[[], Result], afterwards: Callable[[], None]
+) -> tuple[Future[Result], threading.Thread]:
+    """Begin work in a thread, which the process waits for at its end; the result comes before."""
     future: Future[Result] = Future()
 
     def run() -> None:
@@ -282,5 +334,10 @@ def _in_thread(
             future.set_exception(error)
         afterwards()
 
-    threading.Thread(target=run, name="dqlearn-checkpoint").start()
-    return future
+    return future, _begin(run)
+
+
+def _begin(run: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=run, name="dqlearn-checkpoint")
+    thread.start()
+    return thread

@@ -62,7 +62,8 @@ def resume(store: StoreLike, at: At = LATEST, env: EnvLike | None = None) -> QLe
         The run's repository.
     at : str or int
         "latest", "previous", "best", a checkpoint's number, or a tag. When one learns from an
-        earlier checkpoint, the later ones are given up, but for those that have a name.
+        earlier checkpoint, the later ones are given up, but for those that have a name. What
+        another run writes after this call is not: then learning is refused.
     env : str, TabularEnv or callable, optional
         The environment; needed unless it was named by its id, or is a `TabularEnv` that stands in a
         module under a name of its own. That module is imported then.
@@ -89,11 +90,13 @@ def resume(store: StoreLike, at: At = LATEST, env: EnvLike | None = None) -> QLe
     True
     """
     place = place_of(store)
-    version = Repository(place, place.open()).version(at)
+    repository = Repository(place, place.open())
+    tip = None if at == LATEST else repository.tip()  # before: what comes after it is another run's
+    version = repository.version(at)
     attrs = dict(version.group.attrs)
     stored = Stored.of(attrs, version.run)
     resolved = environment_of(stored, env, None)
     check_fingerprint(stored, resolved)
-    recorder = Recorder(place, Saving.from_attributes(attrs), version, rewind=at != LATEST)
+    recorder = Recorder(place, Saving.from_attributes(attrs), version, tip)
     history = history_of(version)
     return QLearner.made(resolved, stored.settings, stored.origin, history, recorder)

@@ -404,7 +404,10 @@ class Runner:
     def _save_cut(self) -> None:
         """Take the state along, or what the last cut holds of it when its cluster has gone."""
         back = self._cut.round if self._cut else 0
-        if self._settled is NOWHERE or (self._cut and back == self._settled.round):
+        if self._settled is NOWHERE:
+            return
+        if self._cut and back == self._settled.round:
+            self._copy_beside_a_checkpoint(self._cut)
             return
         try:
             self._cut = self.copy()
@@ -414,6 +417,11 @@ class Runner:
                 f"going back to round {back} ({error})",
                 stacklevel=5,
             )
+
+    def _copy_beside_a_checkpoint(self, cut: Cut) -> None:
+        """Take donated shards along that one process kept without copies; a cluster has copies."""
+        if isinstance(self.executor, LocalExecutor) and not cut.values:
+            self._cut = replace(cut, state=self._settled, values=self.copy_shards())
 
     def _go_to_cut(self) -> None:
         """Place the last cut where its environments are not; live ones are built anew.

@@ -109,7 +109,7 @@ def untag(run: str, name: str) -> None:
 def expire(run: str, keep: int | None, older_than: timedelta | None) -> None:
     """Delete old checkpoints of RUN, while nothing learns there.
 
-    The latest stays, and so do those that have a name.
+    The latest and the one before it stay, and so do those that have a name.
     """
     if (keep is None) == (older_than is None):
         raise click.UsageError("give one of --keep and --older-than")

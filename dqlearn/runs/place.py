@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -41,7 +41,16 @@ _OF_ICECHUNK = {"chunks", "manifests", "refs", "snapshots", "transactions", "con
 # The files that Icechunk begins every repository with, and their drafts.
 _BEGUN = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json#")
 
+_PATIENCE = 120.0  # seconds to wait for those that delete
+
 _MARGIN = re.compile(r"^\s+[x×|](?=\s|$)")  # that Icechunk draws beside its texts
+
+# As its clients of object stores say it, and the operating system.
+_NO_ANSWER = re.compile(
+    r"dispatch failure|service error|tim(ed |e)out|Generic (S3|GCS|MicrosoftAzure|HTTP) error"
+    r"|\(os error \d+\)"
+)
+_MISSING = re.compile(r"NoSuchKey|not found|No such file")
 
 # It logs to stdout what it raises too, and warns that folders have no compare-and-swap, which is
 # what the lock is for.
@@ -131,18 +140,48 @@ class Place:
         StoreError
             If the folder cannot be written to.
         """
+        try:
+            return self._lock("lock", 0.0)
+        except Timeout as error:
+            raise RunInUseError(
+                f"another run writes to {self.name!r}: wait for its end, or choose another store"
+            ) from error
+
+    @contextmanager
+    def names_kept(self) -> Iterator[None]:
+        """Let nobody give a name to what is just being deleted.
+
+        Object stores have no locks; there nothing is kept.
+
+        Raises
+        ------
+        RunInUseError
+            If somebody deletes, or gives names, for minutes.
+        StoreError
+            If the folder cannot be written to.
+        """
+        try:
+            release = self._lock("names.lock", _PATIENCE)
+        except Timeout as error:
+            raise RunInUseError(
+                f"checkpoints of {self.name!r} are being deleted: try again later"
+            ) from error
+        try:
+            yield
+        finally:
+            release()
+
+    def _lock(self, name: str, timeout: float) -> Callable[[], None]:
         if self.folder is None:
             return lambda: None
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             # Beside the folder: Icechunk creates repositories in empty ones only.
-            beside = self.folder.with_name(f".{self.folder.name}.lock")
-            lock = FileLock(beside, timeout=0, thread_local=False)
+            beside = self.folder.with_name(f".{self.folder.name}.{name}")
+            lock = FileLock(beside, timeout=timeout, thread_local=False)
             lock.acquire()
-        except Timeout as error:
-            raise RunInUseError(
-                f"another run writes to {self.name!r}: wait for its end, or choose another store"
-            ) from error
+        except Timeout:  # an OSError too
+            raise
         except OSError as error:
             raise StoreError(f"the run at {self.name!r} cannot be written to: {error}") from error
         return lock.release
@@ -172,6 +211,13 @@ def first_line(error: BaseException) -> str:
     lines = [_MARGIN.sub("", line).strip() for line in str(error).splitlines()]
     text = " ".join(takewhile(bool, dropwhile(lambda line: not line, lines)))
     return text or repr(error)
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether an error says that a storage does not answer, not that something in it is damaged."""
+    if not isinstance(error, icechunk.IcechunkError):
+        return False
+    return bool(_NO_ANSWER.search(str(error))) and not _MISSING.search(str(error))
 
 
 def place_of(store: StoreLike) -> Place:

@@ -12,10 +12,11 @@ used in memory, by the processes of one run.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from dqlearn.chunk import Chunk
 from dqlearn.errors import DamagedChunkError, StoreError
 from dqlearn.grid import ChunkGrid
 from dqlearn.rollout import CompiledShard
-from dqlearn.runs.place import first_line
+from dqlearn.runs.place import first_line, unreachable
 from dqlearn.transitions import Tally, Transitions
 
 __all__ = ["Version"]
@@ -86,11 +87,10 @@ class Version:
         Raises
         ------
         DamagedChunkError
-            If what is stored is not what was written.
+            If what is stored is not what was written; `StoreError` if it cannot be reached.
         """
         array = self.array(name)
-        chunk = tuple(part.start // n for part, n in zip(region, array.chunks, strict=False))
-        with self._intact(f"chunk {chunk} of array {name!r}"):
+        with self._intact(lambda: f"chunk {_first_damaged(array, region)} of array {name!r}"):
             return np.ascontiguousarray(array[region])
 
     def array(self, name: str) -> Any:
@@ -111,22 +111,27 @@ class Version:
         DamagedChunkError
             If it is not what was written.
         """
-        with self._intact(f"array {name!r}"):
+        with self._intact(lambda: f"array {name!r}"):
             array: Any = self.group[name]
             if array.dtype.kind not in "iuf":
                 raise TypeError(f"expected numbers, got {array.dtype}")
             return array
 
     @contextmanager
-    def _intact(self, what: str) -> Iterator[None]:
+    def _intact(self, what: Callable[[], str]) -> Iterator[None]:
         """Give a name to the errors of what was damaged."""
         try:
             yield
         except StoreError:
             raise
         except Exception as error:  # codecs and storages raise what they like
+            if unreachable(error):
+                raise StoreError(
+                    f"checkpoint {self.number} of {self.run!r} cannot be reached: "
+                    f"{first_line(error)}; look at the connection, and at the credentials"
+                ) from error
             raise DamagedChunkError(
-                f"{what} cannot be read from checkpoint {self.number} of "
+                f"{what()} cannot be read from checkpoint {self.number} of "
                 f"{self.run!r}: {first_line(error)}; go back to an earlier checkpoint with "
                 "at=, its chunks are other objects unless they did not change since"
             ) from error
@@ -155,9 +160,21 @@ class Version:
             self.read(f"batches/{name}", (row, slice(0, length)))[0]
             for name in ("state", "action", "reward", "next_state")
         )
-        with self._intact(f"what batch {w} counts"):
+        with self._intact(lambda: f"what batch {w} counts"):
             tallies: Any = self.group["batches"].attrs["tallies"]
             return Transitions(state, action, reward, next_state, _tally(tallies[w]))
+
+
+def _first_damaged(array: Any, region: tuple[slice, ...]) -> tuple[int, ...]:
+    """Return the first stored chunk of a region that cannot be read by itself."""
+    parts = list(zip(region, array.chunks, strict=False))
+    chunks = product(*(range(part.start // n, -(-part.stop // n)) for part, n in parts))
+    for chunk in chunks:
+        try:
+            array[tuple(slice(k * n, (k + 1) * n) for k, (_, n) in zip(chunk, parts, strict=True))]
+        except Exception:  # codecs and storages raise what they like
+            return chunk
+    return tuple(part.start // n for part, n in parts)
 
 
 def _tally(texts: dict[str, str]) -> Tally:

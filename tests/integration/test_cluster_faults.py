@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from distributed import Client, LocalCluster
 from gymnasium import spaces
 
-from dqlearn import QLearner
+from dqlearn import Every, QLearner
 from dqlearn.errors import (
     ClusterLostError,
     EnvironmentFault,
@@ -62,19 +63,24 @@ def test_no_workers() -> None:
     assert_as_on_threads(learner, 2 * ROUND)
 
 
-def test_other_versions(tmp_path: Path) -> None:
-    """A worker with another dqlearn would make other bits: both versions are shown."""
-    installed = tmp_path / "dqlearn-0.0.7.dist-info" / "METADATA"
+def another_version(folder: Path) -> str:
+    """Return a file to preload: it lets a worker say that another dqlearn is installed."""
+    installed = folder / "dqlearn-0.0.7.dist-info" / "METADATA"
     installed.parent.mkdir()
     installed.write_text("Metadata-Version: 2.1\nName: dqlearn\nVersion: 0.0.7\n")
-    (tmp_path / "preload.py").write_text(f"import sys; sys.path.insert(0, {str(tmp_path)!r})")
+    (folder / "preload.py").write_text(f"import sys; sys.path.insert(0, {str(folder)!r})")
+    return str(folder / "preload.py")
+
+
+def test_other_versions(tmp_path: Path) -> None:
+    """A worker with another dqlearn would make other bits: both versions are shown."""
     learner = walk().learn(ROUND)
     with (
         LocalCluster(
             n_workers=1,
             threads_per_worker=1,
             dashboard_address=":0",
-            preload=[str(tmp_path / "preload.py")],
+            preload=[another_version(tmp_path)],
         ) as cluster,
         Client(cluster),
     ):
@@ -141,6 +147,26 @@ def test_the_scheduler_dies(tmp_path: Path) -> None:
         assert learner.table.round == 4
     assert learner.timesteps == 4 * ROUND
     assert_as_on_threads(learner.learn(12 * ROUND), 12 * ROUND)
+
+
+def test_another_version_joins(tmp_path: Path) -> None:
+    """It is refused, however often one asks; without it the run goes on."""
+    file, preload = str(tmp_path / "scheduler.json"), another_version(tmp_path)
+    saving = {"store": tmp_path / "run", "checkpoint_every": Every(rounds=2)}
+    with own_cluster(tmp_path) as (client, _):
+        learner = walk().learn(2 * ROUND, **saving)
+        options = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--preload", preload)
+        with running("dask_worker", "--scheduler-file", file, *options) as worker:
+            client.wait_for_workers(2, timeout=60)
+            for _ in range(2):
+                with pytest.raises(VersionMismatchError, match=r"'dqlearn': '0\.0\.7'"):
+                    learner.learn(20 * ROUND)
+            worker.terminate()
+            worker.wait()
+        while len(client.scheduler_info()["workers"]) > 1:
+            time.sleep(0.1)
+        learner.learn(20 * ROUND)
+        assert_as_on_threads(learner, 20 * ROUND)
 
 
 @pytest.mark.slow

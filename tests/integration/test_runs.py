@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client
+from distributed import Client, LocalCluster
 from zarr.codecs import Crc32cCodec
 
 import dqlearn
@@ -189,6 +189,14 @@ def test_to_and_from_a_cluster(tmp_path: Path, client: Client) -> None:
     assert int(client.compute(open_table(store)["visits"].data.sum()).result()) == 8 * ROUND
     with dask.config.set(scheduler="threads"):
         assert_same(dqlearn.resume(store).learn(12 * ROUND), undisturbed)
+
+
+@pytest.mark.cluster
+def test_python_environments_move_to_a_cluster(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    """In the same process their episodes go on, with a store as without one."""
+    undisturbed, learner = lake().learn(6 * ROUND), lake().learn(4 * ROUND, store=tmp_path / "run")
+    with Client(local_cluster):
+        assert_same(learner.learn(6 * ROUND), undisturbed)
 
 
 def test_when_is_decided_by_the_run_alone(tmp_path: Path) -> None:
@@ -480,6 +488,20 @@ def test_another_learner_has_written_meanwhile(tmp_path: Path) -> None:
         second.learn(6 * ROUND)
     assert rounds(tmp_path / "run") == [0, 3, 5]
     assert_same(first.learn(7 * ROUND), walk().learn(7 * ROUND))
+    assert_same(dqlearn.resume(tmp_path / "run"), first)
+
+
+@pytest.mark.parametrize("at", [1, 2], ids=["earlier", "latest"])
+def test_another_learner_has_written_since_one_went_back(at: int, tmp_path: Path) -> None:
+    """What is given up is what was there then, not what came since."""
+    walk().learn(6 * ROUND, store=tmp_path / "run", checkpoint_every=EVERY_3)
+    first, second = (dqlearn.resume(tmp_path / "run", at) for _ in range(2))
+    first.learn(8 * ROUND)
+    before = files(tmp_path / "run")
+    with pytest.raises(RunInUseError, match=rf"checkpoint {at} to be the latest .*dqlearn\.resume"):
+        second.learn(7 * ROUND)
+    assert files(tmp_path / "run") == before
+    assert_same(first.learn(9 * ROUND), walk().learn(9 * ROUND))
     assert_same(dqlearn.resume(tmp_path / "run"), first)
 
 

@@ -14,11 +14,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +49,10 @@ from dqlearn.errors import (
     RunInUseError,
     StoreError,
 )
-from dqlearn.events import Checkpoint, Evaluation, RoundEnd
+from dqlearn.events import Checkpoint, Evaluation, RoundEnd, TrainingStart
+from dqlearn.recorder import Recorder, Saving
 from dqlearn.runs import checkpoints, expire, tag, untag
-from dqlearn.runs.place import place_of
+from dqlearn.runs.place import Place, place_of
 from dqlearn.runs.repository import Repository
 
 ROUND = 128 * 8
@@ -257,8 +263,10 @@ def test_what_follows_a_commit_fails(tmp_path: Path) -> None:
     ):
         learner.learn(6 * ROUND, Best(4, 2.0))
     assert checkpoints(store)[0].round == 4
+    assert open_table(store, "best").attrs["round"] == 2
     assert_undisturbed(learner.learn(6 * ROUND), 6)
     assert assert_readable(store) == 4
+    assert open_table(store, "best").attrs["round"] == 4
 
 
 class Best(Callback):
@@ -361,6 +369,19 @@ def test_a_damaged_chunk(name: str, damage: Callable[[Path], None], copy: Path) 
     assert_undisturbed(dqlearn.resume(copy), 9, **LAGGING)
 
 
+def test_a_damaged_chunk_among_several(tmp_path: Path) -> None:
+    """The table's chunk needs two stored ones; the one that is named is the damaged one."""
+    store, learner = tmp_path / "run", walk(chunks=((100, 600, 324), (4,)))
+    learner.learn(2 * ROUND, store=store)
+    (path,) = files_of(store, "q/c/1/0")
+    flipped(path)
+    place = place_of(store)
+    version, grid = Repository(place, place.open()).version(), learner.table.grid
+    assert (grid.chunk_shape(1), grid.origin(1)) == ((600, 4), (100, 0))
+    with pytest.raises(DamagedChunkError, match=r"chunk \(1, 0\) of array 'q'"):
+        version.chunk(grid, 1)
+
+
 @pytest.mark.parametrize("name", ["environments/state", "batches/state"])
 def test_damaged_environments(name: str, copy: Path) -> None:
     """A run cannot go on from them; its table can be read."""
@@ -431,6 +452,35 @@ def test_the_checkpoint_before_a_damaged_one(copy: Path) -> None:
     assert open_table(copy, "previous").attrs["round"] == 3
     assert_undisturbed(dqlearn.resume(copy, "previous").learn(7 * ROUND), 7, **LAGGING)
     assert_undisturbed(dqlearn.resume(copy).learn(8 * ROUND), 8, **LAGGING)
+
+
+@pytest.mark.parametrize("damage", [emptied, halved, missing])
+def test_a_damaged_reference(damage: Callable[[Path], None], copy: Path) -> None:
+    """It is one small file; that of the checkpoint before can take its place."""
+    damage(copy / "refs/branch.main/ref.json")
+    with pytest.raises((StoreError, IncompatibleTableError)):
+        dqlearn.resume(copy, "previous")
+    shutil.copy(copy / "refs/branch.previous/ref.json", copy / "refs/branch.main/ref.json")
+    assert_undisturbed(dqlearn.resume(copy).learn(7 * ROUND), 7, **LAGGING)
+
+
+def test_no_commit_before_the_last_one_is_on_the_disk(tmp_path: Path) -> None:
+    """However slow that is, so that a power cut leaves those before the newest whole."""
+    store, seen = tmp_path / "run", []
+
+    class Slow(Place):
+        def flush(self) -> None:
+            before = repository(store).lookup_branch("main")
+            time.sleep(0.2)
+            seen.append((before, repository(store).lookup_branch("main")))
+
+    place = place_of(store)
+    learner = walk()
+    learner._recorder = Recorder(Slow(place.name, place.storage, place.folder), Saving())
+    learner.learn(4 * ROUND, checkpoint_every=Every(rounds=1))
+    while len(seen) < 5:
+        time.sleep(0.01)
+    assert all(before == after for before, after in seen)
 
 
 def test_edited_attributes(copy: Path) -> None:
@@ -688,7 +738,7 @@ class Fails(Callback):
     """Raises after a round that begins a checkpoint, or when it is told of one."""
 
     def __init__(self, when: str) -> None:
-        self.when = when
+        self.when, self.told = when, []
 
     def on_round_end(self, event: RoundEnd) -> None:
         """Raise, while the checkpoint of the round before may still be written."""
@@ -697,6 +747,7 @@ class Fails(Callback):
 
     def on_checkpoint(self, event: Checkpoint) -> None:
         """Raise."""
+        self.told.append(event.number)
         if self.when == "checkpoint" and event.number == 2:
             raise ZeroDivisionError
 
@@ -706,12 +757,14 @@ class Fails(Callback):
 )
 def test_a_call_that_is_broken_off(when: str, error: type[BaseException], tmp_path: Path) -> None:
     """The next one finds what the one before left under way, and is not taken for another run."""
-    store, learner = tmp_path / "run", walk()
+    store, learner, broken, whole = tmp_path / "run", walk(), Fails(when), Fails("never")
     with pytest.raises(error):
-        learner.learn(9 * ROUND, Fails(when), store=store, checkpoint_every=Every(rounds=1))
+        learner.learn(9 * ROUND, broken, store=store, checkpoint_every=Every(rounds=1))
     assert assert_whole(learner) < 9
-    assert_undisturbed(learner.learn(9 * ROUND), 9)
+    assert_undisturbed(learner.learn(9 * ROUND, whole), 9)
     assert checkpoints(store)[0].round == 9
+    told = [*broken.told, *whole.told]
+    assert told == [info.number for info in reversed(checkpoints(store))]
     assert_readable(store)
 
 
@@ -770,46 +823,189 @@ def test_two_commits_at_once(tmp_path: Path) -> None:
     place = place_of(tmp_path / "run")
     other = Repository(place, place.open())
     base = other.version()
-    draft = other.begin(base)
+    draft = other.begin(base, base.snapshot)
     learner.learn(3 * ROUND)
     with pytest.raises(RunInUseError, match="another run has written to the repository"):
         other.commit(draft, [], {"round": 9, "timesteps": 9}, {})
     with pytest.raises(RunInUseError, match="checkpoint 1 to be the latest"):
-        other.begin(base)
+        other.begin(base, base.snapshot)
     assert assert_readable(tmp_path / "run") == 3
     assert_undisturbed(dqlearn.resume(tmp_path / "run").learn(5 * ROUND), 5)
+
+
+class Overtaken:
+    """An Icechunk repository where somebody else is quicker: something is done before sessions."""
+
+    def __init__(self, store: Path, action: Callable[[], Any]) -> None:
+        self._repo, self._action = repository(store), action
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repo, name)
+
+    def writable_session(self, branch: str) -> icechunk.Session:
+        self._action()
+        return self._repo.writable_session(branch)
+
+
+def test_a_commit_between_a_look_and_a_session(tmp_path: Path) -> None:
+    """A checkpoint that has just been seen as the latest is no longer: nothing is put upon it."""
+    store = tmp_path / "run"
+    learner = walk().learn(2 * ROUND, store=store)
+    late = Repository(place_of(store), Overtaken(store, lambda: learner.learn(3 * ROUND)))
+    base = late.version()
+    with pytest.raises(RunInUseError, match="checkpoint 1 to be the latest"):
+        late.begin(base, base.snapshot)
+    assert_undisturbed(dqlearn.resume(store).learn(5 * ROUND), 5)
+
+
+def test_a_run_begins_between_a_look_and_a_session(tmp_path: Path) -> None:
+    """Two runs that are new, without a lock to keep them apart: one is there, and stays."""
+    store, learner = tmp_path / "run", walk()
+    place = place_of(store)
+    place.open_or_create()
+    late = Repository(place, Overtaken(store, lambda: learner.learn(2 * ROUND, store=store)))
+    with pytest.raises(StoreError, match="there is a run at"):
+        late.define(learner._plan, learner._described())
+    assert assert_readable(store) == 2
+    assert_undisturbed(dqlearn.resume(store).learn(3 * ROUND), 3)
+
+
+def test_a_name_for_what_is_being_deleted(tmp_path: Path) -> None:
+    """It is given before, so that the checkpoint stays, or not at all."""
+    store = tmp_path / "run"
+    walk().learn(4 * ROUND, store=store, checkpoint_every=Every(rounds=1))
+    place = place_of(store)
+    runs = Repository(place, place.open())
+    version, now = runs.version(1), datetime.now(UTC)
+    with ThreadPoolExecutor(1) as pool:
+        with place.names_kept():
+            named = pool.submit(runs.tag, "good", version)
+            with pytest.raises(TimeoutError):
+                named.result(0.5)
+            repository(store).expire_snapshots(older_than=now)
+            repository(store).garbage_collect(now)
+        with pytest.raises(NoCheckpointError, match=r"checkpoint 1 of .* was deleted just now"):
+            named.result()
+    assert assert_readable(store) == 2
+    tag(store, "good")
+    assert checkpoints(store)[0].tags == ("good",)
+
+
+def test_new_runs_take_turns(tmp_path: Path) -> None:
+    """The arrays of one are replaced by those of another: the first puts nothing upon them."""
+    learner, place = walk(), place_of(tmp_path / "run")
+    first, second = (Repository(place, place.open_or_create()) for _ in range(2))
+    what = learner._plan, learner._described()
+    tips = [first.define(*what), second.define(*what)]
+    with pytest.raises(RunInUseError, match="arrays of a new run"):
+        first.begin(None, tips[0])
+    assert second.begin(None, tips[1]).number == 0
 
 
 # object stores
 
 
+class Door(ThreadingHTTPServer):
+    """Stands before a server: hands on what is asked and answered, or does what `fault` says.
+
+    Attributes
+    ----------
+    fault : callable
+        Told method and path: "refuse" to ask nothing, "lose" to keep the answer back, or nothing.
+    """
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        super().__init__(("127.0.0.1", 0), Handing)
+        self.server, self.fault = server, lambda method, path: ""
+
+
+class Handing(BaseHTTPRequestHandler):
+    """One connection through a door."""
+
+    protocol_version = "HTTP/1.1"
+    server: Door
+
+    def handle_one_request(self) -> None:
+        """Hand it on."""
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline or not self.parse_request():
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.fault(self.command, self.path)
+        if fault == "refuse":
+            self.answer(403, {"Content-Length": "0"}, b"")
+            return
+        with closing(HTTPConnection(*self.server.server)) as connection:
+            connection.request(self.command, self.path, body, dict(self.headers))
+            reply = connection.getresponse()
+            content = reply.read()
+        if fault == "lose":
+            self.close_connection = True
+            return
+        headers = {"Content-Length": str(len(content)), **reply.headers}
+        for name in ("Transfer-Encoding", "Connection", "Date", "Server"):
+            headers.pop(name, None)
+        self.answer(reply.status, headers, content)
+
+    def answer(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        """Answer it."""
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+Bucket = Callable[..., icechunk.Storage]
+
+
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[Callable[[str], icechunk.Storage]]:
-    """A local server that speaks S3, and what makes an Icechunk storage of a prefix of it."""
-    pytest.importorskip("moto", reason="moto is a local S3 server")
+def s3() -> Iterator[tuple[str, int]]:
+    """A local server that speaks S3, with one bucket."""
     server = importlib.import_module("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
-    access = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
     with closing(HTTPConnection(host, port)) as connection:
         connection.request("PUT", "/runs")
         assert connection.getresponse().status == 200
-
-    def storage(prefix: str) -> icechunk.Storage:
-        return icechunk.s3_storage(
-            bucket="runs",
-            prefix=prefix,
-            endpoint_url=f"http://{host}:{port}",
-            allow_http=True,
-            force_path_style=True,
-            **access,
-        )
-
-    yield storage
+    yield host, port
     server.stop()
 
 
-def test_an_object_store(bucket: Callable[[str], icechunk.Storage]) -> None:
+def prefix_of(address: tuple[str, int], prefix: str) -> icechunk.Storage:
+    """Return an Icechunk storage of a prefix of the bucket."""
+    return icechunk.s3_storage(
+        bucket="runs",
+        prefix=prefix,
+        endpoint_url="http://{}:{}".format(*address),
+        allow_http=True,
+        force_path_style=True,
+        access_key_id="test",
+        secret_access_key="test",
+        region="us-east-1",
+    )
+
+
+@pytest.fixture
+def bucket(s3: tuple[str, int]) -> Bucket:
+    """What makes a storage of a prefix."""
+    return partial(prefix_of, s3)
+
+
+@pytest.fixture
+def door(s3: tuple[str, int]) -> Iterator[Door]:
+    """A door before the server."""
+    with Door(s3) as door:
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        yield door
+        door.shutdown()
+
+
+def test_an_object_store(bucket: Bucket) -> None:
     """There are no locks; of two runs that go on from one checkpoint the first commit wins."""
     store = bucket("one")
     walk().learn(4 * ROUND, store=store, checkpoint_every=Every(rounds=3))
@@ -830,3 +1026,118 @@ def test_an_object_store(bucket: Callable[[str], icechunk.Storage]) -> None:
     assert_undisturbed(dqlearn.resume(store).learn(8 * ROUND), 8)
     with pytest.raises(NoCheckpointError, match="there is no run"):
         dqlearn.resume(bucket("nothing"))
+
+
+class Precedes(Callback):
+    """Lets another run begin in the same store as soon as one has begun."""
+
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        self.begin = begin
+
+    def on_training_start(self, event: TrainingStart) -> None:
+        """Begin it."""
+        self.begin()
+
+
+def test_two_new_runs_in_an_object_store(bucket: Bucket) -> None:
+    """The first commit wins; the other one is told, and harms nothing."""
+    quick, slow = walk(), walk(seed=8)
+    with pytest.raises(RunInUseError, match="arrays of a new run"):
+        slow.learn(
+            3 * ROUND,
+            Precedes(lambda: quick.learn(2 * ROUND, store=bucket("two"))),
+            store=bucket("two"),
+        )
+    with pytest.raises(StoreError, match="there is a run at"):
+        slow.learn(3 * ROUND)
+    assert [info.round for info in checkpoints(bucket("two"))] == [2, 0]
+    assert_undisturbed(dqlearn.resume(bucket("two")).learn(4 * ROUND), 4)
+    assert_undisturbed(slow.learn(3 * ROUND, store=bucket("three")), 3, seed=8)
+
+
+def test_an_object_store_that_does_not_answer(door: Door) -> None:
+    """No chunk is called damaged for it, and no checkpoint missing; then all is as before."""
+    store = prefix_of(door.server_address, "silent")
+    learner = walk().learn(2 * ROUND, store=store)
+    tag(store, "good")
+    place = place_of(store)
+    opened, resumed, there = open_table(store), dqlearn.resume(store), place.open()
+    door.fault = lambda method, path: "refuse"
+    for use in (
+        lambda: opened["q"].compute(),
+        lambda: open_table(store),
+        lambda: resumed.learn(4 * ROUND),
+        lambda: learner.learn(4 * ROUND),
+        *(
+            partial(read, Repository(place, there))
+            for read in (
+                Repository.version,
+                Repository.checkpoints,
+                lambda it: it.version("good"),
+                lambda it: it.version(1),
+                lambda it: it.tag("better", resumed._recorder.base),
+                lambda it: it.untag("good"),
+                lambda it: it.keep_last(1),
+            )
+        ),
+    ):
+        with pytest.raises(StoreError) as raised:
+            use()
+        assert not isinstance(raised.value, DamagedChunkError | NoCheckpointError)
+    door.fault = lambda method, path: ""
+    assert int(opened["visits"].sum()) == 2 * ROUND
+    assert checkpoints(store)[0].tags == ("good",)
+    assert_undisturbed(resumed.learn(4 * ROUND), 4)
+
+
+def loses(door: Door, n: int, *, answers: bool = True) -> Callable[[], bool]:
+    """Lose the answer to the n-th commit, and all that follow with it; say whether that was done.
+
+    With `answers`, what follows is answered.
+    """
+    commits = 0
+
+    def fault(method: str, path: str) -> str:
+        nonlocal commits
+        commit = method == "PUT" and "/refs/branch.main/" in path
+        commits += commit
+        if commits == n and commit:
+            return "lose"
+        return "" if answers or commits < n else "refuse"
+
+    door.fault = fault
+    return lambda: commits >= n
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["found at once", "found later"])
+def test_the_answer_to_a_commit_is_lost(answers: bool, door: Door) -> None:
+    """A checkpoint that is there all the same is not taken for another run's."""
+    store = prefix_of(door.server_address, f"lost-{answers}")
+    learner = walk().learn(2 * ROUND, store=store)
+    lost = loses(door, 1, answers=answers)
+    if answers:
+        learner.learn(4 * ROUND)
+    else:
+        with pytest.raises(CheckpointError, match="commit could not be"):
+            learner.learn(4 * ROUND)
+    assert lost()
+    door.fault = lambda method, path: ""
+    assert checkpoints(store)[0].round == 4
+    assert_undisturbed(learner.learn(6 * ROUND), 6)
+    assert [info.round for info in checkpoints(store)] == [6, 4, 2, 0]
+    assert_undisturbed(dqlearn.resume(store).learn(7 * ROUND), 7)
+
+
+def test_a_run_that_went_back_behind_a_commit(door: Door) -> None:
+    """It gives up what it finds there of its own, and makes it again."""
+    store = prefix_of(door.server_address, "behind")
+    learner = walk().learn(2 * ROUND, store=store)
+    loses(door, 1, answers=False)
+    with pytest.raises(CheckpointError, match="commit could not be"):
+        learner.learn(4 * ROUND)
+    door.fault = lambda method, path: ""
+    learner._recorder.open(learner._plan, learner._described(), 3)
+    assert learner._recorder.base.round == 2
+    assert_undisturbed(learner.learn(5 * ROUND), 5)
+    assert [info.round for info in checkpoints(store)] == [5, 2, 0]
+    assert_undisturbed(dqlearn.resume(store).learn(6 * ROUND), 6)

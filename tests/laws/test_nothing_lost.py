@@ -7,7 +7,9 @@ last death, a fetch.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,6 +24,8 @@ from cases import undisturbed as in_peace
 from distributed import Client, LocalCluster
 from killing import FOREVER, Killer, Once, Trouble, kill_a_worker, two_workers
 from kinds import Ending, Kind, undisturbed
+
+from dqlearn.errors import ClusterLostError
 
 pytestmark = pytest.mark.cluster
 
@@ -137,6 +141,67 @@ def test_workers_are_exchanged_in_a_run_without_store(cluster: LocalCluster, kin
         assert Ending.of(learner) == undisturbed(kind, learner.timesteps)
 
 
+@pytest.mark.parametrize("kind", [Kind("taxi"), TORUS], ids=str)
+def test_a_worker_that_joins_gets_its_share(kind: Kind, tmp_path: Path) -> None:
+    """After the next checkpoint it holds chunks and shards."""
+    shares = []
+
+    def join() -> None:
+        cluster.scale(2)
+        client.wait_for_workers(2, timeout=60)
+
+    def look() -> None:
+        state, executor = learner._runner.settled, learner._runner.executor
+        kept = [[executor._futures[key] for key in keys] for keys in (state.chunks, state.shards)]
+        held = [client.who_has(futures) for futures in kept]
+        shares.append([set().union(*where.values()) for where in held])
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        learner = kind.learner()
+        todo = Once(join, 5), Once(look, 10)  # with a checkpoint after round 8
+        learner.learn(11 * kind.round, **kind.saving(tmp_path / "run", *todo))
+        assert [[len(workers) for workers in share] for share in shares] == [[2, 2]]
+        assert Ending.of(learner) == undisturbed(kind, 11 * kind.round)
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind("taxi"), pytest.param(LAGGED, marks=pytest.mark.slow)], ids=str
+)
+def test_all_workers_die(cluster: LocalCluster, kind: Kind, tmp_path: Path) -> None:
+    """At the same moment; they come back, and hold nothing."""
+
+    def kill_all() -> None:
+        for nanny in cluster.workers.values():
+            os.kill(nanny.pid, signal.SIGKILL)
+
+    with Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        learner = kind.learner()
+        learner.learn(11 * kind.round, **kind.saving(tmp_path / "run", Once(kill_all, 6)))
+        assert Ending.of(learner) == undisturbed(kind, 11 * kind.round)
+
+
+@pytest.mark.parametrize(
+    "kind", [TORUS, pytest.param(Kind("taxi"), marks=pytest.mark.slow)], ids=str
+)
+def test_a_cluster_goes_and_another_one_goes_on(
+    cluster: LocalCluster, kind: Kind, tmp_path: Path
+) -> None:
+    """From the last checkpoint, in the same process."""
+    learner = kind.learner()
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as first:
+        saving = kind.saving(tmp_path / "run", Once(first.close, 6))
+        with Client(first), pytest.raises(ClusterLostError):
+            learner.learn(FOREVER * kind.round, **saving)
+    with Client(cluster):
+        with pytest.warns(UserWarning, match=r"going back to round [04]"):
+            learner.learn(11 * kind.round)
+        assert Ending.of(learner) == undisturbed(kind, 11 * kind.round)
+
+
 def loses_one(cluster: LocalCluster, kind: Kind, store: Path, rounds: int, at: int | None) -> None:
     """Kill a worker at the end of a round, before the other callbacks; or at the very beginning."""
     kill = Once(partial(kill_a_worker, cluster, random.Random(0)), at)
@@ -171,6 +236,23 @@ def test_a_worker_dies_between_two_calls(cluster: LocalCluster, kind: Kind, tmp_
         assert learner.predict(states)[0].tolist() == alone.predict(states)[0].tolist()
         learner.learn(12 * kind.round)
         assert Ending.of(learner) == undisturbed(kind, 12 * kind.round)
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_worker_dies_after_a_run_came_from_threads(cluster: LocalCluster, tmp_path: Path) -> None:
+    """There it was interrupted with a checkpoint under way, which is older than the move."""
+    kind, store = Kind("lake"), tmp_path / "run"
+    learner = kind.learner()
+    with pytest.raises(KeyboardInterrupt):
+        learner.learn(9 * kind.round, **kind.saving(store, Once(interrupted, 5)))
+    with Client(cluster):
+        kill = Once(partial(kill_a_worker, cluster, random.Random(0)))
+        learner.learn(9 * kind.round, **kind.saving(store, kill))
+        assert Ending.of(learner) == undisturbed(kind, 9 * kind.round)
 
 
 @pytest.mark.slow

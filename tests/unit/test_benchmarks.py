@@ -132,6 +132,14 @@ def test_flat_cost(tmp_path: Path, local_cluster: LocalCluster) -> None:
 
 
 @pytest.mark.cluster
+def test_flat_cost_with_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    options = ["--rounds", "20", "--cluster", local_cluster.scheduler_address]
+    measured = figures("flat_cost", [*options, "--checkpoint-rounds", "5"], tmp_path)
+    assert len(measured) == 4 * 10 + 4
+    assert measured["part 10: store"][0] > 0.0
+
+
+@pytest.mark.cluster
 def test_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
     small = ["--states", "4096", "--chunks", "4", "--num-envs", "4096", "--rounds", "2"]
     options = [*small, "--repeats", "1", "--cluster", local_cluster.scheduler_address]
