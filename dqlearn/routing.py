@@ -162,7 +162,8 @@ def route_tile(columns, n, i, first, bootstrap, grid, room, out):
     _scatter(owner, starts[:-1].copy(), offset, target, out[0], out[1])
 
 
-# Loops of their own, free of branches, so that they vectorise; fused into one they would not.
+# Loops of their own, free of branches, so that they vectorise; fused into one they would not. Indices
+# that are unsigned need not be tested for being negative.
 
 
 @njit(nogil=True, cache=True)
@@ -170,7 +171,7 @@ def _targets(reward, next_state, value, gamma, target):
     nothing = gamma - gamma
     for t in range(len(reward)):
         s = next_state[t]
-        future = gamma * value[max(s, 0)]
+        future = gamma * value[np.uint64(max(s, 0))]
         target[t] = reward[t] + (future if s >= 0 else nothing)
 
 
@@ -179,7 +180,7 @@ def find_owners(state, rows, owner):
     """Write the row of chunks of each state: a guess, and a search where a block spans chunks."""
     edges, guess, shift, exact = rows
     for t in range(len(state)):
-        owner[t] = guess[state[t] >> shift]
+        owner[t] = guess[np.uint64(state[t] >> shift)]
     if not exact:
         for t in range(len(state)):
             i = np.int64(owner[t])
@@ -236,6 +237,6 @@ def count_owners(owner, counts):
 def _scatter(owner, cursor, located_offset, located_target, offset, target):
     for t in range(len(owner)):
         c = owner[t]
-        to = cursor[c]
-        cursor[c] = to + 1
+        to = np.uint64(cursor[c])
+        cursor[c] += 1
         offset[to], target[to] = located_offset[t], located_target[t]

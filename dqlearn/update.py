@@ -86,12 +86,15 @@ def visit_rate(n, omega, offset, scale):
 def _td(q, visits, offset, target, runs, alpha, by_visits):
     td_abs_sum = 0.0
     for i in range(len(runs)):
-        for t in range(runs[i, 0], runs[i, 1]):
-            x = np.uint64(offset[t])  # unsigned: a signed index is first tested for being negative
+        # Slices and unsigned indices: one that may be negative is first tested for that.
+        own = slice(runs[i, 0], runs[i, 1])
+        xs, ys = offset[own], target[own]
+        for t in range(len(xs)):
+            x = np.uint64(xs[t])
             if by_visits is not None:
                 rate = visit_rate(visits[x], by_visits[0], by_visits[1], by_visits[2])
                 alpha = q.dtype.type(rate)
-            delta = target[t] - q[x]
+            delta = ys[t] - q[x]
             q[x] += alpha * delta
             visits[x] += np.uint32(1)
             td_abs_sum += abs(delta)

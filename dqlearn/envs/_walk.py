@@ -139,7 +139,7 @@ def walk(
                 keys[e] = step_key(env[e], t)
             for e in range(n):
                 action[e] = choose(
-                    keys[e], np.int64(greedy[row[e]]), threshold, np.uint64(n_actions)
+                    keys[e], np.int64(greedy[np.uint64(row[e])]), threshold, np.uint64(n_actions)
                 )
             for e in range(n):
                 outcomes[e] = outcome(np.int64(state[e]), action[e], keys[e], params)

@@ -1,59 +1,85 @@
 """Nanoseconds per transition of each stage, on one core.
 
-The rounds are real ones, run by Dask's synchronous scheduler, and each task is timed by itself, so
-that nothing between tasks counts. With ``policy_lag=1`` every stage is a task of its own::
+The rounds are real ones, run by Dask's synchronous scheduler; each stage is timed where tasks call
+it, and what is left of a round is "else": scheduling, and what lies between the stages. With
+``policy_lag=0`` rollout and route are one kernel, with ``policy_lag=1`` they are two::
 
-    rollout, route, update, maxima, policy (the maxima joined), and all else: pieces, report
+    lag 0   rollout and route ─► update ─► maxima ─► policy (the maxima joined)
+    lag 1   rollout, route    ─► update ─► maxima ─► policy
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import click
-from dask.callbacks import Callback
-from harness import Report, options
+from harness import Report, options, timed
 from problems import OnDask, Problem, problem_options, settings_of, settings_options
 
-STAGES = ("rollout", "route", "update", "maxima", "policy")
+from dqlearn import tasks
+
+STAGES = {
+    "walk_and_route": "rollout and route",
+    "rollout": "rollout",
+    "route": "route",
+    "update": "update",
+    "maxima": "maxima",
+    "reduce_task": "policy",
+}
+"""What tasks call, and the name of its stage."""
+
 ONE_CORE = {"scheduler": "synchronous"}
 WARM_UP = 5
 
 
-class Stopwatch(Callback):  # type: ignore[misc]
-    """Adds up the seconds of tasks by the stage that their keys name."""
+@contextmanager
+def stopwatch() -> Iterator[Counter[str]]:
+    """Add up the seconds of each stage."""
+    seconds: Counter[str] = Counter()
+    before = {name: getattr(tasks, name) for name in STAGES}
 
-    def __init__(self) -> None:
-        super().__init__(pretask=self._begin, posttask=self._end)
-        self.seconds: Counter[str] = Counter()
-        self._began = 0.0
+    def watched(stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(call)
+        def timed_call(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                seconds[stage] += time.perf_counter() - began
 
-    def _begin(self, key: Any, graph: Any, state: Any) -> None:
-        self._began = time.perf_counter()
+        return timed_call
 
-    def _end(self, key: Any, result: Any, graph: Any, state: Any, worker: Any) -> None:
-        stage = key[0].removeprefix("dqlearn-")
-        self.seconds[stage if stage in STAGES else "else"] += time.perf_counter() - self._began
+    for name, call in before.items():
+        setattr(tasks, name, watched(STAGES[name], call))
+    try:
+        yield seconds
+    finally:
+        for name, call in before.items():
+            setattr(tasks, name, call)
 
 
 def one_round(learner: OnDask) -> dict[str, float]:
-    """Return nanoseconds per transition of each stage in one round."""
-    with Stopwatch() as watch:
-        made = learner.advance(1)
-    return {stage: 1e9 * watch.seconds[stage] / made for stage in (*STAGES, "else")}
+    """Return nanoseconds per transition of each stage in one round, and of all of it."""
+    with stopwatch() as seconds:
+        elapsed, made = timed(lambda: learner.advance(1))
+    seconds["else"] = elapsed - seconds.total()
+    return {stage: 1e9 * s / made for stage, s in {**seconds, "all": elapsed}.items()}
 
 
 def measure(report: Report, problem: Problem, settings: dict[str, int], repeats: int) -> None:
     """Add each stage of one problem, and their sum."""
-    learner = problem.learner(ONE_CORE, **settings | {"policy_lag": 1})
-    for _ in range(WARM_UP):
-        learner.advance(1)
-    rounds = [one_round(learner) for _ in range(repeats)]
-    for stage in rounds[0]:
-        report.add(f"{problem.name} {stage}", [r[stage] for r in rounds], "ns")
-    report.add(f"{problem.name} all", [sum(r.values()) for r in rounds], "ns")
+    for lag in (0, 1):
+        learner = problem.learner(ONE_CORE, **settings | {"policy_lag": lag})
+        for _ in range(WARM_UP):
+            learner.advance(1)
+        rounds = [one_round(learner) for _ in range(repeats)]
+        for stage in rounds[0]:
+            report.add(f"{problem.name} lag {lag}: {stage}", [r[stage] for r in rounds], "ns")
 
 
 @click.command(help="Nanoseconds per transition of each stage of a round, on one core.")

@@ -43,9 +43,10 @@ def test_loops_learn_the_exact_values(tmp_path: Path) -> None:
 
 def test_stages(tmp_path: Path) -> None:
     nanoseconds = figures("stages", [*TINY, *ROUND], tmp_path)
-    parts = ("rollout", "route", "update", "maxima", "policy", "else")
-    whole = np.sum([nanoseconds[f"torus {part}"] for part in parts], axis=0)
-    assert whole == pytest.approx(nanoseconds["torus all"])
+    common = ("update", "maxima", "policy", "else")
+    for lag, own in enumerate((("rollout and route",), ("rollout", "route"))):
+        parts = [nanoseconds[f"torus lag {lag}: {part}"] for part in (*own, *common)]
+        assert np.sum(parts, axis=0) == pytest.approx(nanoseconds[f"torus lag {lag}: all"])
 
 
 @pytest.mark.slow
@@ -137,6 +138,14 @@ def test_flat_cost_with_checkpoints(tmp_path: Path, local_cluster: LocalCluster)
     measured = figures("flat_cost", [*options, "--checkpoint-rounds", "5"], tmp_path)
     assert len(measured) == 4 * 10 + 4
     assert measured["part 10: store"][0] > 0.0
+
+
+@pytest.mark.cluster
+def test_moved(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    options = ["--tiny", *ROUND, "--rounds", "3", "--cluster", local_cluster.scheduler_address]
+    megabytes = figures("moved", options, tmp_path)
+    assert min(megabytes["torus parcel"]) > 0.0
+    assert megabytes["garnet chunks"] == [0.0]
 
 
 @pytest.mark.cluster
