@@ -157,6 +157,14 @@ def test_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
 
 @pytest.mark.slow
 @pytest.mark.cluster
+def test_cost_model(tmp_path: Path) -> None:
+    milliseconds = figures("cost_model", ["--tiny", "--rounds", "2", "--repeats", "1"], tmp_path)
+    assert milliseconds["4 workers, 256 states, 2048 transitions: measured"][0] > 0.0
+    assert milliseconds["128 workers: tasks"][0] >= 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_time_lost(tmp_path: Path) -> None:
     options = ["--side", "32", "--rounds", "12", "--every", "4", "--repeats", "1"]
     assert figures("time_lost", options, tmp_path)
