@@ -396,8 +396,14 @@ class ClusterExecutor:
             self._alone.discard(key)
 
     def node(self, key: Key) -> TaskRef:
-        """Return a kept result as a future, which is a reference that keeps it alive."""
-        future: TaskRef = self._futures[key]
+        """Return a kept result as a future, which is a reference that keeps it alive.
+
+        Raises
+        ------
+        LostWork
+            If it has gone, and can no longer be computed.
+        """
+        future: TaskRef = self._settle([key])[0]
         return future
 
     def same(self, other: Executor) -> bool:

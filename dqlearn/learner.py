@@ -472,7 +472,7 @@ class QLearner:
     @property
     def table(self) -> Table:
         """The table after the newest round collected: live Dask arrays, of one round."""
-        state, nodes = self._at_hand().nodes()
+        state, nodes = self._ask(Runner.nodes)
         labels = self._labels(round=state.round, timesteps=self.timesteps)
         plan = self._plan
         return Table(state.round, plan.grid, plan.dtype, labels, nodes, state.plan[1], plan.seed)

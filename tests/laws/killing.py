@@ -191,6 +191,12 @@ class Killer(Callback):
     def kill(self) -> None:
         self.killed.append(kill_a_worker(self.cluster, self.draw))
 
+    def join(self) -> None:
+        """Wait until the last is dead, and its nanny has another."""
+        self.timer.join()
+        while any(nanny.pid in self.killed for nanny in self.cluster.workers.values()):
+            time.sleep(0.01)
+
 
 @contextmanager
 def two_workers() -> Iterator[LocalCluster]:

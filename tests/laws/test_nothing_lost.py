@@ -54,7 +54,7 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
         killer = Killer(cluster, kills, seed)
         learner = run.learner(chunks=(-(-run.n_states // 3), -1), **changes)
         learner.learn(run.timesteps, callback=killer)
-        killer.timer.join()
+        killer.join()
         assert len(killer.killed) == kills
         assert learner.timesteps == int(learner.table.visits.sum()) >= run.timesteps
         assert bits(learner) == in_peace(run, **changes)
@@ -63,7 +63,7 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["torus", "lake", "asking torus", "asking lake"])
 def test_killed_workers_leave_no_trace(cluster: LocalCluster, name: str) -> None:
-    survives(cluster, longer(name, rounds=20), kills=2, seed=1)
+    survives(cluster, longer(name, rounds=40), kills=2, seed=1)
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_killed_workers_leave_no_trace(cluster: LocalCluster, name: str) -> None
 def test_many_killed_workers_leave_no_trace(
     cluster: LocalCluster, name: str, policy_lag: int
 ) -> None:
-    run = longer(name, rounds=20)
+    run = longer(name, rounds=40)
     survives(cluster, run, kills=4, seed=2, policy_lag=policy_lag)
 
 
@@ -267,6 +267,6 @@ def test_a_worker_dies_at_the_end(
         killer = Killer(cluster, 1, seed, every_rounds=rounds - 2)
         learner = kind.learner()
         learner.learn(rounds * kind.round, **kind.saving(tmp_path / "run", killer))
-        killer.timer.join()
+        killer.join()
         assert len(killer.killed) == 1
         assert Ending.of(learner) == undisturbed(kind, rounds * kind.round)
