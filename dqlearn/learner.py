@@ -27,6 +27,7 @@ import xarray as xr
 
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
 from dqlearn.cluster import LostWork, current_executor
+from dqlearn.cuts import Cut, check_room
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.errors import ConfigurationError
 from dqlearn.evaluation import EpisodePlan, EvaluationResult
@@ -43,7 +44,7 @@ from dqlearn.policy import Policy
 from dqlearn.progress import ProgressBar
 from dqlearn.recorder import Recorder, Saving
 from dqlearn.rounds import evaluation_graph
-from dqlearn.runner import Cut, Runner, check_room
+from dqlearn.runner import Runner
 from dqlearn.runs.place import StoreLike, place_of
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.settings import Settings, attributes
@@ -175,7 +176,9 @@ class QLearner:
 
     def _prepare(self, settings: Settings, origin: Origin | None) -> None:
         executor, shape = current_executor(), (self._resolved.states.n, self._resolved.actions.n)
-        check_room(shape, settings.table_dtype, executor)  # before there is a grid of it
+        # Before there is a grid of it, which may choose the path.
+        maxima = settings.path == "broadcast"
+        check_room(shape, settings.table_dtype, executor, maxima=maxima)
         self._plan = settings.plan(self._resolved, executor.width, origin)
         self._runner: Runner | None = None
         self._learning = False

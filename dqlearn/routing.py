@@ -162,8 +162,8 @@ def route_tile(columns, n, i, first, bootstrap, grid, room, out):
     _scatter(owner, starts[:-1].copy(), offset, target, out[0], out[1])
 
 
-# Loops of their own, free of branches, so that they vectorise; fused into one they would not. Indices
-# that are unsigned need not be tested for being negative.
+# Loops of their own, free of branches, so that they vectorise; fused into one they would not.
+# Indices that are unsigned need not be tested for being negative.
 
 
 @njit(nogil=True, cache=True)

@@ -17,23 +17,21 @@ same; and the scheduler never holds more tasks than lie between two cuts.
 from __future__ import annotations
 
 import time
-import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 from dask._task_spec import GraphNode, TaskRef
-from dask.utils import format_bytes
 
 from dqlearn.chunk import Chunk
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
+from dqlearn.cuts import NOWHERE, Cut, Placer, check_room, submit_new
 from dqlearn.door import Door
-from dqlearn.errors import ClusterError, TableTooLargeError
+from dqlearn.errors import ClusterError
 from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
@@ -43,56 +41,15 @@ from dqlearn.policy import Policy
 from dqlearn.rounds import policy_graph, round_graph
 from dqlearn.runs.version import Version
 from dqlearn.runs.writing import Written
-from dqlearn.states import (
-    begin_graph,
-    freeze_graph,
-    load_graph,
-    rebuild_graph,
-    restart_graph,
-    thaw_graph,
-    write_graph,
-)
+from dqlearn.states import freeze_graph, restart_graph, write_graph
 
-__all__ = ["Cut", "Runner", "check_room"]
+__all__ = ["Runner"]
 
-NOWHERE = State(0, (), (), (), ())
 _CUT_TASKS = 2_000
 _CUT_TASKS_AT_MOST = 50_000
 _CUT_SHARE = 0.03  # of the time, at most, goes into cuts
 _PATIENCE = 15.0  # seconds for a worker that died to come back, before live environments share
 _ATTEMPTS = 5  # at getting beyond one cut
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What a run can go back to.
-
-    Attributes
-    ----------
-    round : int
-        The state is that before this round.
-    state : State
-        Its keys.
-    values : dict
-        What of it is in the client's memory; donated shards as bytes.
-    version : Version, optional
-        The checkpoint that holds the rest.
-    """
-
-    round: int
-    state: State
-    values: dict[Key, Any] = field(default_factory=dict)
-    version: Version | None = None
-
-    @classmethod
-    def at(cls, version: Version) -> Cut:
-        """Return the cut of a checkpoint alone."""
-        return cls(version.round, NOWHERE, version=version)
-
-    @property
-    def copies(self) -> list[Any]:
-        """Copies of donated shards, if they are here."""
-        return [self.values[key] for key in self.state.shards if key in self.values]
 
 
 class Runner:
@@ -116,16 +73,16 @@ class Runner:
     def __init__(self, plan: Plan, cut: Cut | None = None) -> None:
         self.plan = plan
         self.executor: Executor = current_executor()
-        self._run = uuid.uuid4().hex[:8]
+        self._placer = Placer(plan)
         self._pending: deque[Drawn] = deque()
         self._over: deque[RoundReport] = deque()
         self._cut = cut
-        self._placed = self._failures = self._tasks = 0
+        self._failures = self._tasks = 0
         self._broken: BaseException | None = None  # left the shards in mid-round
         self._lent: State | None = None  # whose chunks somebody else holds too
         self._door = Door()
         self._cut_at, self._cut_seconds = time.monotonic(), 0.0
-        check_room(plan.grid.shape, plan.dtype, self.executor)
+        self._check_room(self.executor)
         self._settled = self._place()
 
     @property
@@ -176,7 +133,7 @@ class Runner:
         if isinstance(target, LocalExecutor) and isinstance(here, LocalExecutor):
             here.get = target.get
         elif not target.same(here):
-            check_room(self.plan.grid.shape, self.plan.dtype, target)
+            self._check_room(target)
             self._save_cut()
             self.executor = target
             self._go_to_cut()
@@ -184,6 +141,10 @@ class Runner:
             if isinstance(here, ClusterExecutor):
                 here.rehome()
             self._go_to_cut()
+
+    def _check_room(self, executor: Executor) -> None:
+        maxima = self.plan.path == "broadcast"
+        check_room(self.plan.grid.shape, self.plan.dtype, executor, maxima=maxima)
 
     def submit(self) -> int:
         """Submit the next round; return its number."""
@@ -287,7 +248,7 @@ class Runner:
         """
         if self.plan.donated and restart:
             drawn = restart_graph(self.plan, self._settled, self.executor.memories)
-            self._make(drawn, self._settled)
+            submit_new(self.executor, drawn, self._settled)
             self._replace(drawn.state)
         self.hold()
         at_risk = isinstance(self.executor, ClusterExecutor) and not restart
@@ -442,47 +403,12 @@ class Runner:
             )
 
     def _place(self) -> State:
-        """Place the last cut, or make the state of round 0, under keys of its own."""
+        """Place the last cut, or make the state of round 0."""
         self._tasks, self._cut_at = 0, time.monotonic()
-        name, cut = self._place_plan(), self._cut
-        if cut is None:
-            return self._made(begin_graph(self.plan, name, self.executor.memories))
-        if cut.version is not None and not cut.values:
-            return self._load(name, cut.version, fresh=True)
-        moved = cut.state.renamed(name)
-        values = zip(moved.keys, cut.state.keys, strict=True)
-        self.executor.put({new: cut.values[old] for new, old in values if old in cut.values})
-        if cut.version is not None:
-            moved = replace(self._load(name, cut.version, fresh=False), shards=moved.shards)
-        placed = self._thaw(moved) if self.plan.donated else moved
-        self._lent = placed  # to the cut, whose copies these may be
+        placed = self._placer.place(self.executor, self._cut)
+        if self._cut and self._cut.values:
+            self._lent = placed  # to the cut, whose copies these may be
         return placed
-
-    def _load(self, name: str, version: Version, *, fresh: bool) -> State:
-        return self._made(load_graph(self.plan, name, self.executor.memories, version, fresh))
-
-    def _made(self, drawn: Drawn) -> State:
-        self.executor.submit(drawn, drawn.state.keys)
-        return drawn.state
-
-    def _place_plan(self) -> str:
-        """Place the plan under a new name, which makes all keys of its tasks new."""
-        self._placed += 1
-        name = f"{self._run}-{self._placed}"
-        self.executor.put({("dqlearn-plan", name): self.plan}, everywhere=True)
-        return name
-
-    def _thaw(self, state: State) -> State:
-        """Make shards of their copies."""
-        drawn = thaw_graph(self.plan, state, self.executor.memories, self._placed)
-        self._make(drawn, state)
-        self.executor.drop({*state.keys}.difference(drawn.state.keys))  # the copies
-        return drawn.state
-
-    def _make(self, drawn: Drawn, before: State) -> None:
-        """Make what is new in a state."""
-        known = {*before.keys}
-        self.executor.submit(drawn, [key for key in drawn.state.keys if key not in known])
 
     def _rebuild_shards(self, error: BaseException) -> None:
         """Make all environments anew: the table is whole, but shards were left in mid-round."""
@@ -492,29 +418,7 @@ class Runner:
             stacklevel=6,
         )
         before, self._broken = self._settled, error  # tried again if it fails
-        name = self._place_plan()
-        drawn = rebuild_graph(self.plan, before, name, self.executor.memories, self._placed)
-        self._make(drawn, before)
-        self._settled, self._broken = drawn.state, None
-        self._lent = drawn.state if self._lent is before else self._lent
-        self.executor.drop({*before.keys}.difference(drawn.state.keys))
-
-
-def check_room(shape: tuple[int, int], dtype: np.dtype[Any], executor: Executor) -> None:
-    """Compare a table with the memory there is.
-
-    Raises
-    ------
-    TableTooLargeError
-        If that is too little.
-    """
-    n_states, n_actions = shape
-    table = n_states * n_actions * (dtype.itemsize + 4)
-    policy = n_states * (dtype.itemsize + 1)
-    if table + policy > executor.memory:
-        raise TableTooLargeError(
-            f"a table of {n_states} states x {n_actions} actions in {dtype} needs "
-            f"{format_bytes(table + policy)} with its visit counts, got "
-            f"{format_bytes(executor.memory)} of memory ({executor.name}): use fewer bins or "
-            "states, dtype='float32', or a cluster with more memory"
-        )
+        self._settled = self._placer.rebuild(self.executor, before)
+        self._broken = None
+        self._lent = self._settled if self._lent is before else self._lent
+        self.executor.drop({*before.keys}.difference(self._settled.keys))

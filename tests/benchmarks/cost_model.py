@@ -5,10 +5,10 @@ r"""What a round on a cluster costs, fitted to measured rounds and extrapolated 
     T = levels x latency + tasks x per_task + work / cores x contention + bytes x per_byte
 
 ``levels`` and ``tasks`` are read off the graph that is sent, ``bytes`` follow from batch, states,
-and workers, and ``work`` is what one core takes for the same round without a cluster. A fit over rounds
-of 1, 2 and 4 worker processes gives the latency of a level, the time of a task in the scheduler, a
-factor for compute beside communication, and the time of a byte. Every fourth round is left out of
-the fit, and predicted.
+and workers, and ``work`` is what one core takes for the same round without a cluster. A fit over
+rounds of 1, 2 and 4 worker processes gives the latency of a level, the time of a task in the
+scheduler, a factor for compute beside communication, and the time of a byte. Every fourth round is
+left out of the fit, and predicted.
 
 Several worker processes share the cores of this machine, so that ``cores`` is the smaller of both
 numbers. On other machines it is the number of workers' threads.

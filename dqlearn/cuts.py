@@ -1,0 +1,165 @@
+"""Cuts: what a run can go back to, and how that is placed where tasks run.
+
+::
+
+    Cut: keys, and values in the client's memory ─┐
+         or a checkpoint                          ├──► Placer ──► State, under keys of its own
+    no cut: round 0, or a stored table           ─┘
+
+Invariant: what is placed has a name that was never used before, so that no key ever means two
+things, whatever became of the tasks that had it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from dask.utils import format_bytes
+
+from dqlearn.errors import TableTooLargeError
+from dqlearn.executor import Executor
+from dqlearn.graph import Drawn, Key, State
+from dqlearn.plan import Plan
+from dqlearn.runs.version import Version
+from dqlearn.states import begin_graph, load_graph, rebuild_graph, thaw_graph
+
+__all__ = ["NOWHERE", "Cut", "Placer", "check_room", "submit_new"]
+
+NOWHERE = State(0, (), (), (), ())
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a run can go back to.
+
+    Attributes
+    ----------
+    round : int
+        The state is that before this round.
+    state : State
+        Its keys.
+    values : dict
+        What of it is in the client's memory; donated shards as bytes.
+    version : Version, optional
+        The checkpoint that holds the rest.
+    """
+
+    round: int
+    state: State
+    values: dict[Key, Any] = field(default_factory=dict)
+    version: Version | None = None
+
+    @classmethod
+    def at(cls, version: Version) -> Cut:
+        """Return the cut of a checkpoint alone."""
+        return cls(version.round, NOWHERE, version=version)
+
+    @property
+    def copies(self) -> list[Any]:
+        """Copies of donated shards, if they are here."""
+        return [self.values[key] for key in self.state.shards if key in self.values]
+
+
+class Placer:
+    """Places the states of one run.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._run = plan, uuid.uuid4().hex[:8]
+        self._placed = 0
+
+    def place(self, executor: Executor, cut: Cut | None) -> State:
+        """Place a cut, or make the state of round 0."""
+        name = self._place_plan(executor)
+        if cut is None:
+            return _made(executor, begin_graph(self._plan, name, executor.memories))
+        if cut.version is not None and not cut.values:
+            return self._load(executor, name, cut.version, fresh=True)
+        moved = cut.state.renamed(name)
+        values = zip(moved.keys, cut.state.keys, strict=True)
+        executor.put({new: cut.values[old] for new, old in values if old in cut.values})
+        if cut.version is not None:
+            loaded = self._load(executor, name, cut.version, fresh=False)
+            moved = replace(loaded, shards=moved.shards)
+        return self._thaw(executor, moved) if self._plan.donated else moved
+
+    def rebuild(self, executor: Executor, before: State) -> State:
+        """Make all environments of a state anew; its table stays."""
+        name = self._place_plan(executor)
+        drawn = rebuild_graph(self._plan, before, name, executor.memories, self._placed)
+        submit_new(executor, drawn, before)
+        return drawn.state
+
+    def _place_plan(self, executor: Executor) -> str:
+        """Place the plan under a new name, which makes all keys of its tasks new."""
+        self._placed += 1
+        name = f"{self._run}-{self._placed}"
+        executor.put({("dqlearn-plan", name): self._plan}, everywhere=True)
+        return name
+
+    def _load(self, executor: Executor, name: str, version: Version, *, fresh: bool) -> State:
+        return _made(executor, load_graph(self._plan, name, executor.memories, version, fresh))
+
+    def _thaw(self, executor: Executor, state: State) -> State:
+        """Make shards of their copies."""
+        drawn = thaw_graph(self._plan, state, executor.memories, self._placed)
+        submit_new(executor, drawn, state)
+        executor.drop(_without(state.keys, drawn.state))  # the copies
+        return drawn.state
+
+
+def submit_new(executor: Executor, drawn: Drawn, before: State) -> None:
+    """Make what is new in the state that a graph leads to."""
+    executor.submit(drawn, list(_without(drawn.state.keys, before)))
+
+
+def _made(executor: Executor, drawn: Drawn) -> State:
+    executor.submit(drawn, drawn.state.keys)
+    return drawn.state
+
+
+def _without(keys: Iterable[Key], state: State) -> Iterable[Key]:
+    kept = {*state.keys}
+    return (key for key in keys if key not in kept)
+
+
+def check_room(
+    shape: tuple[int, int], dtype: np.dtype[Any], executor: Executor, *, maxima: bool
+) -> None:
+    """Compare a table with the memory there is.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Of the table.
+    dtype : dtype
+        Of its values.
+    executor : Executor
+        Where it is to be made.
+    maxima : bool
+        Whether the maxima of all states are made: by chunks, and joined.
+
+    Raises
+    ------
+    TableTooLargeError
+        If that has too little.
+    """
+    n_states, n_actions = shape
+    needed = n_states * n_actions * (dtype.itemsize + 4)
+    needed += 2 * n_states * (dtype.itemsize + 1) if maxima else 0
+    if needed > executor.memory:
+        raise TableTooLargeError(
+            f"a table of {n_states} states x {n_actions} actions in {dtype} needs "
+            f"{format_bytes(needed)} with its visit counts, got "
+            f"{format_bytes(executor.memory)} of memory ({executor.name}): use fewer bins or "
+            "states, dtype='float32', or a cluster with more memory"
+        )
