@@ -33,7 +33,7 @@ States = npt.NDArray[np.int64]
 Modes = npt.NDArray[np.int64]
 
 DOWN, WORN = 0, 1
-EPISODES, SEED = 400, 271_828  # of a search; no evaluation's own
+EPISODES, MAX_SLOTS, SEED = 400, 200, 271_828  # of a search; no evaluation's own
 
 
 def run_to_failure(problem: ProductionLine, states: States, t: int) -> States:
@@ -202,7 +202,7 @@ def _mean_return(model: TabularEnv, policy: Baseline) -> float:
     state, reward, total = np.empty(EPISODES, np.int64), np.empty(EPISODES), 0.0
     going, terminated = np.ones(EPISODES, np.bool_), np.empty(EPISODES, np.bool_)
     kernels.begin_many(keys, model.params, state)
-    for t in range(model.limits[2]):
+    for t in range(min(model.limits[2], MAX_SLOTS)):
         calls, action = np.full(EPISODES, t), policy(state, t)
         kernels.step_many(keys, calls, going, model.params, action, state, reward, terminated)
         total += reward.mean()

@@ -106,8 +106,8 @@ class ProductionLine(Family):
     start : {"uniform", "empty"}
         Where episodes begin: anywhere (exploring starts; Sutton and Barto 2018, section 5.3), or
         with all stores empty and all machines good.
-    max_episode_steps : int
-        Slots of an episode; it is truncated then, never terminated.
+    max_episode_steps : int, optional
+        Slots of an episode; it is truncated then, never terminated. None: it never ends.
 
     Raises
     ------
@@ -144,7 +144,7 @@ class ProductionLine(Family):
     crews: int = MAX_MACHINES
     idlers: str = "any"
     start: str = "uniform"
-    max_episode_steps: int = 200
+    max_episode_steps: int | None = 200
 
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"machines": 3},
@@ -157,7 +157,8 @@ class ProductionLine(Family):
         self._check_whole("machines", 1, MAX_MACHINES)
         self._check_whole("crews", 0, MAX_MACHINES)
         self._check_whole("buffer", 1, 4)
-        self._check_whole("max_episode_steps", 1, 2**31)
+        if self.max_episode_steps is not None:
+            self._check_whole("max_episode_steps", 1, 2**31)
         for name in ("wear", "fail", "service", "repair", "demand"):
             self._check_numbers(name, 0.0, 1.0)
         for name in ("price", "lost", "holding", "service_cost", "repair_cost"):

@@ -182,10 +182,8 @@ def waits(chance: float, burst: int, capacity: int) -> npt.NDArray[np.float64]:
     queue = np.arange(capacity + 1)
     kept = (queue / (1 + queue))[:, None]
     moves = kept * _arrivals(np.maximum(queue - 1, 0), chance, burst, capacity)
-    slots: npt.NDArray[np.float64] = np.linalg.solve(
-        np.eye(len(moves)) - moves, np.ones(len(moves))
-    )
-    return slots
+    mean = np.linalg.solve(np.eye(len(moves)) - moves, np.ones(len(moves)))
+    return np.asarray(mean, np.float64)
 
 
 def _arrivals(
