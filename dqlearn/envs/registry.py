@@ -5,9 +5,9 @@
     gymnasium.make("dqlearn/Torus-v0", side=64) ──► TabularGymEnv ──compiled_model──► TabularEnv
     gymnasium.make_vec(..., num_envs=n) ──────────► TabularVectorEnv
 
-`max_episode_steps` is the one time limit, whoever is given it: a single environment's model has none
-of its own, but Gymnasium's wrapper has the model's default unless it is told another, and so have
-vector environments; -1 is no limit, as Gymnasium has it.
+`max_episode_steps` is the one time limit, whoever is given it: a single environment's model has
+none of its own, but Gymnasium's wrapper has the model's default unless it is told another, and so
+have vector environments; -1 is no limit, as Gymnasium has it.
 
 Invariant: entry points are strings and arguments are plain values, so a specification can be stored
 as JSON.
@@ -16,7 +16,7 @@ as JSON.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,8 +35,9 @@ from dqlearn.envs.torus import torus
 from dqlearn.envs.traffic import TrafficGrid
 from dqlearn.envs.vector_view import TabularVectorEnv
 
-__all__ = ["compiled_model", "register"]
+__all__ = ["compiled_model", "plain_kwargs", "register"]
 
+_GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # no family's own
 _MODELS: dict[str, Callable[..., TabularEnv] | type[Family]] = {
     "Torus": torus,
     "Garnet": garnet,
@@ -100,6 +101,37 @@ def _model(model: str, limit: int | None, kwargs: dict[str, Any]) -> TabularEnv:
     known: Any = _MODELS[model]
     made: TabularEnv = getattr(known, "make", known)(**kwargs, max_episode_steps=limit)
     return made
+
+
+def plain_kwargs(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an environment as JSON can hold them, where that is known.
+
+    Parameters
+    ----------
+    env : str
+        Its id.
+    kwargs : mapping
+        Arguments of it that worked.
+
+    Returns
+    -------
+    dict
+        Of a family's problem its own plain values, so that a graph has become a tuple of edges; of
+        others the arguments as they are.
+
+    Examples
+    --------
+    >>> import networkx
+    >>> from dqlearn.envs.registry import plain_kwargs
+    >>> plain_kwargs("dqlearn/PowerGrid-v0", {"size": "small", "topology": networkx.path_graph(3)})
+    {'size': 'small', 'topology': ((0, 1), (1, 2))}
+    """
+    known = _MODELS.get(env.removeprefix("dqlearn/").removesuffix("-v0"))
+    if not (isinstance(known, type) and issubclass(known, Family)):
+        return dict(kwargs)
+    problem = known.of(**{name: kwargs[name] for name in kwargs.keys() - _GYMNASIUMS})
+    own = kwargs.keys() - _GYMNASIUMS - {"size"}
+    return {name: getattr(problem, name) if name in own else kwargs[name] for name in kwargs}
 
 
 def compiled_model(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
