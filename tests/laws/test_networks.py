@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import networks
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,10 @@ from scipy.stats import chisquare
 import dqlearn
 from dqlearn import QLearner, TabularEnv, envs, exact
 from dqlearn.envs import TabularGymEnv, TabularVectorEnv
+from dqlearn.envs.defence import baselines as defence_rules
 from dqlearn.envs.gym_view import view_kernels
+from dqlearn.envs.production import baselines as production_rules
+from dqlearn.envs.traffic import fixed
 from dqlearn.outcomes import outcomes_of
 from dqlearn.random import EVALUATION, streams
 
@@ -36,6 +41,7 @@ SAMPLE = "TrafficGrid"  # what a short run of the tests tries; each compiles ker
 FAMILIES = [
     name if name == SAMPLE else pytest.param(name, marks=pytest.mark.slow) for name in NAMES
 ]
+EVALUATE = dqlearn.evaluate_policy, QLearner.evaluate
 SIZES = ("small", "medium", "large")
 
 
@@ -178,6 +184,13 @@ def test_small_instances_are_learned(name: str) -> None:
     scale = np.abs(best.value).mean()
     assert np.abs(learner.table.value.compute() - best.value).mean() <= 0.03 * scale
     assert (best.value - reached).mean() <= 0.01 * scale
+
+
+def test_baselines_are_searched_in_episodes_of_their_own() -> None:
+    """With no seed that an evaluation has by default, or in the benchmarks."""
+    evaluations = {signature(play).parameters["seed"].default for play in EVALUATE}
+    searches = {part.SEED for part in (defence_rules, production_rules, fixed)}
+    assert len(searches | evaluations | {networks.SEED}) == 3 + len(evaluations) + 1
 
 
 @pytest.mark.parametrize("kept", ["in memory", "saved", "in a run"])

@@ -61,7 +61,7 @@ __all__ = ["ProductionLine"]
 
 HEALTH = ("down", "worn", "good")
 MAX_MACHINES = 8
-PERIODS = (5, 10, 15, 20, 30, 40, 60, 80, 120)
+PERIODS = (None, 5, 10, 15, 20, 30, 40, 60, 80, 120)
 
 PerMachine = float | tuple[float, ...]
 
@@ -311,7 +311,7 @@ class ProductionLine(Family):
         ratio = sorted({*self.service_ratios().tolist(), 0.0, math.inf})
         return {
             "run to failure": partial(rules.run_to_failure, self),
-            "by age": rules.best_of(self, rules.by_age, period=PERIODS),
+            "by the clock": rules.best_of(self, rules.by_clock, period=PERIODS),
             "by health": rules.best_of(self, rules.by_health, ratio=ratio),
             "kanban": rules.best_of(self, rules.kanban, cards=cards, ratio=ratio),
             "conwip": rules.best_of(self, rules.conwip, level=levels, ratio=ratio),
