@@ -7,8 +7,8 @@ from typing import Any
 
 import networkx
 import numpy as np
-import numpy.typing as npt
 import pytest
+from coupling import GAMMA, apart, contingent, folded, interaction, on_their_own
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
@@ -22,7 +22,6 @@ from dqlearn.errors import ConfigurationError
 
 SLOT = njit(transition)
 DISCHARGE, IDLE, CHARGE = -1, 0, 1
-GAMMA = 0.95
 RING = ((0, 1), (1, 2), (2, 0))
 
 
@@ -262,45 +261,15 @@ def test_sizes(size: str, n_states: int, n_actions: int) -> None:
 # coupling
 
 
-def on_their_own(problem: PowerGrid) -> list[exact.Solution]:
-    """Solve each storage of a problem with its own demand, on a line of its own."""
-    parts = [
-        PowerGrid(n_storages=1, demand=demand, resistance=0.0, limit=None)
-        for demand in problem.demand
-    ]
-    return [exact.solve(part.model(), GAMMA, tolerance=1e-8) for part in parts]
-
-
-def folded(solution: exact.Solution) -> npt.NDArray[np.float64]:
-    """Return Q by (hour, demand, storage 1, storage 2, order 1, order 2)."""
-    return solution.q.reshape(24, 5, 11, 11, 3, 3)
-
-
-def contingent(q: npt.NDArray[np.float64]) -> float:
-    """Share of (hour, demand, storage 1) where the best order 1 depends on storage 2.
-
-    That is where no order is best, to 1e-6, at all levels of storage 2.
-    """
-    first = q.max(axis=-1)
-    best = first >= first.max(axis=-1, keepdims=True) - 1e-6
-    return float(1.0 - best.all(axis=3).any(axis=-1).mean())
-
-
-def interaction(q: npt.NDArray[np.float64]) -> float:
-    """Share of the values' spread over the storages that no sum of single functions makes."""
-    value = q.max(axis=(-2, -1))
-    value = value - value.mean(axis=(2, 3), keepdims=True)
-    rest = value - value.mean(axis=2, keepdims=True) - value.mean(axis=3, keepdims=True)
-    return float(rest.std() / value.std())
-
-
 def test_storages_decouple_without_losses_and_limits() -> None:
     """Q* is the sum of what each storage has on its own, and no order depends on another."""
     problem = PowerGrid.of("small", resistance=0.0, limit=None)
-    q = folded(exact.solve(problem.model(), GAMMA, tolerance=1e-8))
+    solution = exact.solve(problem.model(), GAMMA, tolerance=1e-8)
+    q = folded(solution)
     one, two = (part.q.reshape(24, 5, 11, 3) for part in on_their_own(problem))
     total = one[:, :, :, None, :, None] + two[:, :, None, :, None, :]
     np.testing.assert_allclose(q, total, atol=1e-6)
+    assert apart(problem, solution) == pytest.approx(0.0, abs=1e-6)
     assert contingent(q) == 0.0
     assert interaction(q) < 1e-9
 
@@ -308,14 +277,10 @@ def test_storages_decouple_without_losses_and_limits() -> None:
 def test_storages_do_not_decouple() -> None:
     """What to do with one depends on the other, and storages run each on its own do worse."""
     problem = PowerGrid.of("small")
-    model = problem.model()
-    solution = exact.solve(model, GAMMA, tolerance=1e-6)
+    solution = exact.solve(problem.model(), GAMMA, tolerance=1e-6)
     assert contingent(folded(solution)) > 0.25
     assert interaction(folded(solution)) > 0.05
-    one, two = (part.policy.reshape(24, 5, 11) for part in on_their_own(problem))
-    apart = (3 * one[:, :, :, None] + two[:, :, None, :]).ravel()
-    value = exact.policy_value(model, apart, GAMMA, tolerance=1e-6)
-    assert value.mean() < 1.1 * solution.value.mean()
+    assert apart(problem, solution) > 0.1
 
 
 @pytest.mark.parametrize("kept", ["resistance", "limit"])
