@@ -375,8 +375,8 @@ def test_the_clock_is_not_followed_where_it_does_not_help() -> None:
 
 def test_time_since_a_service_says_nothing() -> None:
     """Of machines that are still good, as many become worn in the 30th slot as in the first."""
-    chances = {name: 0.5 for name in ("fail", "service", "repair")}
-    line = ProductionLine(machines=1, holding=0.0, demand=1.0, wear=0.1, **chances)
+    line = ProductionLine(machines=1, holding=0.0, demand=1.0, wear=0.1)
+    assert line.fail == (0.1,)
     model, state, share = line.model(), {at(line, [0], [GOOD]): 1.0}, []
     run = list(model.action_labels or ()).index("run")
     for _ in range(30):

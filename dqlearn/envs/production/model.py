@@ -185,8 +185,9 @@ class ProductionLine(Family):
             numbers = np.asarray(value, float)
         except (TypeError, ValueError):
             numbers = np.empty((0, 0))
-        if numbers.ndim > (not single) or not 1 <= numbers.size <= self.machines:
-            kind = "a number" if single else f"a number, or 1 .. {self.machines} of them"
+        count = max(self.machines, 2)  # the defaults are of two kinds, also of one machine
+        if numbers.ndim > (not single) or not 1 <= numbers.size <= count:
+            kind = "a number" if single else f"a number, or 1 .. {count} of them"
             raise ConfigurationError(f"{name} must be {kind}, got {value!r}")
         if not ((least <= numbers) & (numbers <= most)).all():
             raise ConfigurationError(f"{name} must be in {least:g} .. {most:g}, got {value!r}")
