@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dqlearn import QLearner
+from dqlearn import QLearner, envs
+from dqlearn.envs import Family
 from dqlearn.schedules import VisitCount
 
 __all__ = ["RECIPES", "Recipe"]
@@ -28,7 +29,8 @@ class Recipe:
     gamma : float
         Discount.
     env_kwargs : dict
-        The size, and what is changed of it.
+        The size, and what is changed of it while it is learned: what is compared with exact
+        solutions and with baselines is the registered size.
     settings : dict
         The other arguments of `QLearner`.
     episodes : int
@@ -41,6 +43,12 @@ class Recipe:
     env_kwargs: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
     episodes: int = 1_000
+
+    @property
+    def problem(self) -> Family:
+        """The registered problem that it is for."""
+        found: Family = getattr(envs, self.name).of(self.env_kwargs["size"])
+        return found
 
     def learner(self, **changes: Any) -> QLearner:
         """Make the learner; of two shards, so that other machines learn the same."""

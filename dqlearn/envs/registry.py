@@ -5,13 +5,18 @@
     gymnasium.make("dqlearn/Torus-v0", side=64) ──► TabularGymEnv ──compiled_model──► TabularEnv
     gymnasium.make_vec(..., num_envs=n) ──────────► TabularVectorEnv
 
+`max_episode_steps` is the one time limit, whoever is given it: a single environment's model has
+none of its own, but Gymnasium's wrapper has the model's default unless it is told another, and so
+have vector environments; -1 is no limit, as Gymnasium has it.
+
 Invariant: entry points are strings and arguments are plain values, so a specification can be stored
 as JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +24,7 @@ import gymnasium
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from dqlearn.envs.defence import NetworkDefence
+from dqlearn.envs.family import Family
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
 from dqlearn.envs.power import PowerGrid
@@ -29,17 +35,18 @@ from dqlearn.envs.torus import torus
 from dqlearn.envs.traffic import TrafficGrid
 from dqlearn.envs.vector_view import TabularVectorEnv
 
-__all__ = ["compiled_model", "register"]
+__all__ = ["compiled_model", "plain_kwargs", "register"]
 
-_MODELS: dict[str, Callable[..., TabularEnv]] = {
+_GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # no family's own
+_MODELS: dict[str, Callable[..., TabularEnv] | type[Family]] = {
     "Torus": torus,
     "Garnet": garnet,
-    "NetworkDefence": NetworkDefence.make,
-    "PacketDispatch": PacketDispatch.make,
-    "PacketRouting": PacketRouting.make,
-    "PowerGrid": PowerGrid.make,
-    "ProductionLine": ProductionLine.make,
-    "TrafficGrid": TrafficGrid.make,
+    "NetworkDefence": NetworkDefence,
+    "PacketDispatch": PacketDispatch,
+    "PacketRouting": PacketRouting,
+    "PowerGrid": PowerGrid,
+    "ProductionLine": ProductionLine,
+    "TrafficGrid": TrafficGrid,
 }
 
 
@@ -51,8 +58,9 @@ def register() -> None:
     >>> import gymnasium
     >>> from dqlearn.envs.registry import register
     >>> register()
-    >>> gymnasium.spec("dqlearn/Torus-v0").vector_entry_point
-    'dqlearn.envs.registry:make_vec'
+    >>> spec = gymnasium.spec("dqlearn/TrafficGrid-v0")
+    >>> spec.vector_entry_point, spec.max_episode_steps
+    ('dqlearn.envs.registry:make_vec', 200)
     """
     for model in _MODELS:
         if f"dqlearn/{model}-v0" not in gymnasium.registry:
@@ -60,20 +68,70 @@ def register() -> None:
                 f"dqlearn/{model}-v0",
                 entry_point=f"{__name__}:make",
                 vector_entry_point=f"{__name__}:make_vec",
+                max_episode_steps=_own_limit(model),
                 kwargs={"model": model},
             )
 
 
 def make(model: str, render_mode: str | None = None, **kwargs: Any) -> TabularGymEnv:
-    """Make one environment of a registered model."""
-    return TabularGymEnv(_MODELS[model](**kwargs), render_mode)
+    """Make one environment of a registered model, without a time limit."""
+    return TabularGymEnv(_model(model, None, kwargs), render_mode)
 
 
 def make_vec(
-    model: str, num_envs: int, autoreset_mode: str = "NextStep", **kwargs: Any
+    model: str,
+    num_envs: int,
+    autoreset_mode: str = "NextStep",
+    max_episode_steps: int | None = None,
+    **kwargs: Any,
 ) -> TabularVectorEnv:
-    """Make environments of a registered model."""
-    return TabularVectorEnv(_MODELS[model](**kwargs), num_envs, autoreset_mode)
+    """Make environments of a registered model; None is its own time limit, -1 is none."""
+    limit = _own_limit(model) if max_episode_steps is None else max_episode_steps
+    made = _model(model, None if limit == -1 else limit, kwargs)
+    return TabularVectorEnv(made, num_envs, autoreset_mode)
+
+
+def _own_limit(model: str) -> int | None:
+    """Return the default of a model's `max_episode_steps`."""
+    limit: int | None = inspect.signature(_MODELS[model]).parameters["max_episode_steps"].default
+    return limit
+
+
+def _model(model: str, limit: int | None, kwargs: dict[str, Any]) -> TabularEnv:
+    known: Any = _MODELS[model]
+    made: TabularEnv = getattr(known, "make", known)(**kwargs, max_episode_steps=limit)
+    return made
+
+
+def plain_kwargs(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an environment as JSON can hold them, where that is known.
+
+    Parameters
+    ----------
+    env : str
+        Its id.
+    kwargs : mapping
+        Arguments of it that worked.
+
+    Returns
+    -------
+    dict
+        Of a family's problem its own plain values, so that a graph has become a tuple of edges; of
+        others the arguments as they are.
+
+    Examples
+    --------
+    >>> import networkx
+    >>> from dqlearn.envs.registry import plain_kwargs
+    >>> plain_kwargs("dqlearn/PowerGrid-v0", {"size": "small", "topology": networkx.path_graph(3)})
+    {'size': 'small', 'topology': ((0, 1), (1, 2))}
+    """
+    known = _MODELS.get(env.removeprefix("dqlearn/").removesuffix("-v0"))
+    if not (isinstance(known, type) and issubclass(known, Family)):
+        return dict(kwargs)
+    problem = known.of(**{name: kwargs[name] for name in kwargs.keys() - _GYMNASIUMS})
+    own = kwargs.keys() - _GYMNASIUMS - {"size"}
+    return {name: getattr(problem, name) if name in own else kwargs[name] for name in kwargs}
 
 
 def compiled_model(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import gymnasium
 
 from dqlearn.envs.python import PythonEnv, takes_num_envs
-from dqlearn.envs.registry import compiled_model
+from dqlearn.envs.registry import compiled_model, plain_kwargs
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
 from dqlearn.spaces import BinsLike, Factor, SpaceIndex
@@ -107,11 +108,12 @@ def resolve(
 
 
 def _id_spec(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name an id; with arguments that are no JSON it is a name for people only."""
-    try:
+    """Name an id; with arguments that cannot become JSON it is a name for people only."""
+    with suppress(TypeError, ValueError):
         return {"id": env, "kwargs": json.loads(json.dumps(kwargs))}
-    except (TypeError, ValueError):
-        return {"name": env}
+    with suppress(TypeError, ValueError):
+        return {"id": env, "kwargs": json.loads(json.dumps(plain_kwargs(env, kwargs)))}
+    return {"name": env}
 
 
 def _model_spec(env: TabularEnv) -> dict[str, Any]:

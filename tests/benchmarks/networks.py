@@ -2,13 +2,16 @@
 
 ::
 
-    small    learned V against V*, and the exact value of the greedy policy against the optimum
-    medium   greedy return against every baseline, in the same episodes; 95 % intervals
-    curve    how the gap to the best baseline closes with transitions (a plot)
-    speed    compiled steps of every size on one core; whole rounds of the medium size on all
-    profile  what the tasks of those rounds take, one thread at a time
+    small     learned V against V*, and the exact value of the greedy policy against the optimum
+    medium    greedy return against every baseline, in the same episodes; 95 % intervals
+    curve     how the gap to the best baseline closes with transitions (a plot)
+    speed     compiled steps of every size on one core; whole rounds of the medium size on all
+    profile   what the tasks of those rounds take, one thread at a time
+    tie       equal servers, where joining the shortest queue is optimal: learned against that
+    coupling  what couples the storages of the small power grid, by exact solutions
 
-Budgets and settings are those of ``tests/recipes.py``.
+Budgets and settings are those of ``tests/recipes.py``. What is learned may begin and end its
+episodes otherwise, or pay in another way; what is played and solved are the registered sizes.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,14 +33,18 @@ from dask.callbacks import Callback
 from harness import Report, interleave, options, rate, timed
 from matplotlib.figure import Figure
 
-from dqlearn import envs, evaluate_policy, exact
-from dqlearn.evaluation import EvaluationResult
+from dqlearn import QLearner, envs, evaluate_policy, exact
+from dqlearn.envs import Family, PacketDispatch, PowerGrid, TrafficGrid
+from dqlearn.envs.family import Baseline
 from dqlearn.policy import Policy
 from dqlearn.rollout import open_shard, rollout
 from dqlearn.transitions import Tally
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from recipes import RECIPES, Recipe
+import coupling
+from recipes import RECIPES
+
+Floats = npt.NDArray[np.float64]
 
 FAMILIES = tuple(dict.fromkeys(recipe.name for recipe in RECIPES.values()))
 SEED = 1_000_003  # of evaluations; no run's own
@@ -44,16 +52,10 @@ LANES, STEPS = 4096, 64  # environments and steps of a timed rollout
 POINTS = 8  # of a curve
 
 
-def family_of(recipe: Recipe) -> envs.Family:
-    """Return the problem that a recipe is for."""
-    family: envs.Family = getattr(envs, recipe.name).of(**recipe.env_kwargs)
-    return family
-
-
 def small(report: Report, name: str, options: dict[str, Any]) -> None:
     """Compare the learned table with the exact solution."""
     recipe = RECIPES[f"{name}-small"]
-    model, timesteps = family_of(recipe).model(), int(recipe.timesteps * options["budget"])
+    model, timesteps = recipe.problem.model(), int(recipe.timesteps * options["budget"])
     best = exact.solve(model, recipe.gamma, tolerance=1e-6)
     learner = recipe.learner()
     seconds, _ = timed(partial(learner.learn, timesteps))
@@ -62,40 +64,48 @@ def small(report: Report, name: str, options: dict[str, Any]) -> None:
     scale = 0.01 * np.abs(best.value).mean()
     error = np.abs(value - best.value).mean() / scale
     gap = (best.value - reached).mean() / scale
+    report.add(f"{name} states", [model.n_states], "")
     report.add(f"{name} error of V", [error], "%", at_most=3.0)
     report.add(f"{name} gap of the policy", [gap], "%", at_most=1.0)
     report.add(f"{name} transitions", [learner.timesteps / 1e6], "M")
     report.add(f"{name} learning", [seconds], "s")
 
 
-def interval(values: npt.NDArray[np.float64]) -> list[float]:
+def interval(values: Floats) -> list[float]:
     """Return a 95 % interval and, between its ends, the mean."""
     half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
     return [float(values.mean() - half), float(values.mean()), float(values.mean() + half)]
 
 
-def baselines(recipe: Recipe, n_episodes: int) -> dict[str, EvaluationResult]:
-    """Play the baselines of a problem."""
-    problem = family_of(recipe)
-    model = problem.model()
-    return {
-        name: evaluate_policy(model, policy, n_episodes, SEED)
-        for name, policy in problem.baselines().items()
-    }
+def played(problem: Family, policy: Baseline, n_episodes: int) -> Floats:
+    """Return what episodes pay."""
+    return evaluate_policy(problem.model(), policy, n_episodes, SEED).returns
+
+
+def greedy(learner: QLearner) -> Baseline:
+    """Return the policy of a table, to be played in the registered problem."""
+    actions = learner.table.policy.compute().astype(np.int64)
+    return lambda states, t: np.asarray(actions[states])
 
 
 def medium(report: Report, name: str, options: dict[str, Any]) -> None:
     """Compare the greedy policy with the baselines."""
     recipe = RECIPES[f"{name}-medium"]
-    episodes = options["episodes"] or recipe.episodes
+    problem, episodes = recipe.problem, options["episodes"] or recipe.episodes
     learner = recipe.learner()
     seconds, _ = timed(partial(learner.learn, int(recipe.timesteps * options["budget"])))
-    ours = learner.evaluate(episodes, seed=SEED).returns
-    report.add(f"{name} learned", interval(ours), "return")
-    for baseline, result in baselines(recipe, episodes).items():
-        report.add(f"{name} {baseline}", interval(result.returns), "return")
-        difference = interval(ours - result.returns)
-        report.add(f"{name} learned - {baseline}", difference, "return", at_least=0.0)
+    policies = {"learned": greedy(learner), **problem.baselines()}
+    ours = played(problem, policies["learned"], episodes)
+    for policy_name, policy in policies.items():
+        returns = played(problem, policy, episodes)
+        report.add(f"{name} {policy_name}", interval(returns), "return")
+        if policy_name != "learned":
+            label = f"{name} learned - {policy_name}"
+            report.add(label, interval(ours - returns), "return", at_least=0.0)
+        if isinstance(problem, TrafficGrid):
+            # The same episodes, but for a price of one for each vehicle that turns away.
+            priced = played(replace(problem, lost_cost=1.0), policy, episodes)
+            report.add(f"{name} {policy_name}, lost", interval(returns - priced), "vehicles")
     report.add(f"{name} transitions", [learner.timesteps / 1e6], "M")
     report.add(f"{name} learning", [seconds], "s")
 
@@ -105,12 +115,14 @@ def curve(report: Report, name: str, options: dict[str, Any]) -> None:
     recipe = RECIPES[f"{name}-medium"]
     episodes = options["episodes"] or recipe.episodes
     learner, budget = recipe.learner(), recipe.timesteps * options["budget"]
-    best = max(result.mean for result in baselines(recipe, episodes).values())
+    problem = recipe.problem
+    rules = problem.baselines().values()
+    best = max(played(problem, rule, episodes).mean() for rule in rules)
     made, means = [], []
     for point in range(POINTS):
         learner.learn(int(budget / 2 ** (POINTS - 1 - point)))
         made.append(learner.timesteps / 1e6)
-        means.append(learner.evaluate(episodes, seed=SEED).mean)
+        means.append(played(problem, greedy(learner), episodes).mean())
         report.add(f"{name} gap at {made[-1]:.4g} M", [best - means[-1]], "return")
     if options["plot"] is not None:
         plot(Path(options["plot"]) / f"{name}.svg", made, means, best)
@@ -127,13 +139,12 @@ def plot(where: Path, made: Sequence[float], means: Sequence[float], best: float
     figure.savefig(where)
 
 
-def steps_of(recipe: Recipe, size: str) -> Callable[[], int]:
+def steps_of(name: str, size: str) -> Callable[[], int]:
     """Return what makes compiled steps, and says how many."""
-    kwargs = {**recipe.env_kwargs, "size": size}
-    env = getattr(envs, recipe.name).of(**kwargs).model()
+    env = getattr(envs, name).make(size)
     width = np.uint8 if env.n_actions <= 256 else np.uint16
-    greedy = np.zeros(env.n_states, width)  # of a large instance the pages that are read only
-    policy = Policy(np.zeros(1, np.float32), greedy, 0, Tally(0, 1.0))
+    first = np.zeros(env.n_states, width)  # of a large instance the pages that are read only
+    policy = Policy(np.zeros(1, np.float32), first, 0, Tally(0, 1.0))
     shard = open_shard(env, 0, LANES, seed=0)
 
     def steps() -> int:
@@ -146,7 +157,7 @@ def steps_of(recipe: Recipe, size: str) -> Callable[[], int]:
 def speed(report: Report, name: str, options: dict[str, Any]) -> None:
     """Time steps alone, and whole rounds."""
     recipe = RECIPES[f"{name}-medium"]
-    cases = {size: steps_of(recipe, size) for size in ("small", "medium", "large")}
+    cases = {size: steps_of(name, size) for size in ("small", "medium", "large")}
     for case in cases.values():
         case()
     rates = interleave({n: partial(rate, case) for n, case in cases.items()}, options["repeats"])
@@ -193,7 +204,56 @@ def profile(report: Report, name: str, options: dict[str, Any]) -> None:
         report.add(f"{name} medium, {kind}", [1e9 * seconds / made], "ns a transition")
 
 
-WHAT = {"small": small, "medium": medium, "curve": curve, "speed": speed, "profile": profile}
+def tie(report: Report, name: str, options: dict[str, Any]) -> None:
+    """Compare with the shortest queue at the registered small size, its servers made equal."""
+    recipe = RECIPES[f"{name}-small"]
+    rates = np.full(4, np.mean(PacketDispatch.of("small").rates)).tolist()
+    problem = PacketDispatch.of("small", rates=rates)
+    model, episodes = problem.model(), options["episodes"] or 10_000
+    learner = recipe.learner(env_kwargs={**recipe.env_kwargs, "rates": rates})
+    learner.learn(int(recipe.timesteps * options["budget"]))
+    policies = {"learned": greedy(learner), "rule": problem.baselines()["shortest_queue"]}
+    ours, theirs = (played(problem, policy, episodes) for policy in policies.values())
+    report.add(f"{name} shortest queue", interval(theirs), "return")
+    report.add(f"{name} learned - shortest queue", interval(ours - theirs), "return")
+    values = [
+        exact.policy_value(model, policy(np.arange(model.n_states), 0), recipe.gamma, 1e-6).mean()
+        for policy in policies.values()
+    ]
+    report.add(f"{name} exact gap to it", [100 * (values[0] / values[1] - 1)], "%", at_most=1.0)
+    report.add(f"{name} transitions", [learner.timesteps / 1e6], "M")
+
+
+def coupled(report: Report, name: str, options: dict[str, Any]) -> None:
+    """Take away what couples the storages, by one and by both."""
+    free: dict[str, dict[str, Any]] = {
+        "as it is": {},
+        "without losses": {"resistance": 0.0},
+        "without limits": {"limit": None},
+        "without both": {"resistance": 0.0, "limit": None},
+    }
+    for case, changes in free.items():
+        problem = PowerGrid.of("small", **changes)
+        solution = exact.solve(problem.model(), coupling.GAMMA, tolerance=1e-8)
+        q = coupling.folded(solution)
+        for what, share in (
+            ("best orders that depend on the other", coupling.contingent(q)),
+            ("spread of V* that is no sum", coupling.interaction(q)),
+            ("cost above the optimum if run apart", coupling.apart(problem, solution)),
+        ):
+            report.add(f"{case}: {what}", [100 * share], "%")
+
+
+WHAT = {
+    "small": small,
+    "medium": medium,
+    "curve": curve,
+    "speed": speed,
+    "profile": profile,
+    "tie": tie,
+    "coupling": coupled,
+}
+ONLY = {"tie": ("PacketDispatch",), "coupling": ("PowerGrid",)}
 
 
 @click.command(help=__doc__)
@@ -206,7 +266,7 @@ WHAT = {"small": small, "medium": medium, "curve": curve, "speed": speed, "profi
 @click.option("--plot", type=click.Path(exists=True), help="Folder for the curves.")
 def main(what: str, families: tuple[str, ...], json_path: str | None, **options: Any) -> None:
     report = Report(f"networks {what}", **options)
-    for name in families or FAMILIES:
+    for name in ONLY.get(what, families or FAMILIES):
         WHAT[what](report, name, options)
     report.finish(json_path)
 

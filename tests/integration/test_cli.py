@@ -169,6 +169,20 @@ def test_out_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert xr.open_zarr(out).attrs["timesteps"] == 8192
 
 
+def test_a_network_by_its_size(tmp_path: Path) -> None:
+    """Trained and played: the sizes are names, topologies lists, and episodes as long as asked."""
+    out, links = tmp_path / "q.zarr", 'network=[[0,1,"main"]]'
+    options = ["--num-envs", 64, "--timesteps", 2000, "--gamma", 0.95, "--initial-value", -90]
+    done = run("train", "dqlearn/TrafficGrid-v0", "--env", "size=small", *options, "--out", out)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"Table: {out} (9,604 states x 4 actions)\n")
+    assert "Mean length: 200 transitions" in run("evaluate", out, "--episodes", 2).stdout
+    longer = ["--env", links, "--env", "max_episode_steps=500", "--out", out, "--overwrite"]
+    done = run("train", "dqlearn/TrafficGrid-v0", "--env", "size=small", *options, *longer)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "Mean length: 500 transitions" in run("evaluate", out, "--episodes", 2).stdout
+
+
 def test_quiet_and_the_settings_that_are_not_said(tmp_path: Path) -> None:
     out = tmp_path / "q.zarr"
     result = run("train", "FrozenLake-v1", "--timesteps", 64, "--out", out, "--quiet")

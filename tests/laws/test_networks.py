@@ -1,18 +1,24 @@
 """The network environments keep Gymnasium's contract, and simulate what they enumerate.
 
 Laws of every family: Gymnasium's own checks, single and vector; frequencies of simulated steps
-against enumerated probabilities; exact values against an independent solver.
+against enumerated probabilities; exact values against an independent solver; tables read by labels.
 """
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import gymnasium
+import networks
+import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xarray as xr
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
 from quantecon.markov import DiscreteDP
@@ -23,7 +29,10 @@ from scipy.stats import chisquare
 import dqlearn
 from dqlearn import QLearner, TabularEnv, envs, exact
 from dqlearn.envs import TabularGymEnv, TabularVectorEnv
+from dqlearn.envs.defence import baselines as defence_rules
 from dqlearn.envs.gym_view import view_kernels
+from dqlearn.envs.production import baselines as production_rules
+from dqlearn.envs.traffic import fixed
 from dqlearn.outcomes import outcomes_of
 from dqlearn.random import EVALUATION, streams
 
@@ -32,6 +41,7 @@ SAMPLE = "TrafficGrid"  # what a short run of the tests tries; each compiles ker
 FAMILIES = [
     name if name == SAMPLE else pytest.param(name, marks=pytest.mark.slow) for name in NAMES
 ]
+EVALUATE = dqlearn.evaluate_policy, QLearner.evaluate
 SIZES = ("small", "medium", "large")
 
 
@@ -176,12 +186,48 @@ def test_small_instances_are_learned(name: str) -> None:
     assert (best.value - reached).mean() <= 0.01 * scale
 
 
+def test_baselines_are_searched_in_episodes_of_their_own() -> None:
+    """With no seed that an evaluation has by default, or in the benchmarks."""
+    evaluations = {signature(play).parameters["seed"].default for play in EVALUATE}
+    searches = {part.SEED for part in (defence_rules, production_rules, fixed)}
+    assert len(searches | evaluations | {networks.SEED}) == 3 + len(evaluations) + 1
+
+
+@pytest.mark.parametrize("kept", ["in memory", "saved", "in a run"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_tables_are_read_by_their_labels(name: str) -> None:
-    learner = QLearner(f"dqlearn/{name}-v0", seed=0).learn(10_000)
-    q = dqlearn.unfold(learner.table.to_xarray()).q
+def test_tables_are_read_by_their_labels(name: str, kept: str, tmp_path: Path) -> None:
+    """A pair that has been updated, by the names of its factors and of its action."""
+    place = str(tmp_path / kept)
+    learner = QLearner(f"dqlearn/{name}-v0", seed=0)
+    learner.learn(10_000, store=place if kept == "in a run" else None)
+    table = learner.table.to_xarray()
+    if kept == "saved":
+        learner.save(place)
+        table = xr.open_zarr(place)
+    elif kept == "in a run":
+        table = dqlearn.open_table(place)
+    q, env = learner.table.q.compute(), model(name)
+    state, action = (int(pair[-1]) for pair in np.nonzero(learner.table.visits.compute()))
+    digits = np.unravel_index(state, [factor.size for factor in env.factors])
     labels = {
-        factor.name: factor.labels[0] if factor.labels else 0 for factor in model(name).factors
+        factor.name: factor.labels[digit] if factor.labels else int(digit)
+        for factor, digit in zip(env.factors, digits, strict=True)
     }
-    chosen = (model(name).action_labels or ())[0]
-    assert q.sel({**labels, "action": chosen}).compute().item() == learner.table.q[0, 0].compute()
+    chosen = (env.action_labels or ())[action]
+    found = dqlearn.unfold(table).q.sel({**labels, "action": chosen}).compute().item()
+    assert found == q[state, action] != 0.0
+
+
+def test_a_graph_can_be_resumed_by_its_id(tmp_path: Path) -> None:
+    """A run keeps the edges, not the graph, and its time limit."""
+    graph = nx.DiGraph([(0, 1)])
+    kwargs = {"n_intersections": 2, "network": graph, "max_episode_steps": 30}
+    learner = QLearner("dqlearn/TrafficGrid-v0", env_kwargs=kwargs, num_envs=64, shards=1, seed=0)
+    learner.learn(5_000, store=tmp_path / "run").save(tmp_path / "q.zarr")
+    kept = json.loads(dqlearn.open_table(tmp_path / "run").attrs["environment"])
+    plain = {"n_intersections": 2, "network": [[0, 1, "main"]], "max_episode_steps": 30}
+    assert kept == {"id": "dqlearn/TrafficGrid-v0", "kwargs": plain}
+    learner.learn(10_000)
+    again = dqlearn.resume(tmp_path / "run", at="previous").learn(10_000)
+    np.testing.assert_array_equal(again.table.q.compute(), learner.table.q.compute())
+    assert dqlearn.load(tmp_path / "q.zarr").evaluate(3).lengths.tolist() == [30] * 3

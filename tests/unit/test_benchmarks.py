@@ -13,6 +13,7 @@ from distributed import LocalCluster
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 TINY = ["--tiny", "--repeats", "2"]
+COUPLED = "as it is", "without both"
 ROUND = ["--num-envs", "64", "--steps-per-round", "8", "--chunks", "128"]
 
 
@@ -91,15 +92,31 @@ def test_networks(tmp_path: Path) -> None:
     returns = figures("networks", ["medium", *options], tmp_path)
     least, mean, most = returns["TrafficGrid learned - fixed time"]
     assert least < mean < most
+    assert returns["TrafficGrid fixed time, lost"][1] > 0.0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["small", "curve", "speed"])
-def test_networks_otherwise(tmp_path: Path, what: str) -> None:
-    options = ["--family", "TrafficGrid", "--budget", "0.0001", "--episodes", "8"]
+@pytest.mark.parametrize("family", ["TrafficGrid", "PacketRouting"])
+@pytest.mark.parametrize("what", ["small", "curve", "speed", "profile"])
+def test_networks_otherwise(tmp_path: Path, what: str, family: str) -> None:
+    options = ["--family", family, "--budget", "0.0001", "--episodes", "8"]
     fast = ["--repeats", "2", "--transitions", "1000", "--plot", str(tmp_path)]
     assert figures("networks", [what, *options, *fast], tmp_path)
-    assert (what == "curve") == (tmp_path / "TrafficGrid.svg").exists()
+    assert (what == "curve") == (tmp_path / f"{family}.svg").exists()
+
+
+@pytest.mark.slow
+def test_networks_tie(tmp_path: Path) -> None:
+    gaps = figures("networks", ["tie", "--budget", "0.0001", "--episodes", "50"], tmp_path)
+    assert gaps["PacketDispatch exact gap to it"][0] > 0.0
+
+
+@pytest.mark.slow
+def test_networks_coupling(tmp_path: Path) -> None:
+    shares = figures("networks", ["coupling"], tmp_path)
+    apart = [shares[f"{case}: cost above the optimum if run apart"][0] for case in COUPLED]
+    assert apart[0] > 10.0
+    assert max(map(abs, apart[1:])) < 1e-3
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
 from dqlearn.envs.registry import compiled_model, register
+from dqlearn.envs.resolve import resolve
 from dqlearn.envs.torus import MAX_SIDE, torus
 from dqlearn.envs.vector_view import TabularVectorEnv
 from dqlearn.errors import ConfigurationError
@@ -125,7 +126,7 @@ def test_specification_is_data(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_compiled_model_of_plain_environments(name: str) -> None:
-    """Gymnasium's own wrappers are looked through; the shorter time limit holds."""
+    """Gymnasium's own wrappers are looked through; the shortest time limit holds."""
     made = gymnasium.make(name, **SMALL[name])
     model = compiled_model(made)
     assert model is made.unwrapped.model
@@ -134,6 +135,38 @@ def test_compiled_model_of_plain_environments(name: str) -> None:
     inner = compiled_model(limited)
     assert inner is not None
     assert (inner.max_episode_steps, inner.params) == (20, model.params)
+
+
+LIMITS = [({}, 200), ({"max_episode_steps": None}, 200)] + [
+    ({"max_episode_steps": steps}, limit) for steps, limit in ((50, 50), (500, 500), (-1, None))
+]
+
+
+@pytest.mark.parametrize(("given", "limit"), LIMITS)
+def test_a_time_limit_is_the_one_that_was_asked_for(given: Any, limit: int | None) -> None:
+    """Longer, shorter or none: to a single environment, to many, and to a learner."""
+    name = "dqlearn/TrafficGrid-v0"
+    single, many = gymnasium.make(name, **given), gymnasium.make_vec(name, num_envs=2, **given)
+    model = compiled_model(single)
+    assert model is not None
+    assert model.max_episode_steps == limit
+    assert isinstance(many, TabularVectorEnv)
+    assert many.model.max_episode_steps == limit
+    single.reset(seed=0)
+    many.reset(seed=0)
+    for step in range(1, 550):
+        ended = [bool(single.step(0)[3]), *many.step(np.array([0, 0]))[3].tolist()]
+        assert ended == [step == limit] * 3
+        if step == limit:
+            break
+    assert resolve(name, given).env.max_episode_steps == limit
+
+
+@pytest.mark.parametrize("name", [name for name in gymnasium.registry if "dqlearn/" in name])
+def test_every_model_can_go_on_for_ever(name: str) -> None:
+    model = compiled_model(gymnasium.make(name, max_episode_steps=-1))
+    assert model is not None
+    assert model.max_episode_steps is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dqlearn import TabularEnv, exact
 from dqlearn.envs.routing import PacketRouting
-from dqlearn.envs.routing.graph import distances, ports_of, steady
+from dqlearn.envs.routing.graph import distances, ports_of, steady, waits
 from dqlearn.errors import ConfigurationError
 
 DIAMOND = [[0, 1], [1, 3], [0, 2], [2, 4], [4, 3]]  # 0 to 3: two hops by 1, three by 2 and 4
@@ -204,6 +204,26 @@ def test_steady_queues_stay(chance: float, burst: int, capacity: int) -> None:
         after[min(left + burst, capacity)] += p * chance
     assert after == pytest.approx(levels, abs=1e-9)
     assert levels.sum() == pytest.approx(1.0)
+
+
+@given(st.floats(0, 1), st.integers(1, 5), st.sampled_from([1, 6]))
+@settings(max_examples=25)
+def test_waits_are_the_values_of_one_router(chance: float, burst: int, capacity: int) -> None:
+    """A packet at the only busy router: what the model says that it takes, whatever comes."""
+    problem = PacketRouting(((0, 1),), (0,), (1,), chance * burst, capacity, burst)
+    model = problem.model()
+    value = exact.solve(model, gamma=1.0, tolerance=1e-9).value
+    states = [state_of(model, 0, 0, queue) for queue in range(capacity + 1)]
+    assert waits(chance, burst, capacity) == pytest.approx(-value[states], abs=1e-6)
+    assert problem.waits == pytest.approx(waits(chance, burst, capacity))
+
+
+def test_waits_by_hand() -> None:
+    """Nobody comes: 1 + q/2 slots, in random order. A packet in every slot: it never gets less."""
+    assert waits(0.0, 2, 4) == pytest.approx([1.0, 1.5, 2.0, 2.5, 3.0])
+    assert waits(1.0, 1, 4) == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0])
+    problem = PacketRouting.of("small")
+    assert problem.levels @ problem.waits == pytest.approx(4.08, abs=0.005)
 
 
 @pytest.mark.parametrize("start", ["uniform", "steady", "empty"])

@@ -344,10 +344,10 @@ def test_repair_on_failure() -> None:
     assert decided(rules.run_to_failure, [0, 4, 2], [DOWN, WORN, GOOD]) == "maintain-run-run"
 
 
-def test_service_by_age() -> None:
+def test_service_by_the_clock() -> None:
     """Period 6 on three machines: they take turns, two slots apart, each once a period."""
     good = [GOOD] * 3
-    due = {t: decided(rules.by_age, [1, 1, 1], good, t, period=6) for t in range(12)}
+    due = {t: decided(rules.by_clock, [1, 1, 1], good, t, period=6) for t in range(12)}
     busy = {t: label for t, label in due.items() if MAINTAIN in label}
     assert busy == {
         1: "run-run-maintain",
@@ -357,7 +357,37 @@ def test_service_by_age() -> None:
         9: "run-maintain-run",
         11: "maintain-run-run",
     }
-    assert decided(rules.by_age, [1, 1, 1], [DOWN, GOOD, GOOD], 0, period=6) == "maintain-run-run"
+    assert decided(rules.by_clock, [1, 1, 1], [DOWN, GOOD, GOOD], 0, period=6) == "maintain-run-run"
+
+
+def test_what_is_never_serviced_runs_to_failure() -> None:
+    states = np.arange(0, 15**3, 7)
+    never = rules.by_clock(LINE, states, 3, period=None)
+    np.testing.assert_array_equal(never, rules.run_to_failure(LINE, states, 3))
+
+
+def test_the_clock_is_not_followed_where_it_does_not_help() -> None:
+    """Machines that never wear: every service costs, so there are none."""
+    line = ProductionLine.of("small", wear=0.0, start="empty", max_episode_steps=40)
+    found = line.baselines()["by the clock"]
+    assert found.keywords == {"period": None}  # type: ignore[attr-defined]
+
+
+def test_time_since_a_service_says_nothing() -> None:
+    """Of machines that are still good, as many become worn in the 30th slot as in the first."""
+    line = ProductionLine(machines=1, holding=0.0, demand=1.0, wear=0.1)
+    assert line.fail == (0.1,)
+    model, state, share = line.model(), {at(line, [0], [GOOD]): 1.0}, []
+    run = list(model.action_labels or ()).index("run")
+    for _ in range(30):
+        after: dict[int, float] = {}
+        for s, weight in state.items():
+            for p, s_next, _, _ in model.outcomes(s, run):
+                after[s_next] = after.get(s_next, 0.0) + weight * p
+        good = {s: p for s, p in after.items() if line.parts_of(s)[1][0] == GOOD}
+        share.append(1.0 - sum(good.values()))
+        state = {s: p / sum(good.values()) for s, p in good.items()}
+    assert share == pytest.approx([0.1] * 30)
 
 
 def test_service_by_health() -> None:
@@ -389,7 +419,7 @@ def test_constant_work_in_process() -> None:
 def test_a_search_finds_the_better_period() -> None:
     """Machines that never wear: every service costs, so the longest period is best."""
     line = ProductionLine.of("small", wear=0.0, start="empty", max_episode_steps=40)
-    found = rules.best_of(line, rules.by_age, period=(2, 10, 60))
+    found = rules.best_of(line, rules.by_clock, period=(2, 10, 60))
     assert found.keywords == {"period": 60}  # type: ignore[attr-defined]
 
 

@@ -25,7 +25,7 @@ __all__ = ["do_nothing", "periodic_restore", "react", "searched_period"]
 
 MONITOR = 0
 PERIODS = tuple(range(1, 21))
-_EPISODES, _SLOTS = 256, 100  # of the search
+EPISODES, MAX_SLOTS, SEED = 256, 100, 161_803  # of the search; no evaluation's own
 
 
 def do_nothing(
@@ -123,13 +123,13 @@ def searched_period(problem: NetworkDefence) -> int:
 
 def _mean_return(problem: NetworkDefence, period: int) -> float:
     model = problem.model()
-    kernels, keys = view_kernels(model), streams(np.uint64(0), EVALUATION, 0, _EPISODES)
-    state, reward = np.empty(_EPISODES, np.int64), np.empty(_EPISODES)
-    terminated, all_of_them = np.empty(_EPISODES, np.bool_), np.ones(_EPISODES, np.bool_)
+    kernels, keys = view_kernels(model), streams(np.uint64(SEED), EVALUATION, 0, EPISODES)
+    state, reward = np.empty(EPISODES, np.int64), np.empty(EPISODES)
+    terminated, all_of_them = np.empty(EPISODES, np.bool_), np.ones(EPISODES, np.bool_)
     kernels.begin_many(keys, model.params, state)
     total = 0.0
-    for t in range(min(_SLOTS, model.limits[2])):
-        action, times = periodic_restore(problem, state, t, period), np.full(_EPISODES, t)
+    for t in range(min(MAX_SLOTS, model.limits[2])):
+        action, times = periodic_restore(problem, state, t, period), np.full(EPISODES, t)
         kernels.step_many(keys, times, all_of_them, model.params, action, state, reward, terminated)
         total += float(reward.mean())
     return total

@@ -78,11 +78,19 @@ def _of_lines(given: Mapping[str, Any], n: int) -> dict[str, Any]:
     feeder = [(i, i + 1) for i in range(n)]
     lines = edges_of(feeder if given["topology"] is None else given["topology"], n + 1)
     layers(lines, n + 1)
-    limit = given["limit"]
+    limit, impedance = given["limit"], given["impedance"]
+    resistance = listed("resistance", given["resistance"], len(lines), 0.0, 1e9)
+    if impedance is None and len(lines) > n and min(resistance) <= 0.0:
+        raise ConfigurationError(
+            "flows divide in meshes by the lines' resistances, so none may be 0 there, got "
+            f"resistance={given['resistance']!r}: give impedance="
+        )
+    if impedance is not None:
+        impedance = listed("impedance", impedance, len(lines), 1e-6, 1e6)
     return {
         "topology": lines,
-        "resistance": listed("resistance", given["resistance"], len(lines), 0.0, 1e9),
-        "reactance": listed("reactance", given["reactance"], len(lines), 1e-6, 1e6),
+        "resistance": resistance,
+        "impedance": impedance,
         "limit": None if limit is None else listed("limit", limit, len(lines), 0.0),
     }
 

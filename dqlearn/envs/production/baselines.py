@@ -6,6 +6,11 @@
 
 ``rule(problem, states, t) -> actions``, many states at once. Whatever else a rule does, it repairs
 machines that are down before all else, nearest to the customer first where crews are short.
+
+Preventive maintenance goes by the clock or by age (Barlow and Proschan 1965). A machine's age is in
+the state: how long it has been good says nothing about how long it will be, nor does it of a worn
+one, as their times are geometric; so the age that matters is its health, and :func:`by_health` is
+the rule by age.
 """
 
 from __future__ import annotations
@@ -27,13 +32,13 @@ if TYPE_CHECKING:
     from dqlearn.envs.production.model import ProductionLine
     from dqlearn.envs.tabular import TabularEnv
 
-__all__ = ["best_of", "by_age", "by_health", "conwip", "kanban", "run_to_failure"]
+__all__ = ["best_of", "by_clock", "by_health", "conwip", "kanban", "run_to_failure"]
 
 States = npt.NDArray[np.int64]
 Modes = npt.NDArray[np.int64]
 
 DOWN, WORN = 0, 1
-EPISODES, SEED = 400, 271_828  # of a search; no evaluation's own
+EPISODES, MAX_SLOTS, SEED = 400, 200, 271_828  # of a search; no evaluation's own
 
 
 def run_to_failure(problem: ProductionLine, states: States, t: int) -> States:
@@ -57,11 +62,10 @@ def run_to_failure(problem: ProductionLine, states: States, t: int) -> States:
     return _decide(problem, np.full(health.shape, RUN), health)
 
 
-def by_age(problem: ProductionLine, states: States, t: int, period: int) -> States:
-    """Run, repair what is down, and service each machine every so many slots.
+def by_clock(problem: ProductionLine, states: States, t: int, period: int | None) -> States:
+    """Run, repair what is down, and service each machine every so many slots (block replacement).
 
-    The age of a machine is no part of the state; the clock is (block replacement). Machines take
-    turns, a like time apart, and one that is down when its turn comes is repaired.
+    Machines take turns, a like time apart, and one that is down when its turn comes is repaired.
 
     Parameters
     ----------
@@ -71,14 +75,16 @@ def by_age(problem: ProductionLine, states: States, t: int, period: int) -> Stat
         Where episodes are.
     t : int
         Slots since they began.
-    period : int
-        Slots from one service of a machine to the next.
+    period : int, optional
+        Slots from one service of a machine to the next; None: there are none.
 
     Returns
     -------
     int64 (n,)
         Actions.
     """
+    if period is None:
+        return run_to_failure(problem, states, t)
     _, health = problem.parts_of(states)
     turns = np.arange(problem.machines) * period // problem.machines
     due = (t + turns) % period == period - 1
@@ -86,7 +92,7 @@ def by_age(problem: ProductionLine, states: States, t: int, period: int) -> Stat
 
 
 def by_health(problem: ProductionLine, states: States, t: int, ratio: float) -> States:
-    """Run, repair what is down, and service what is worn, where that is quick.
+    """Run, repair what is down, and service what is worn, where that is quick (age replacement).
 
     Parameters
     ----------
@@ -109,6 +115,10 @@ def by_health(problem: ProductionLine, states: States, t: int, ratio: float) -> 
 
 def kanban(problem: ProductionLine, states: States, t: int, cards: int, ratio: float) -> States:
     """Let a machine run only while its store has a free card.
+
+    That is also the base-stock rule of each store by itself: orders that find nothing are lost, so
+    no card is ever owed (Liberopoulos and Dallery 2000, "A unified framework for pull control
+    mechanisms in multi-stage manufacturing systems", Annals of Operations Research 93).
 
     Parameters
     ----------
@@ -137,8 +147,9 @@ def kanban(problem: ProductionLine, states: States, t: int, cards: int, ratio: f
 def conwip(problem: ProductionLine, states: States, t: int, level: int, ratio: float) -> States:
     """Let raw parts in only while few are in the line (constant work in process).
 
-    The base-stock rule for all stores together, after Spearman, Woodruff and Hopp (1990), "CONWIP:
-    a pull alternative to kanban", Int. J. Production Research 28.
+    Spearman, Woodruff and Hopp (1990), "CONWIP: a pull alternative to kanban", Int. J. Production
+    Research 28. That is also the base-stock rule of the first machines for their echelon, the whole
+    line; the others run whenever they can.
 
     Parameters
     ----------
@@ -172,7 +183,7 @@ def _decide(problem: ProductionLine, modes: Modes, health: Modes, ratio: float =
 
 
 def best_of(
-    problem: ProductionLine, rule: Callable[..., States], **values: Iterable[float]
+    problem: ProductionLine, rule: Callable[..., States], **values: Iterable[float | None]
 ) -> Baseline:
     """Return a rule with those values of its parameters that do best in simulated episodes.
 
@@ -202,7 +213,7 @@ def _mean_return(model: TabularEnv, policy: Baseline) -> float:
     state, reward, total = np.empty(EPISODES, np.int64), np.empty(EPISODES), 0.0
     going, terminated = np.ones(EPISODES, np.bool_), np.empty(EPISODES, np.bool_)
     kernels.begin_many(keys, model.params, state)
-    for t in range(model.limits[2]):
+    for t in range(min(model.limits[2], MAX_SLOTS)):
         calls, action = np.full(EPISODES, t), policy(state, t)
         kernels.step_many(keys, calls, going, model.params, action, state, reward, terminated)
         total += reward.mean()

@@ -61,7 +61,7 @@ __all__ = ["ProductionLine"]
 
 HEALTH = ("down", "worn", "good")
 MAX_MACHINES = 8
-PERIODS = (5, 10, 15, 20, 30, 40, 60, 80, 120)
+PERIODS = (None, 5, 10, 15, 20, 30, 40, 60, 80, 120)
 
 PerMachine = float | tuple[float, ...]
 
@@ -106,8 +106,8 @@ class ProductionLine(Family):
     start : {"uniform", "empty"}
         Where episodes begin: anywhere (exploring starts; Sutton and Barto 2018, section 5.3), or
         with all stores empty and all machines good.
-    max_episode_steps : int
-        Slots of an episode; it is truncated then, never terminated.
+    max_episode_steps : int, optional
+        Slots of an episode; it is truncated then, never terminated. None: it never ends.
 
     Raises
     ------
@@ -144,7 +144,7 @@ class ProductionLine(Family):
     crews: int = MAX_MACHINES
     idlers: str = "any"
     start: str = "uniform"
-    max_episode_steps: int = 200
+    max_episode_steps: int | None = 200
 
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"machines": 3},
@@ -157,7 +157,8 @@ class ProductionLine(Family):
         self._check_whole("machines", 1, MAX_MACHINES)
         self._check_whole("crews", 0, MAX_MACHINES)
         self._check_whole("buffer", 1, 4)
-        self._check_whole("max_episode_steps", 1, 2**31)
+        if self.max_episode_steps is not None:
+            self._check_whole("max_episode_steps", 1, 2**31)
         for name in ("wear", "fail", "service", "repair", "demand"):
             self._check_numbers(name, 0.0, 1.0)
         for name in ("price", "lost", "holding", "service_cost", "repair_cost"):
@@ -184,8 +185,9 @@ class ProductionLine(Family):
             numbers = np.asarray(value, float)
         except (TypeError, ValueError):
             numbers = np.empty((0, 0))
-        if numbers.ndim > (not single) or not 1 <= numbers.size <= self.machines:
-            kind = "a number" if single else f"a number, or 1 .. {self.machines} of them"
+        count = max(self.machines, 2)  # the defaults are of two kinds, also of one machine
+        if numbers.ndim > (not single) or not 1 <= numbers.size <= count:
+            kind = "a number" if single else f"a number, or 1 .. {count} of them"
             raise ConfigurationError(f"{name} must be {kind}, got {value!r}")
         if not ((least <= numbers) & (numbers <= most)).all():
             raise ConfigurationError(f"{name} must be in {least:g} .. {most:g}, got {value!r}")
@@ -310,7 +312,7 @@ class ProductionLine(Family):
         ratio = sorted({*self.service_ratios().tolist(), 0.0, math.inf})
         return {
             "run to failure": partial(rules.run_to_failure, self),
-            "by age": rules.best_of(self, rules.by_age, period=PERIODS),
+            "by the clock": rules.best_of(self, rules.by_clock, period=PERIODS),
             "by health": rules.best_of(self, rules.by_health, ratio=ratio),
             "kanban": rules.best_of(self, rules.kanban, cards=cards, ratio=ratio),
             "conwip": rules.best_of(self, rules.conwip, level=levels, ratio=ratio),

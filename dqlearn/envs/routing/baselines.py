@@ -161,7 +161,7 @@ def shortest_path(problem: PacketRouting, states: States, t: int) -> Actions:
 
 
 def static_delay(problem: PacketRouting, states: States, t: int) -> Actions:
-    """Go the way of least delay, the routers' delays being what they are in the long run.
+    """Go the way of least delay, the routers' delays being their means in the long run.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def live_delay(problem: PacketRouting, states: States, t: int) -> Actions:
         A port each.
     """
     node, goal, queues = _parts(problem, states)
-    ports, delay = np.array(problem.ports), _delay(queues)
+    ports, delay = np.array(problem.ports), _waits(problem)[queues]
     least = np.where(np.arange(problem.n_nodes) == goal[:, None], 0.0, np.inf)
     for _ in range(problem.n_nodes - 1):
         least = np.minimum(least, delay + least[:, ports].min(axis=-1))
@@ -232,16 +232,17 @@ def random_port(problem: PacketRouting, states: States, t: int) -> Actions:
 @lru_cache(maxsize=64)
 def _routes(problem: PacketRouting, loaded: bool) -> npt.NDArray[np.int64]:
     """Ports of the shortest ways (node, goal): by hops, or by the delays of the long run."""
-    queues = np.zeros(problem.n_nodes)
+    delays = np.ones(problem.n_nodes)
     if loaded:
-        queues[list(problem.core)] = problem.levels @ np.arange(problem.capacity + 1)
-    onward = distances(problem.ports, _delay(queues))[np.array(problem.ports)]
+        delays[list(problem.core)] = problem.levels @ _waits(problem)
+    onward = distances(problem.ports, delays)[np.array(problem.ports)]
     return _first_least(np.moveaxis(onward, 1, -1))
 
 
-def _delay(queues: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-    """Slots until one packet of those that a router holds is sent, in random order: the mean."""
-    return 1.0 + np.asarray(queues, np.float64) / 2.0
+@lru_cache(maxsize=64)
+def _waits(problem: PacketRouting) -> npt.NDArray[np.float64]:
+    """Mean slots at a router, by its queue, if the packet comes now; 1 outside the core."""
+    return problem.waits
 
 
 def _parts(problem: PacketRouting, states: States) -> tuple[States, States, States]:

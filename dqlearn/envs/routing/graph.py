@@ -4,6 +4,7 @@
 
     edges ──ports_of──► neighbours of each router ──distances──► hops, or delay, to every router
     bursts ──steady──► lengths of a queue in the long run
+           └─waits───► slots until our packet is sent, by the queue it finds
 
 Invariant: plain values in, plain values out; the order of the edges does not matter.
 """
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from dqlearn.envs.topology import Edges, edges_of
 from dqlearn.errors import ConfigurationError
 
-__all__ = ["Ports", "distances", "links_of", "ports_of", "steady"]
+__all__ = ["Ports", "distances", "links_of", "ports_of", "steady", "waits"]
 
 Ports = tuple[tuple[int, ...], ...]
 
@@ -142,14 +143,54 @@ def steady(chance: float, burst: int, capacity: int) -> npt.NDArray[np.float64]:
     >>> steady(0.5, burst=2, capacity=2).round(3).tolist()
     [0.25, 0.25, 0.5]
     """
-    n = capacity + 1
-    moves = np.zeros((n, n))
-    for level in range(n):
-        left = max(level - 1, 0)
-        moves[level, left] += 1.0 - chance
-        moves[level, min(left + burst, capacity)] += chance
-    balance = np.vstack([moves.T - np.eye(n), np.ones(n)])
-    levels: npt.NDArray[np.float64] = np.linalg.lstsq(balance, np.eye(n + 1)[n], rcond=None)[0]
+    left = np.maximum(np.arange(capacity + 1) - 1, 0)
+    moves = _arrivals(left, chance, burst, capacity)
+    balance = np.vstack([moves.T - np.eye(len(moves)), np.ones(len(moves))])
+    levels: npt.NDArray[np.float64] = np.linalg.lstsq(balance, np.eye(len(balance))[-1])[0]
     np.maximum(levels, 0.0, out=levels)
     levels /= levels.sum()
     return levels
+
+
+def waits(chance: float, burst: int, capacity: int) -> npt.NDArray[np.float64]:
+    r"""Return how long our packet is at a router, by the queue that it finds there.
+
+    A router with q others sends ours with probability 1 / (1 + q), else one of them, and then a
+    burst may come to those that are left. So the mean numbers of slots T solve
+
+    .. math:: T(q) = 1 + \frac{q}{1 + q} \, E \, T(\min(c, q - 1 + burst \cdot B))
+
+    Parameters
+    ----------
+    chance : float
+        Probability of a burst in a slot.
+    burst : int
+        Packets that come with it.
+    capacity : int
+        The longest queue.
+
+    Returns
+    -------
+    float64 (capacity + 1,)
+        Mean slots until it is sent, for each length of the queue.
+
+    Examples
+    --------
+    >>> waits(0.475, burst=2, capacity=7).round(2).tolist()
+    [1.0, 1.95, 2.89, 3.8, 4.67, 5.46, 6.11, 6.51]
+    """
+    queue = np.arange(capacity + 1)
+    kept = (queue / (1 + queue))[:, None]
+    moves = kept * _arrivals(np.maximum(queue - 1, 0), chance, burst, capacity)
+    mean = np.linalg.solve(np.eye(len(moves)) - moves, np.ones(len(moves)))
+    return np.asarray(mean, np.float64)
+
+
+def _arrivals(
+    left: npt.NDArray[np.int64], chance: float, burst: int, capacity: int
+) -> npt.NDArray[np.float64]:
+    """Return the probabilities of each length (column) after a burst may have come, by row."""
+    rows, moves = np.arange(len(left)), np.zeros((len(left), capacity + 1))
+    moves[rows, left] = 1.0 - chance
+    moves[rows, np.minimum(left + burst, capacity)] += chance
+    return moves

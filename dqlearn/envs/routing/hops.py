@@ -54,7 +54,7 @@ from dqlearn.envs.digits import bases_of
 from dqlearn.envs.family import Baseline, Family
 from dqlearn.envs.picture import Link, Node, Picture
 from dqlearn.envs.routing import baselines
-from dqlearn.envs.routing.graph import Ports, distances, links_of, ports_of, steady
+from dqlearn.envs.routing.graph import Ports, distances, links_of, ports_of, steady, waits
 from dqlearn.envs.routing.hop_kernels import NOWHERE, events, initial, transition, word_of
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.envs.topology import Edges
@@ -187,6 +187,11 @@ class PacketRouting(Family):
     def levels(self) -> npt.NDArray[np.float64]:
         """Long-run distribution of a queue of the core, without our packet, (capacity + 1,)."""
         return steady(self.load / self.burst, self.burst, self.capacity)
+
+    @property
+    def waits(self) -> npt.NDArray[np.float64]:
+        """Mean slots that our packet is at a router, by the queue it finds, (capacity + 1,)."""
+        return waits(self.load / self.burst, self.burst, self.capacity)
 
     def model(self) -> TabularEnv:
         """Return the compiled model.

@@ -126,7 +126,7 @@ def _mean_returns(problem: TrafficGrid, plans: Ints) -> npt.NDArray[np.float64]:
     state, reward, ended = np.empty(lanes, np.int64), np.empty(lanes), np.empty(lanes, np.bool_)
     kernels.begin_many(keys, model.params, state)
     returns, going = np.zeros(lanes), np.ones(lanes, np.bool_)
-    for t in range(min(problem.max_episode_steps, MAX_SLOTS)):
+    for t in range(min(model.limits[2], MAX_SLOTS)):
         action = _follow(problem, each, state, t)
         calls = np.full(lanes, t)
         kernels.step_many(keys, calls, going, model.params, action, state, reward, ended)

@@ -98,8 +98,8 @@ class TrafficGrid(Family):
     start : {"uniform", "empty"}, default "uniform"
         First state of an episode: drawn from all (exploring starts, Sutton and Barto 2018, section
         5.3), or empty queues and main everywhere.
-    max_episode_steps : int, default 200
-        Slots of an episode; it is truncated then.
+    max_episode_steps : int, optional, default 200
+        Slots of an episode; it is truncated then. None: it never ends.
 
     Raises
     ------
@@ -127,7 +127,7 @@ class TrafficGrid(Family):
     lost_cost: float = 0.0
     control: str = "all"
     start: str = "uniform"
-    max_episode_steps: int = 200
+    max_episode_steps: int | None = 200
 
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"n_intersections": 2},
@@ -140,7 +140,8 @@ class TrafficGrid(Family):
         _check_whole("n_intersections", self.n_intersections, MAX_INTERSECTIONS)
         _check_whole("capacity", self.capacity, MAX_CAPACITY)
         _check_whole("saturation", self.saturation, self.capacity)
-        _check_whole("max_episode_steps", self.max_episode_steps, 2**62)
+        if self.max_episode_steps is not None:
+            _check_whole("max_episode_steps", self.max_episode_steps, 2**62)
         for name in ("arrival_main", "arrival_cross"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(
