@@ -31,7 +31,7 @@ from dqlearn.chunk import Chunk
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
 from dqlearn.cuts import NOWHERE, Cut, Placer, check_room, submit_new
 from dqlearn.door import Door
-from dqlearn.errors import ClusterError
+from dqlearn.errors import ClusterError, ClusterLostError
 from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
@@ -49,6 +49,7 @@ _CUT_TASKS = 2_000
 _CUT_TASKS_AT_MOST = 50_000
 _CUT_SHARE = 0.03  # of the time, at most, goes into cuts
 _PATIENCE = 15.0  # seconds for a worker that died to come back, before live environments share
+_TIMEOUT = 60.0  # seconds for any worker to come
 _ATTEMPTS = 5  # at getting beyond one cut
 
 
@@ -286,7 +287,9 @@ class Runner:
         if self._failures > _ATTEMPTS:
             raise error
         if isinstance(self.executor, ClusterExecutor) and isinstance(error, ClusterError):
-            self.executor.rehome(patience=_PATIENCE if self._may_live else 0.0)
+            given_up = isinstance(error, ClusterLostError)  # nobody came in the time there was
+            patience = _PATIENCE if self._may_live and not given_up else 0.0
+            self.executor.rehome(timeout=0.0 if given_up else _TIMEOUT, patience=patience)
             try:
                 self._go_to_cut()
             except LostWork as another:
