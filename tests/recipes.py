@@ -29,12 +29,13 @@ class Recipe:
     gamma : float
         Discount.
     env_kwargs : dict
-        The size, and what is changed of it while it is learned: what is compared with exact
-        solutions and with baselines is the registered size.
+        The size, and what is changed of it while it is learned.
     settings : dict
         The other arguments of `QLearner`.
     episodes : int
         Of an evaluation: more where they are short, and differ much.
+    played : dict
+        What is changed of the registered size also where the policy is solved or played.
     """
 
     name: str
@@ -43,11 +44,12 @@ class Recipe:
     env_kwargs: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
     episodes: int = 1_000
+    played: dict[str, Any] = field(default_factory=dict)
 
     @property
     def problem(self) -> Family:
-        """The registered problem that it is for."""
-        found: Family = getattr(envs, self.name).of(self.env_kwargs["size"])
+        """What a policy is solved and played in."""
+        found: Family = getattr(envs, self.name).of(self.env_kwargs["size"], **self.played)
         return found
 
     def learner(self, **changes: Any) -> QLearner:
@@ -179,6 +181,7 @@ RECIPES: dict[str, Recipe] = {
             "initial_value": -150.0,
             "steps_per_round": 64,
         },
+        played={"start": "empty"},
     ),
     "PacketRouting-small": Recipe(
         "PacketRouting",
@@ -189,7 +192,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "PacketRouting-medium": Recipe(
         "PacketRouting",
-        300_000_000,
+        800_000_000,
         0.99,
         {"size": "medium"},
         {
@@ -197,6 +200,6 @@ RECIPES: dict[str, Recipe] = {
             "epsilon": 0.2,
             "steps_per_round": 128,
         },
-        episodes=20_000,
+        episodes=50_000,
     ),
 }

@@ -11,7 +11,8 @@
     coupling  what couples the storages of the small power grid, by exact solutions
 
 Budgets and settings are those of ``tests/recipes.py``. What is learned may begin and end its
-episodes otherwise, or pay in another way; what is played and solved are the registered sizes.
+episodes otherwise, or pay in another way; what is played and solved are the registered sizes, but
+for a dispatcher of the medium size, whose queues are empty at first.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ def curve(report: Report, name: str, options: dict[str, Any]) -> None:
     best = max(played(problem, rule, episodes).mean() for rule in rules)
     made, means = [], []
     for point in range(POINTS):
-        learner.learn(int(budget / 2 ** (POINTS - 1 - point)))
+        before = learner.timesteps
+        if learner.learn(int(budget / 2 ** (POINTS - 1 - point))).timesteps == before:
+            continue  # the same round
         made.append(learner.timesteps / 1e6)
         means.append(played(problem, greedy(learner), episodes).mean())
         report.add(f"{name} gap at {made[-1]:.4g} M", [best - means[-1]], "return")
