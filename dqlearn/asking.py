@@ -28,7 +28,7 @@ from numba import njit
 
 from dqlearn.chunk import Answer, Chunk
 from dqlearn.errors import StaleShardError
-from dqlearn.grid import ChunkGrid, Locator
+from dqlearn.grid import ChunkGrid
 from dqlearn.maxima import greedy, merge
 from dqlearn.memory import empty
 from dqlearn.routing import count_owners, find_owners, owner_dtype
@@ -128,7 +128,7 @@ def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: ChunkGrid) 
         starts = np.array([0, len(wanted)], np.int64)
         return Asked(wanted, starts, np.arange(n_envs, dtype=np.int32), of_next)
     owner = empty(len(wanted), owner_dtype(len(grid.rows)))
-    find_owners(wanted, Locator.of(grid.row_edges).arrays, owner)
+    find_owners(wanted, grid.locators[0].arrays, owner)
     starts = np.zeros(len(grid.rows) + 1, np.int64)
     count_owners(owner, starts[1:])
     np.cumsum(starts, out=starts)

@@ -153,7 +153,7 @@ class Draw:
             return [list(made)] * n
         parcels = [
             [
-                self.task(name, function, self.plan, key, m, self.memories, at=(m, w))
+                self.task(name, function, self.plan, key, m, self.memories, w, at=(m, w))
                 for w, key in enumerate(made)
             ]
             for m in range(min(self.memories, n))

@@ -139,6 +139,11 @@ class ChunkGrid:
         return np.cumsum((0, *self.columns), dtype=np.int64)
 
     @cached_property
+    def locators(self) -> tuple[Locator, Locator]:
+        """What finds the row and the column of a pair."""
+        return Locator.of(self.row_edges), Locator.of(self.column_edges)
+
+    @cached_property
     def widths(self) -> npt.NDArray[np.int64]:
         """Actions in each chunk, shape ``(n_chunks,)``."""
         return np.array([self.chunk_shape(c)[1] for c in range(self.n_chunks)], np.int64)

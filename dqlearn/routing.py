@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from dqlearn.grid import ChunkGrid, Locator
+from dqlearn.grid import ChunkGrid
 from dqlearn.memory import empty
 from dqlearn.transitions import Routed, Tally, Transitions
 
@@ -91,7 +91,7 @@ class Router:
     def __init__(
         self, n: int, tile: int, value: npt.NDArray[Any], gamma: float, grid: ChunkGrid
     ) -> None:
-        axes = Locator.of(grid.row_edges).arrays, Locator.of(grid.column_edges).arrays
+        axes = (locator.arrays for locator in grid.locators)
         m = min(tile, n) if grid.n_chunks > 1 else 0
         room = empty(m, owner_dtype(grid.n_chunks)), empty(m, np.int32), empty(m, value.dtype)
         starts = np.zeros((max(1, -(-n // tile)), grid.n_chunks + 1), np.int64)

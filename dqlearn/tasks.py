@@ -142,11 +142,12 @@ def rollout_and_route_task(
 
 
 def pieces_task(
-    plan: Plan, made: Routed | tuple[Routed, Shard], m: int, memories: int
+    plan: Plan, made: Routed | tuple[Routed, Shard], m: int, memories: int, w: int
 ) -> dict[int, Piece]:
-    """Cut out what each chunk of memory m receives from a shard."""
+    """Cut out what each chunk of memory m receives from shard w; what stays there is not copied."""
     routed = made[0] if isinstance(made, tuple) else made
-    return {c: routed.piece(c) for c in range(m, plan.grid.n_chunks, memories)}
+    piece = routed.own if m == w % memories else routed.piece
+    return {c: piece(c) for c in range(m, plan.grid.n_chunks, memories)}
 
 
 def _piece(sent: Routed | tuple[Routed, Shard] | dict[int, Piece], c: int) -> Piece:
@@ -261,13 +262,12 @@ def _ask(plan: Plan, shard: Shard, round_: int, batch: Transitions | None = None
 
 
 def parcels_task(
-    plan: Plan, made: Parcel | tuple[Transitions, Shard, Parcel], m: int, memories: int
+    plan: Plan, made: Parcel | tuple[Transitions, Shard, Parcel], m: int, memories: int, w: int
 ) -> dict[int, ParcelPiece]:
-    """Cut out what each chunk of memory m receives from a shard."""
+    """Cut out what each chunk of memory m receives from shard w; what stays there is not copied."""
     parcel: Parcel = made[-1] if isinstance(made, tuple) else made
-    return {
-        c: parcel.piece(c, plan.grid.position(c)[0]) for c in range(m, plan.grid.n_chunks, memories)
-    }
+    piece = parcel.own if m == w % memories else parcel.piece
+    return {c: piece(c, plan.grid.position(c)[0]) for c in range(m, plan.grid.n_chunks, memories)}
 
 
 def _parcel(plan: Plan, sent: Any, c: int) -> ParcelPiece:

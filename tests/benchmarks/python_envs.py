@@ -18,7 +18,7 @@ from problems import OnDask, cluster_option, two_workers
 
 ENV = "Taxi-v4"
 AT_LEAST = 1.6
-N_ENVS, STEPS = 64, 256
+N_ENVS, STEPS = 64, 512
 
 
 class Stepping:
@@ -45,7 +45,7 @@ class Stepping:
 @click.option("--num-envs", default=N_ENVS, show_default=True, help="Environments in total.")
 @click.option("--steps-per-round", default=STEPS, show_default=True, help="Of each in a round.")
 @click.option("--policy-lag", default=1, show_default=True, help="Of QLearner.")
-@click.option("--rounds", default=48, show_default=True, help="In a sample.")
+@click.option("--rounds", default=24, show_default=True, help="In a sample.")
 def main(
     cluster: str | None,
     num_envs: int,

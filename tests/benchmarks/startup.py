@@ -15,7 +15,10 @@ from functools import partial
 import click
 from harness import Report, interleave, options, ratios, timed
 
-DEPENDENCIES = "click, dask.array, distributed, gymnasium, numba, numpy, tqdm, xarray, zarr"
+DEPENDENCIES = (
+    "click, cloudpickle, dask.array, distributed, filelock, gymnasium, icechunk, numba, numpy, "
+    "psutil, tqdm, xarray, zarr"
+)
 IMPORT_AT_MOST = 1.2
 COLD_AT_MOST, WARM_AT_MOST = 15.0, 2.0
 

@@ -149,6 +149,7 @@ def test_the_scheduler_dies(tmp_path: Path) -> None:
     assert_as_on_threads(learner.learn(12 * ROUND), 12 * ROUND)
 
 
+@pytest.mark.slow
 def test_another_version_joins(tmp_path: Path) -> None:
     """It is refused, however often one asks; without it the run goes on."""
     file, preload = str(tmp_path / "scheduler.json"), another_version(tmp_path)

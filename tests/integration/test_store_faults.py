@@ -1109,7 +1109,13 @@ def loses(door: Door, n: int, *, answers: bool = True) -> Callable[[], bool]:
     return lambda: commits >= n
 
 
-@pytest.mark.parametrize("answers", [True, False], ids=["found at once", "found later"])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param(True, id="found at once"),
+        pytest.param(False, id="found later", marks=pytest.mark.slow),
+    ],
+)
 def test_the_answer_to_a_commit_is_lost(answers: bool, door: Door) -> None:
     """A checkpoint that is there all the same is not taken for another run's."""
     store = prefix_of(door.server_address, f"lost-{answers}")
@@ -1128,6 +1134,7 @@ def test_the_answer_to_a_commit_is_lost(answers: bool, door: Door) -> None:
     assert_undisturbed(dqlearn.resume(store).learn(7 * ROUND), 7)
 
 
+@pytest.mark.slow
 def test_a_run_that_went_back_behind_a_commit(door: Door) -> None:
     """It gives up what it finds there of its own, and makes it again."""
     store = prefix_of(door.server_address, "behind")
