@@ -467,7 +467,7 @@ class QLearner:
             fresh = self._plan.seed + 1 + runner.settled.round if seed is None else seed
             episodes = EpisodePlan(n_episodes, fresh, max_steps)
             parts = min(runner.executor.width, n_episodes)
-            draw = partial(evaluation_graph, self._plan, episodes=episodes, parts=parts)
+            draw = partial(evaluation_graph, episodes=episodes, parts=parts)
             return EvaluationResult.of(runner.ask(draw))
 
         return self._ask(play)

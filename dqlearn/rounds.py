@@ -14,7 +14,7 @@ the updates that make Q_{r+1}::
 The bootstrap reads policy r in both. An updated chunk holds its maxima. Chunks are in M memories, m
 of which is chunk c's; what goes there is one parcel of each shard, and what comes from there is the
 best of all its chunks, of which each shard puts the policy together. W shards and C chunks make
-2 W + W M + C + M + 1 tasks. In one memory nothing is sent: 2 W + C + 2. Lag 1 makes W or 2 W more.
+2 W + W M + C + M + 1 tasks; in one memory, where nothing is sent, 2 W + C + 2. Lag 1 has 2 W more.
 
 Gather (lag 1, K = 1): no policy of all states is made. The chunks of round r hold the answers to
 what each shard asked of them, and are asked again along with what they learn::
@@ -101,16 +101,14 @@ def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Dr
     return draw.to(after, report)
 
 
-def policy_graph(plan: Plan, state: State) -> tuple[Drawn, list[Key]]:
+def policy_graph(state: State) -> tuple[Drawn, list[Key]]:
     """Draw the policy of all states, put together where it is in parts; return also its key."""
     draw = Draw(state.plan, beside(state.round))
     policy = _whole_policy(draw, state)
     return draw.to(state), [policy]
 
 
-def evaluation_graph(
-    plan: Plan, state: State, episodes: EpisodePlan, parts: int
-) -> tuple[Drawn, list[Key]]:
+def evaluation_graph(state: State, episodes: EpisodePlan, parts: int) -> tuple[Drawn, list[Key]]:
     """Draw the playing of greedy episodes, in parts; return the graph and the keys of the parts."""
     draw = Draw(state.plan, beside(state.round))
     policy = _whole_policy(draw, state)

@@ -22,7 +22,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from dask._task_spec import GraphNode, TaskRef
@@ -103,7 +102,7 @@ class Runner:
 
     def policy(self) -> Policy:
         """Return the policy of the settled state, over all states."""
-        made: Policy = self.ask(partial(policy_graph, self.plan))[0]
+        made: Policy = self.ask(policy_graph)[0]
         return made
 
     def ask(self, draw: Callable[[State], tuple[Drawn, list[Key]]]) -> list[Any]:

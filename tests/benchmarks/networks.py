@@ -6,7 +6,7 @@
     medium    greedy return against every baseline, in the same episodes; 95 % intervals
     curve     how the gap to the best baseline closes with transitions (a plot)
     speed     compiled steps of every size on one core; whole rounds of the medium size on all
-    profile   what the tasks of those rounds take, one thread at a time
+    profile   what the stages of those rounds take, on one thread
     tie       equal servers, where joining the shortest queue is optimal: learned against that
     coupling  what couples the storages of the small power grid, by exact solutions
 
@@ -18,8 +18,6 @@ for a dispatcher of the medium size, whose queues are empty at first.
 from __future__ import annotations
 
 import sys
-import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,9 +28,9 @@ import click
 import dask
 import numpy as np
 import numpy.typing as npt
-from dask.callbacks import Callback
 from harness import Report, interleave, options, rate, timed
 from matplotlib.figure import Figure
+from stages import stopwatch
 
 from dqlearn import QLearner, envs, evaluate_policy, exact
 from dqlearn.envs import Family, PacketDispatch, PowerGrid, TrafficGrid
@@ -178,33 +176,17 @@ def speed(report: Report, name: str, options: dict[str, Any]) -> None:
     report.add(f"{name} medium, whole rounds", [r / 1e6 for r in made], "M/s", at_least=10.0)
 
 
-class Spent(Callback):
-    """Sums up the time of tasks by their kind. (Dask's Profiler would keep every round's table.)"""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._began: dict[Any, float] = {}
-        super().__init__(pretask=self._begin, posttask=self._end)
-
-    def _begin(self, key: Any, *_: Any) -> None:
-        self._began[key] = time.perf_counter()
-
-    def _end(self, key: Any, *_: Any) -> None:
-        seconds = time.perf_counter() - self._began.pop(key)
-        self.seconds[key[0].removeprefix("dqlearn-")] += seconds
-
-
 def profile(report: Report, name: str, options: dict[str, Any]) -> None:
-    """Divide the time of a round among its kinds of tasks."""
+    """Divide the time of a round among its stages."""
     learner = RECIPES[f"{name}-medium"].learner()
     with dask.config.set(scheduler="threads", num_workers=1):
         learner.learn(1)
         before = learner.timesteps
-        with Spent() as spent:
-            learner.learn(before + int(options["transitions"]))
+        with stopwatch() as seconds:
+            elapsed, _ = timed(lambda: learner.learn(before + int(options["transitions"])))
     made = learner.timesteps - before
-    for kind, seconds in sorted(spent.seconds.items(), key=lambda item: -item[1]):
-        report.add(f"{name} medium, {kind}", [1e9 * seconds / made], "ns a transition")
+    for stage, spent in [*seconds.most_common(), ("all", elapsed)]:
+        report.add(f"{name} medium, {stage}", [1e9 * spent / made], "ns a transition")
 
 
 def tie(report: Report, name: str, options: dict[str, Any]) -> None:
