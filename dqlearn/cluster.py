@@ -25,8 +25,9 @@ from typing import Any
 import dask.base
 import dask.threaded
 from dask._task_spec import Task, TaskRef
+from dask.base import get_annotations
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin
+from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, span
 
 from dqlearn.errors import (
     ClusterError,
@@ -121,6 +122,9 @@ class ClusterExecutor:
         self._pinned = False  # whether tasks are bound to their homes
         self._bound: set[str] = set()  # workers that a state was held on
         self._holding = False
+        # One for all rounds: else each would be one of its own, and metrics of it kept for ever.
+        with span("dqlearn"):
+            self._span = get_annotations()["span"]
         self._homes = self._workers()
         self._check_versions()
         client.register_plugin(_SetUp())
@@ -295,7 +299,7 @@ class ClusterExecutor:
         layers = {}
         for home in sorted(set(where.values())):
             mine = {key: Task(key, *call) for key, call in calls.items() if where[key] == home}
-            there = {"workers": [home], "allow_other_workers": False}
+            there = {"workers": [home], "allow_other_workers": False, "span": self._span}
             layers[f"there-{home}"] = MaterializedLayer(mine, annotations=there)
         self._send(layers, list(calls))
 
@@ -307,7 +311,12 @@ class ClusterExecutor:
             by_home.setdefault(home, {})[key] = task
         return {
             f"home-{n}-{free}": MaterializedLayer(
-                tasks, annotations={"workers": [self._homes[n]], "allow_other_workers": free}
+                tasks,
+                annotations={
+                    "workers": [self._homes[n]],
+                    "allow_other_workers": free,
+                    "span": self._span,
+                },
             )
             for (n, free), tasks in by_home.items()
         }
