@@ -28,10 +28,10 @@ from numba import njit
 
 from dqlearn.chunk import Answer, Chunk
 from dqlearn.errors import StaleShardError
-from dqlearn.grid import ChunkGrid
+from dqlearn.hashgrid import Grid
 from dqlearn.maxima import greedy, merge
 from dqlearn.memory import empty
-from dqlearn.routing import count_owners, find_owners, owner_dtype
+from dqlearn.routing import count_owners
 from dqlearn.transitions import NO_BOOTSTRAP, Piece, Routed, Sized
 
 __all__ = ["Asked", "Parcel", "ParcelPiece", "answer", "ask", "told"]
@@ -95,7 +95,7 @@ class ParcelPiece(Sized):
     states: npt.NDArray[Any]
 
 
-def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: ChunkGrid) -> Asked:
+def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: Grid) -> Asked:
     """Say what a shard must be told.
 
     Parameters
@@ -104,7 +104,7 @@ def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: ChunkGrid) 
         Where its environments are.
     next_state : int (n,)
         Of its batch; -1 needs no answer.
-    grid : ChunkGrid
+    grid : ChunkGrid or HashGrid
         Who can answer.
 
     Returns
@@ -116,6 +116,7 @@ def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: ChunkGrid) 
     Examples
     --------
     >>> import numpy as np
+    >>> from dqlearn.grid import ChunkGrid
     >>> asked = ask(np.array([7, 1]), np.array([7, -1]), ChunkGrid((4, 4), (2,)))
     >>> asked.state, asked.of_env, asked.of_next
     (array([1, 7]), array([1, 0], dtype=int32), array([ 1, -1], dtype=int32))
@@ -124,12 +125,11 @@ def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: ChunkGrid) 
     wanted = empty(n_envs + len(next_state), state.dtype)
     wanted[:n_envs] = state
     wanted = wanted[: _want(state, next_state, wanted, of_next)]
-    if len(grid.rows) == 1:
+    if grid.n_rows == 1:
         starts = np.array([0, len(wanted)], np.int64)
         return Asked(wanted, starts, np.arange(n_envs, dtype=np.int32), of_next)
-    owner = empty(len(wanted), owner_dtype(len(grid.rows)))
-    find_owners(wanted, grid.locators[0].arrays, owner)
-    starts = np.zeros(len(grid.rows) + 1, np.int64)
+    owner = grid.find_rows(wanted)
+    starts = np.zeros(grid.n_rows + 1, np.int64)
     count_owners(owner, starts[1:])
     np.cumsum(starts, out=starts)
     place, ordered = empty(len(wanted), np.int32), empty(len(wanted), state.dtype)
@@ -154,7 +154,7 @@ def answer(
     states : int (m,)
         Of the chunk.
     origin : (int, int)
-        The chunk's first state and first action.
+        The chunk's first state and first action; not looked at if the chunk is sparse.
     n_actions : int
         Of the whole table.
     tie_key : uint64
@@ -165,11 +165,12 @@ def answer(
     Answer
         In the order of `states`.
     """
-    return Answer(*greedy(chunk.q, origin, n_actions, tie_key, states), chunk.timesteps)
+    rows = None if chunk.known is None else chunk.known.rows(states)
+    return Answer(*greedy(chunk.q, origin, n_actions, tie_key, states, rows), chunk.timesteps)
 
 
 def told(
-    asked: Asked, answers: Sequence[Answer], grid: ChunkGrid, n_actions: int, tie_key: np.uint64
+    asked: Asked, answers: Sequence[Answer], grid: Grid, n_actions: int, tie_key: np.uint64
 ) -> Answer:
     """Combine what chunks answered.
 
@@ -179,7 +180,7 @@ def told(
         What they were asked.
     answers : sequence of Answer
         Of all chunks, in their order.
-    grid : ChunkGrid
+    grid : ChunkGrid or HashGrid
         The chunks.
     n_actions : int
         Of the whole table.
@@ -196,7 +197,7 @@ def told(
     StaleShardError
         If chunks were asked something else.
     """
-    m, columns = len(asked.state), len(grid.columns)
+    m, columns = len(asked.state), grid.n_columns
     expected = np.repeat(np.diff(asked.starts), columns).tolist()
     if (got := [len(answer.value) for answer in answers]) != expected:
         raise StaleShardError(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.errors import StaleShardError
+from dqlearn.known import Known
 from dqlearn.transitions import Sized, Tally
 
 __all__ = ["Answer", "Chunk", "Stamp", "filled"]
@@ -76,6 +77,8 @@ class Chunk(Sized):
         To what each shard asked of round r; on the broadcast path one, for all of its states.
     stamp : Stamp, optional
         Of arrays that this chunk may donate; None of those that others hold too.
+    known : Known, optional
+        Of a sparse chunk: which rows of its arrays are which states. There may be more rows.
     """
 
     q: npt.NDArray[Any]
@@ -85,6 +88,7 @@ class Chunk(Sized):
     changed: int = -1
     answers: tuple[Answer, ...] = ()
     stamp: Stamp | None = None
+    known: Known | None = None
 
     @property
     def timesteps(self) -> int:

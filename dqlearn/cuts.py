@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import psutil
 from dask.utils import format_bytes
 
 from dqlearn.errors import TableTooLargeError
@@ -27,7 +28,9 @@ from dqlearn.plan import Plan
 from dqlearn.runs.version import Version
 from dqlearn.states import begin_graph, load_graph, rebuild_graph, thaw_graph
 
-__all__ = ["NOWHERE", "Cut", "Placer", "check_room", "submit_new"]
+__all__ = ["NOWHERE", "Cut", "Placer", "check_left", "check_room", "submit_new"]
+
+_LEFT = 0.05
 
 NOWHERE = State(0, (), (), (), ())
 
@@ -160,6 +163,29 @@ def check_room(
         raise TableTooLargeError(
             f"a table of {n_states} states x {n_actions} actions in {dtype} needs "
             f"{format_bytes(needed)} with its visit counts, got "
-            f"{format_bytes(executor.memory)} of memory ({executor.name}): use fewer bins or "
-            "states, dtype='float32', or a cluster with more memory"
+            f"{format_bytes(executor.memory)} of memory ({executor.name}): use sparse=True if few "
+            "of them are visited, fewer bins or states, dtype='float32', or a cluster with more "
+            "memory"
+        )
+
+
+def least_left() -> int:
+    """Return the bytes of this machine's memory that a sparse table leaves free."""
+    return int(_LEFT * psutil.virtual_memory().total)
+
+
+def check_left() -> None:
+    """Stop a sparse table that grows in this process, before it fills the machine's memory.
+
+    Raises
+    ------
+    TableTooLargeError
+        If too little is left.
+    """
+    left, least = psutil.virtual_memory().available, least_left()
+    if left < least:
+        raise TableTooLargeError(
+            f"a sparse table has grown until {format_bytes(left)} of this machine's memory are "
+            f"left, expected at least {format_bytes(least)}: save it, and go on with fewer bins or "
+            "states, with less exploration, or on a cluster with more memory"
         )

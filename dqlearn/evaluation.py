@@ -17,6 +17,7 @@ import numpy.typing as npt
 from dqlearn.envs.python import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
+from dqlearn.policy import KnownPolicy, Policy
 from dqlearn.random import EVALUATION, streams
 
 __all__ = ["EpisodePlan", "EvaluationResult", "Played", "play_compiled", "play_python"]
@@ -137,7 +138,7 @@ class EvaluationResult:
 
 
 def play_compiled(
-    env: TabularEnv, greedy: npt.NDArray[Any], episodes: EpisodePlan, first: int, last: int
+    env: TabularEnv, policy: Policy | KnownPolicy, episodes: EpisodePlan, first: int, last: int
 ) -> Played:
     """Play the episodes ``first .. last - 1`` of a compiled model."""
     returns, lengths = np.empty(last - first), np.empty(last - first, np.int64)
@@ -145,7 +146,7 @@ def play_compiled(
         episodes.streams(first, last),
         env.limits,
         env.params,
-        greedy,
+        policy.lookup,
         episodes.max_steps,
         returns,
         lengths,
@@ -154,7 +155,7 @@ def play_compiled(
 
 
 def play_python(
-    env: PythonEnv, greedy: npt.NDArray[Any], episodes: EpisodePlan, first: int, last: int
+    env: PythonEnv, policy: Policy | KnownPolicy, episodes: EpisodePlan, first: int, last: int
 ) -> Played:
     """Play the episodes ``first .. last - 1`` in Python environments, one after another."""
     returns, lengths, cut = np.empty(last - first), np.empty(last - first, np.int64), 0
@@ -163,7 +164,7 @@ def play_python(
         for i, key in enumerate(episodes.streams(first, last)):
             state, total, t, ended = one.reset(int(key >> np.uint64(33))), 0.0, 0, False
             while not ended and t < episodes.max_steps:
-                state, reward, ended = one.step(int(greedy[state]))
+                state, reward, ended = one.step(int(policy.choose(np.array([state]))[0]))
                 total, t = total + reward, t + 1
             returns[i], lengths[i], cut = total, t, cut + (not ended)
     except Exception as error:

@@ -178,6 +178,14 @@ class Draw:
         ]
         return (self.task("policy", tasks.reduce_task, self.plan, best, round_),)
 
+    def known_policy(self, chunks: Sequence[Key], round_: int) -> Key:
+        """Add the policy of sparse chunks."""
+        known = [
+            self.task("known", tasks.known_task, self.plan, chunk, round_, at=(c,))
+            for c, chunk in enumerate(chunks)
+        ]
+        return self.task("policy", tasks.known_policy_task, self.plan, known, round_)
+
     # Gather: shards ask, and chunks answer.
 
     def turns(self, state: State) -> tuple[list[Key], list[Key], list[Key]]:

@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from dask.array.core import normalize_chunks
+from numba import njit
 
 from dqlearn.errors import GridError
+from dqlearn.memory import empty
 
-__all__ = ["ChunkGrid"]
+__all__ = ["ChunkGrid", "find_owners", "owner_dtype"]
 
 Chunks = Any
 """What dask.array takes as ``chunks=`` for two dimensions, or "auto"."""
@@ -129,6 +131,16 @@ class ChunkGrid:
         return len(self.rows) * len(self.columns)
 
     @property
+    def n_rows(self) -> int:
+        """Chunks along the states."""
+        return len(self.rows)
+
+    @property
+    def n_columns(self) -> int:
+        """Chunks along the actions."""
+        return len(self.columns)
+
+    @property
     def row_edges(self) -> npt.NDArray[np.int64]:
         """First state of each row of chunks, and the number of states, shape ``(n_rows + 1,)``."""
         return np.cumsum((0, *self.rows), dtype=np.int64)
@@ -168,6 +180,12 @@ class ChunkGrid:
         """First state and first action of a chunk."""
         i, j = self.position(chunk)
         return sum(self.rows[:i]), sum(self.columns[:j])
+
+    def find_rows(self, states: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the row of chunks that each state is in, shape ``(m,)``."""
+        owner = empty(len(states), owner_dtype(self.n_rows))
+        find_owners(states, self.locators[0].arrays, owner)
+        return owner
 
     def locate(self, state: int, action: int) -> tuple[int, int]:
         """Return the chunk that owns a pair, and the pair's offset in it."""
@@ -220,3 +238,22 @@ def _auto_rows(n_states: int, row_bytes: int) -> int:
     rows = math.ceil(n_states / max(wanted, math.ceil(total / _MAX_CHUNK_BYTES)))
     unit = 1 << max(0, (n_states - 1).bit_length() - _GUESSES.bit_length() + 1)
     return math.ceil(rows / unit) * unit  # so that a Locator's guesses are exact
+
+
+def owner_dtype(n_chunks: int) -> np.dtype[Any]:
+    """Return the smallest unsigned dtype that holds the number of every chunk."""
+    return np.min_scalar_type(n_chunks - 1)
+
+
+@njit(nogil=True, cache=True)
+def find_owners(state, rows, owner):
+    """Write the row of chunks of each state: a guess, and a search where a block spans chunks."""
+    edges, guess, shift, exact = rows
+    for t in range(len(state)):
+        owner[t] = guess[np.uint64(state[t] >> shift)]
+    if not exact:
+        for t in range(len(state)):
+            i = np.int64(owner[t])
+            while edges[i + 1] <= state[t]:
+                i += 1
+            owner[t] = i

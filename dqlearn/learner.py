@@ -35,12 +35,13 @@ from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd,
 from dqlearn.every import EveryLike, as_every
 from dqlearn.graph import Key
 from dqlearn.grid import Chunks
+from dqlearn.hashgrid import HashGrid
 from dqlearn.history import History
 from dqlearn.html import html_table
 from dqlearn.interrupt import interruptible
 from dqlearn.loop import Loop
 from dqlearn.origin import Origin
-from dqlearn.policy import Policy
+from dqlearn.policy import KnownPolicy, Policy
 from dqlearn.progress import ProgressBar
 from dqlearn.recorder import Recorder, Saving
 from dqlearn.rounds import evaluation_graph
@@ -49,6 +50,7 @@ from dqlearn.runs.place import StoreLike, place_of
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.settings import Settings, attributes
 from dqlearn.spaces import BinsLike, SpaceIndex
+from dqlearn.sparse_table import SparseTable
 from dqlearn.store import FORMAT, write
 from dqlearn.stored import Stored, environment_of, fingerprint_of
 from dqlearn.table import Labels, Table
@@ -114,6 +116,11 @@ class QLearner:
         those both give the same bits. "auto" gathers if `steps_per_round` is 1, `policy_lag` is not
         0, and the table has a million states or more and 16 for each environment. See
         :doc:`/explanation/round`.
+    sparse : bool or int
+        Keep room for visited states only, of up to 2**62 states; on the gather path. An int is how
+        many successive states stand side by side, a power of two: 1, as True, where visits scatter,
+        more where they stay near. `chunks` is then how many there are. See
+        :doc:`/how-to/sparse-tables`.
 
     Raises
     ------
@@ -154,6 +161,7 @@ class QLearner:
         bins: BinsLike = None,
         env_kwargs: Mapping[str, Any] | None = None,
         path: Literal["auto", "broadcast", "gather"] = "auto",
+        sparse: bool | int = False,
     ) -> None:
         settings = Settings(
             num_envs,
@@ -170,6 +178,7 @@ class QLearner:
             on_env_error,
             env_timeout,
             path,
+            sparse,
         )
         self._resolved = resolve(env, env_kwargs, bins)
         self._prepare(settings, None)
@@ -177,14 +186,15 @@ class QLearner:
     def _prepare(self, settings: Settings, origin: Origin | None) -> None:
         executor, shape = current_executor(), (self._resolved.states.n, self._resolved.actions.n)
         # Before there is a grid of it, which may choose the path.
-        maxima = settings.path == "broadcast"
-        check_room(shape, settings.table_dtype, executor, maxima=maxima)
+        if not settings.sparse:
+            maxima = settings.path == "broadcast"
+            check_room(shape, settings.table_dtype, executor, maxima=maxima)
         self._plan = settings.plan(self._resolved, executor.width, origin)
         self._runner: Runner | None = None
         self._learning = False
         self._history = History()
         self._callbacks = CallbackList()
-        self._policy: tuple[Key, Policy] | None = None
+        self._policy: tuple[Key, Policy | KnownPolicy] | None = None
         self._recorder: Recorder | None = None
         self._sampler = np.random.default_rng(settings.seed)
         self._began = time.monotonic()
@@ -422,13 +432,12 @@ class QLearner:
         (3,)
         """
         states, actions = self._resolved.states, self._resolved.actions
-        greedy = self._current_policy().action
+        policy = self._current_policy()
         if states.is_element(observation):
-            chosen = self._explore(
-                np.array([greedy[states.encode_one(observation)]]), deterministic
-            )
+            one = np.array([states.encode_one(observation)])
+            chosen = self._explore(policy.choose(one), deterministic)
             return actions.decode_one(int(chosen[0])), None
-        chosen = greedy[states.encode(observation)].astype(np.int64)
+        chosen = policy.choose(states.encode(observation))
         return actions.decode(self._explore(chosen, deterministic)), None
 
     def _explore(self, chosen: npt.NDArray[Any], deterministic: bool) -> npt.NDArray[Any]:
@@ -467,18 +476,26 @@ class QLearner:
             fresh = self._plan.seed + 1 + runner.settled.round if seed is None else seed
             episodes = EpisodePlan(n_episodes, fresh, max_steps)
             parts = min(runner.executor.width, n_episodes)
-            draw = partial(evaluation_graph, episodes=episodes, parts=parts)
+            draw = partial(evaluation_graph, self._plan, episodes=episodes, parts=parts)
             return EvaluationResult.of(runner.ask(draw))
 
         return self._ask(play)
 
     @property
-    def table(self) -> Table:
+    def table(self) -> Table | SparseTable:
         """The table after the newest round collected: live Dask arrays, of one round."""
-        state, nodes = self._ask(Runner.nodes)
-        labels = self._labels(round=state.round, timesteps=self.timesteps)
         plan = self._plan
-        return Table(state.round, plan.grid, plan.dtype, labels, nodes, state.plan[1], plan.seed)
+        if isinstance(plan.grid, HashGrid):
+            state, nodes, visited = self._ask(Runner.visited)
+        else:
+            state, nodes = self._ask(Runner.nodes)
+        labels = self._labels(round=state.round, timesteps=self.timesteps)
+        run = state.plan[1]
+        if isinstance(plan.grid, HashGrid):
+            return SparseTable(
+                state.round, plan.grid, plan.dtype, labels, nodes, run, plan.seed, visited
+            )
+        return Table(state.round, plan.grid, plan.dtype, labels, nodes, run, plan.seed)
 
     @property
     def history(self) -> xr.Dataset:
@@ -569,10 +586,10 @@ class QLearner:
         learner._prepare(replace(stored.settings, **settings), stored.origin)
         return learner
 
-    def _current_policy(self) -> Policy:
+    def _current_policy(self) -> Policy | KnownPolicy:
         """Fetch the policy, once a round."""
 
-        def fetch(runner: Runner) -> tuple[Key, Policy]:
+        def fetch(runner: Runner) -> tuple[Key, Policy | KnownPolicy]:
             key, known = runner.settled.chunks[0], self._policy
             if known and known[0] == key:
                 return known
@@ -602,7 +619,7 @@ class QLearner:
         n_states, n_actions = self._plan.grid.shape
         return (
             f"QLearner({self._resolved.name!r}: {n_states} states x {n_actions} actions, "
-            f"{self._plan.num_envs} environments in {self._plan.shards} shards, {self._plan.path}, "
+            f"{self._plan.num_envs} environments in {self._plan.shards} shards, {self._plan.kind}, "
             f"{self.timesteps} transitions made)"
         )
 
@@ -616,7 +633,7 @@ class QLearner:
                 "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
                 "chunks": f"{plan.grid.n_chunks}",
                 "environments": f"{plan.num_envs:,} in {plan.shards} shards",
-                "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.path}",
+                "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.kind}",
                 "learned from": f"{self.timesteps:,} transitions",
                 "recent mean return": f"{self._history.recent_mean_return():.4g}",
                 "runs on": self._runner.executor.name if self._runner else "not begun",

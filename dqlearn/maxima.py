@@ -107,16 +107,17 @@ def greedy(
     n_actions: int,
     tie_key: np.uint64,
     states: npt.NDArray[Any] | None = None,
+    rows: npt.NDArray[Any] | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the greatest value of rows of a block, and its action; see :func:`maxima`.
 
-    All rows, or those of some `states` of it.
+    All rows, or those of some `states` of it; `rows` says where these stand, if not in order.
     """
     width = q.shape[1]
     n = len(q) if states is None else len(states)
     value, action = empty(n, q.dtype), empty(n, action_dtype(n_actions))
     kernel = _kernel(width if width <= _UNROLLED else 0)
-    kernel(q, states, *origin, n_actions, tie_key, value, action)
+    kernel(q, states, rows, *origin, n_actions, tie_key, value, action)
     return value, action
 
 
@@ -163,10 +164,10 @@ def _kernel(width):
     """Make the kernel for chunks of so many actions: a constant, so that its loops are unrolled."""
 
     @njit(nogil=True, cache=True)
-    def best_of_each(q, states, first_state, first_action, n_actions, tie_key, value, action):
+    def best_of_each(q, states, rows, first_state, first_action, n_actions, tie_key, value, action):
         n = width if width else q.shape[1]
         for t in range(len(value)):
-            s = t if states is None else states[t] - first_state
+            s = rows[t] if rows is not None else t if states is None else states[t] - first_state
             best = q[s, 0]
             for a in range(1, n):
                 best = max(best, q[s, a])
@@ -177,14 +178,26 @@ def _kernel(width):
                 count += tied
             if count > 1:
                 top = np.uint64(0)
+                state = first_state + t if states is None else np.int64(states[t])
                 for a in range(n):
                     if q[s, a] == best:
-                        h = _tie_hash(tie_key, first_state + s, first_action + a, n_actions)
+                        h = _tie_hash(tie_key, state, first_action + a, n_actions)
                         if h >= top:
                             top, winner = h, a
             value[t], action[t] = q[s, winner], first_action + winner
 
     return best_of_each
+
+
+@njit(cache=True)
+def untried(tie_key, state, n_actions):
+    """Return the action of a state of which nothing is known: all its values are alike."""
+    top, winner = np.uint64(0), 0
+    for a in range(n_actions):
+        h = _tie_hash(tie_key, state, a, n_actions)
+        if h >= top:
+            top, winner = h, a
+    return winner
 
 
 @njit(nogil=True, cache=True)

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.faults import RAISE, Faults
 from dqlearn.grid import ChunkGrid
+from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.origin import Origin
 from dqlearn.schedules import Schedule, VisitCount
 
@@ -32,8 +33,8 @@ class Plan:
     ----------
     env : TabularEnv or PythonEnv
         The environment.
-    grid : ChunkGrid
-        The table's chunks.
+    grid : ChunkGrid or HashGrid
+        The table's chunks; of a sparse table the latter.
     num_envs, shards, steps_per_round : int
         Environments, the tasks they are divided over, and the steps of each in a round.
     gamma : float
@@ -59,7 +60,7 @@ class Plan:
     """
 
     env: TabularEnv | PythonEnv
-    grid: ChunkGrid
+    grid: Grid
     num_envs: int
     shards: int
     steps_per_round: int
@@ -99,6 +100,11 @@ class Plan:
                 f"{self.steps_per_round=} and {self.policy_lag=}: leave them out, or pass "
                 "path='broadcast'"
             )
+        if self.sparse and self.path != "gather":
+            raise ConfigurationError(
+                "a sparse table needs path='gather': the maxima of all its states are never made; "
+                f"got {self.path!r}"
+            )
         if self.dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
         if not (isinstance(self.seed, Integral) and 0 <= self.seed < 2**64):
@@ -122,6 +128,21 @@ class Plan:
     def donated(self) -> bool:
         """Whether shards are stepped in place."""
         return isinstance(self.env, PythonEnv)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the table has room for the states only that were visited."""
+        return isinstance(self.grid, HashGrid)
+
+    @property
+    def kind(self) -> str:
+        """The path, and whether the table is sparse, for people."""
+        return f"{self.path}, sparse" if self.sparse else self.path
+
+    @property
+    def laid_out(self) -> ChunkGrid:
+        """The grid of a table that is not sparse."""
+        return cast("ChunkGrid", self.grid)
 
     @property
     def in_place(self) -> bool:

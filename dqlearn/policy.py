@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.greedy import Lookup, choose_greedily
+from dqlearn.known import Known
 from dqlearn.maxima import Maxima
 from dqlearn.transitions import Sized, Tally
 
-__all__ = ["Part", "Policy"]
+__all__ = ["KnownPolicy", "Part", "Policy"]
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,52 @@ class Policy(Sized):
         """Return the row of each environment, which are in these states."""
         return state if self.rows is None else self.rows
 
+    @property
+    def lookup(self) -> Lookup:
+        """The greedy action of every state, for a kernel."""
+        return self.action
+
+    def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the greedy action of each state, shape ``(m,)``."""
+        chosen: npt.NDArray[np.int64] = self.action[states].astype(np.int64)
+        return chosen
+
     @classmethod
     def of(cls, best: Maxima) -> Policy:
         """Make the policy of a table from its joined maxima."""
         made = best.tally.timesteps + best.tally.n_transitions
         return cls(best.value, best.action, made, best.tally, best.td_abs_sum)
+
+
+@dataclass(frozen=True)
+class KnownPolicy(Sized):
+    """What a sparse table says of all states.
+
+    Attributes
+    ----------
+    known : Known
+        Which states were visited.
+    action : unsigned int (rows,)
+        The greedy action of each, by its row.
+    tie_key : uint64
+        :func:`dqlearn.maxima.ties` of the table; it chooses for all others.
+    n_actions : int
+        Of the table.
+    """
+
+    known: Known
+    action: npt.NDArray[Any]
+    tie_key: np.uint64
+    n_actions: int
+
+    @property
+    def lookup(self) -> Lookup:
+        """The greedy action of every state, for a kernel."""
+        known = self.known
+        return self.action, known.bits, known.blocks, known.slots, self.tie_key, self.n_actions
+
+    def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the greedy action of each state, shape ``(m,)``."""
+        actions = np.empty(len(states), np.int64)
+        choose_greedily(self.lookup, np.asarray(states, np.int64), actions)
+        return actions

@@ -37,7 +37,7 @@ from dqlearn.evaluation import EpisodePlan
 from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.plan import Plan
 
-__all__ = ["evaluation_graph", "policy_graph", "round_graph"]
+__all__ = ["evaluation_graph", "policy_graph", "round_graph", "visited_graph"]
 
 
 def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = False) -> Drawn:
@@ -101,17 +101,29 @@ def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Dr
     return draw.to(after, report)
 
 
-def policy_graph(state: State) -> tuple[Drawn, list[Key]]:
+def policy_graph(plan: Plan, state: State) -> tuple[Drawn, list[Key]]:
     """Draw the policy of all states, put together where it is in parts; return also its key."""
     draw = Draw(state.plan, beside(state.round))
-    policy = _whole_policy(draw, state)
+    policy = _whole_policy(plan, draw, state)
     return draw.to(state), [policy]
 
 
-def evaluation_graph(state: State, episodes: EpisodePlan, parts: int) -> tuple[Drawn, list[Key]]:
+def visited_graph(state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the listing of the states that sparse chunks have learned of; one key a chunk."""
+    draw = Draw(state.plan, beside(state.round))
+    keys = [
+        draw.task("visited", tasks.visited_task, chunk, state.round, at=(c,))
+        for c, chunk in enumerate(state.chunks)
+    ]
+    return draw.to(state), keys
+
+
+def evaluation_graph(
+    plan: Plan, state: State, episodes: EpisodePlan, parts: int
+) -> tuple[Drawn, list[Key]]:
     """Draw the playing of greedy episodes, in parts; return the graph and the keys of the parts."""
     draw = Draw(state.plan, beside(state.round))
-    policy = _whole_policy(draw, state)
+    policy = _whole_policy(plan, draw, state)
     edges = [p * episodes.n_episodes // parts for p in range(parts + 1)]
     keys = [
         draw.task(
@@ -123,7 +135,9 @@ def evaluation_graph(state: State, episodes: EpisodePlan, parts: int) -> tuple[D
     return draw.to(state), keys
 
 
-def _whole_policy(draw: Draw, state: State) -> Key:
+def _whole_policy(plan: Plan, draw: Draw, state: State) -> Key:
+    if plan.sparse:
+        return draw.known_policy(state.chunks, state.round)
     if not state.policy:
         return draw.policy(state.chunks, state.round)[0]
     return draw.task("policy", tasks.joined_task, draw.plan, list(state.policy))

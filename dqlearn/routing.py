@@ -16,19 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from dqlearn.grid import ChunkGrid
+from dqlearn.grid import ChunkGrid, find_owners, owner_dtype
+from dqlearn.hashgrid import HashGrid
 from dqlearn.memory import empty
 from dqlearn.transitions import Routed, Tally, Transitions
 
-__all__ = [
-    "TILE",
-    "Router",
-    "count_owners",
-    "find_owners",
-    "owner_dtype",
-    "route",
-    "route_tile",
-]
+__all__ = ["TILE", "Router", "count_owners", "route", "route_pairs", "route_tile"]
 
 TILE = 32_768
 """Transitions: some hundred KiB, which an L2 cache holds."""
@@ -62,13 +55,50 @@ def route(
     >>> batch = Transitions(np.array([3, 0]), np.array([1, 0]), np.array([1.0, 2.0]),
     ...                     np.array([-1, 3]), Tally(0, 0.1))
     >>> routed = route(batch, np.array([0.0, 0.0, 0.0, 10.0]), 0.5, ChunkGrid((2, 2), (2,)))
-    >>> routed.piece(0).target, routed.piece(1).offset
+    >>> routed.piece(0).columns[1], routed.piece(1).columns[0]
     (array([7.]), array([3], dtype=int32))
     """
     router = Router(len(transitions.state), TILE, value, gamma, grid)
     columns = (transitions.state, transitions.action, transitions.reward, transitions.next_state)
     _route_tiles(columns, TILE, *router.arguments)
     return router.routed(transitions.tally)
+
+
+def route_pairs(
+    transitions: Transitions, value: npt.NDArray[Any], gamma: float, grid: HashGrid
+) -> Routed:
+    """Compute targets and sort them by owner, who is left to find where its pairs stand.
+
+    Parameters
+    ----------
+    transitions : Transitions
+        A shard's transitions of round r.
+    value : float (m,)
+        Bootstraps; `next_state` says which is whose.
+    gamma : float
+        Discount factor.
+    grid : HashGrid
+        Who owns what.
+
+    Returns
+    -------
+    Routed
+        States, actions and targets, in one tile.
+    """
+    state, action = transitions.state, transitions.action
+    n, bootstrap = len(state), (value, value.dtype.type(gamma))
+    target = empty(n, value.dtype)
+    _targets(transitions.reward, transitions.next_state, *bootstrap, target)
+    starts = np.zeros((1, grid.n_chunks + 1), np.int64)
+    if grid.n_chunks == 1:
+        starts[0, 1] = n
+        return Routed((state, action, target), starts, transitions.tally)
+    owner = grid.find_rows(state)
+    count_owners(owner, starts[0, 1:])
+    np.cumsum(starts[0], out=starts[0])
+    out = tuple(empty(n, column.dtype) for column in (state, action, target))
+    _scatter_pairs(owner, starts[0, :-1].copy(), (state, action, target), out)
+    return Routed(out, starts, transitions.tally)
 
 
 class Router:
@@ -101,12 +131,7 @@ class Router:
 
     def routed(self, tally: Tally) -> Routed:
         """Return the batch; kernels must have routed all of it."""
-        return Routed(*self._out, tally)
-
-
-def owner_dtype(n_chunks: int) -> np.dtype[Any]:
-    """Return the smallest unsigned dtype that holds the number of every chunk."""
-    return np.min_scalar_type(n_chunks - 1)
+        return Routed(self._out[:2], self._out[2], tally)
 
 
 @njit(nogil=True, cache=True)
@@ -176,20 +201,6 @@ def _targets(reward, next_state, value, gamma, target):
 
 
 @njit(nogil=True, cache=True)
-def find_owners(state, rows, owner):
-    """Write the row of chunks of each state: a guess, and a search where a block spans chunks."""
-    edges, guess, shift, exact = rows
-    for t in range(len(state)):
-        owner[t] = guess[np.uint64(state[t] >> shift)]
-    if not exact:
-        for t in range(len(state)):
-            i = np.int64(owner[t])
-            while edges[i + 1] <= state[t]:
-                i += 1
-            owner[t] = i
-
-
-@njit(nogil=True, cache=True)
 def _refine_owners(action, columns, owner):
     """Turn rows of chunks into chunks, by the column of each action."""
     edges, guess, shift, _ = columns
@@ -240,3 +251,12 @@ def _scatter(owner, cursor, located_offset, located_target, offset, target):
         to = np.uint64(cursor[c])
         cursor[c] += 1
         offset[to], target[to] = located_offset[t], located_target[t]
+
+
+@njit(nogil=True, cache=True)
+def _scatter_pairs(owner, cursor, columns, out):
+    for t in range(len(owner)):
+        c = owner[t]
+        to = cursor[c]
+        cursor[c] += 1
+        out[0][to], out[1][to], out[2][to] = columns[0][t], columns[1][t], columns[2][t]

@@ -22,13 +22,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from dask._task_spec import GraphNode, TaskRef
 
 from dqlearn.chunk import Chunk
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
-from dqlearn.cuts import NOWHERE, Cut, Placer, check_room, submit_new
+from dqlearn.cuts import NOWHERE, Cut, Placer, check_left, check_room, submit_new
 from dqlearn.door import Door
 from dqlearn.errors import ClusterError, ClusterLostError
 from dqlearn.events import RoundReport
@@ -36,8 +39,8 @@ from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
 from dqlearn.interrupt import uninterrupted
 from dqlearn.plan import Plan
-from dqlearn.policy import Policy
-from dqlearn.rounds import policy_graph, round_graph
+from dqlearn.policy import KnownPolicy, Policy
+from dqlearn.rounds import policy_graph, round_graph, visited_graph
 from dqlearn.runs.version import Version
 from dqlearn.runs.writing import Written
 from dqlearn.states import freeze_graph, restart_graph, write_graph
@@ -100,9 +103,16 @@ class Runner:
         with self._lent_state() as state:
             return state, [self.executor.node(key) for key in state.chunks]
 
-    def policy(self) -> Policy:
+    def visited(self) -> tuple[State, list[GraphNode | TaskRef], list[npt.NDArray[np.int64]]]:
+        """Return the same of a sparse table, and the states that each chunk has learned of."""
+        with self._lent_state() as state:
+            nodes = [self.executor.node(key) for key in state.chunks]
+            states = self.executor.background(*visited_graph(state))
+        return state, nodes, states()
+
+    def policy(self) -> Policy | KnownPolicy:
         """Return the policy of the settled state, over all states."""
-        made: Policy = self.ask(policy_graph)[0]
+        made: Policy | KnownPolicy = self.ask(partial(policy_graph, self.plan))[0]
         return made
 
     def ask(self, draw: Callable[[State], tuple[Drawn, list[Key]]]) -> list[Any]:
@@ -143,6 +153,8 @@ class Runner:
             self._go_to_cut()
 
     def _check_room(self, executor: Executor) -> None:
+        if self.plan.sparse:
+            return  # it is as large as it becomes
         maxima = self.plan.path == "broadcast"
         check_room(self.plan.grid.shape, self.plan.dtype, executor, maxima=maxima)
 
@@ -150,6 +162,8 @@ class Runner:
         """Submit the next round; return its number."""
         if self._broken is not None:
             self._rebuild_shards(self._broken)
+        if self.plan.sparse and isinstance(self.executor, LocalExecutor):
+            check_left()
         state = self.state
         in_place = self._closed_for_writing(state)
         drawn = round_graph(self.plan, state, self.executor.memories, in_place)

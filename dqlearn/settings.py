@@ -21,6 +21,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.faults import Faults
 from dqlearn.grid import ChunkGrid, Chunks
+from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.origin import Origin
 from dqlearn.plan import Plan, check_count
 from dqlearn.schedules import Schedule, VisitCount, as_learning_rate, as_schedule, from_spec
@@ -52,6 +53,7 @@ class Settings:
     on_env_error: str = "raise"
     env_timeout: float | None = None
     path: str = "auto"
+    sparse: bool | int = False
 
     @property
     def table_dtype(self) -> np.dtype[Any]:
@@ -73,7 +75,7 @@ class Settings:
         if steps is None:
             most = _COMPILED_STEPS if compiled else _PYTHON_STEPS
             steps = min(max(1, math.ceil(n_states * n_actions / num_envs)), most)
-        path = self._path(n_states, num_envs)
+        path = "gather" if self.sparse and self.path == "auto" else self._path(n_states, num_envs)
         if path == "gather":
             steps = 1 if self.steps_per_round is None else steps
             num_envs = _GATHER_ENVS if compiled and self.num_envs is None else num_envs
@@ -81,7 +83,7 @@ class Settings:
         dtype = self.table_dtype
         return Plan(
             env=resolved.env,
-            grid=ChunkGrid.of(n_states, n_actions, self.chunks, dtype.itemsize),
+            grid=self._grid(n_states, n_actions, dtype.itemsize),
             num_envs=num_envs,
             shards=min(width, num_envs) if self.shards is None else self.shards,
             steps_per_round=steps,
@@ -96,6 +98,11 @@ class Settings:
             faults=Faults(self.on_env_error, self.env_timeout),
             path=path,
         )
+
+    def _grid(self, n_states: int, n_actions: int, itemsize: int) -> Grid:
+        if self.sparse:
+            return HashGrid.of(n_states, n_actions, self.chunks, int(self.sparse))
+        return ChunkGrid.of(n_states, n_actions, self.chunks, itemsize)
 
     def _path(self, n_states: int, num_envs: int) -> str:
         """Choose the path by the size of the table, between rounds of the same transitions."""
@@ -119,6 +126,7 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
         "policy_lag": plan.policy_lag,
         "path": plan.path,
         "chunks": json.dumps(plan.grid.chunks),
+        "sparse": plan.grid.block if isinstance(plan.grid, HashGrid) else 0,
         "dtype": str(plan.dtype),
         "seed": str(plan.seed),  # JSON readers in other languages lose bits beyond 2**53
         "on_env_error": plan.faults.on_error,
@@ -141,14 +149,19 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
         epsilon=_schedule(json.loads(attrs["epsilon"])),
         initial_value=float(attrs["initial_value"]),
         policy_lag=int(attrs["policy_lag"]),
-        chunks=tuple(map(tuple, json.loads(attrs["chunks"]))),
+        chunks=_chunks(json.loads(attrs["chunks"])),
         dtype=str(attrs["dtype"]),
         seed=int(attrs["seed"]),
         # Tables of earlier versions do not say these.
         on_env_error=str(attrs.get("on_env_error", "raise")),
         env_timeout=json.loads(attrs.get("env_timeout", "null")),
         path=str(attrs.get("path", "broadcast")),
+        sparse=int(attrs.get("sparse", 0)),
     )
+
+
+def _chunks(stored: Any) -> Chunks:
+    return stored if isinstance(stored, int) else tuple(map(tuple, stored))
 
 
 def _schedule(spec: Mapping[str, Any]) -> Schedule:

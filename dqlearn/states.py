@@ -20,7 +20,7 @@ from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.plan import Plan
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.version import Version
-from dqlearn.runs.writing import write_chunk, write_shard
+from dqlearn.runs.writing import write_chunk, write_known, write_shard
 
 __all__ = [
     "begin_graph",
@@ -158,26 +158,28 @@ def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Draw
         Of what was written; the shards' in order.
     """
     draw = Draw(state.plan, beside(state.round))
-    layout = Layout.of(plan.grid)
-    keys = [
-        draw.task(
-            "write",
-            write_chunk,
-            fork,
-            layout,
-            k,
-            [state.chunks[c] for c in layout.owners(k)],
-            since,
-            at=(k,),
-        )
-        for k in range(layout.n_chunks)
-    ]
+    if plan.sparse:
+        keys = [
+            draw.task("write", write_known, fork, c, chunk, since, at=(c,))
+            for c, chunk in enumerate(state.chunks)
+        ]
+    else:
+        keys = _writing(draw, Layout.of(plan.laid_out), state, fork, since)
     for w, shard in enumerate(state.shards):
         data = None if plan.donated else shard
         batch = state.batches[w] if state.batches else None
         if data or batch:
             keys.append(draw.task("write-shard", write_shard, fork, w, data, batch, at=(w,)))
     return draw.to(state), keys
+
+
+def _writing(draw: Draw, layout: Layout, state: State, fork: bytes, since: int) -> list[Key]:
+    """Add the writing of a table that is laid out."""
+    owners = [[state.chunks[c] for c in layout.owners(k)] for k in range(layout.n_chunks)]
+    return [
+        draw.task("write", write_chunk, fork, layout, k, own, since, at=(k,))
+        for k, own in enumerate(owners)
+    ]
 
 
 def freeze_graph(plan: Plan, state: State) -> Drawn:

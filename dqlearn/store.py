@@ -27,6 +27,7 @@ import zarr
 from dask.utils import format_bytes
 
 from dqlearn.errors import IncompatibleTableError, TableTooLargeError
+from dqlearn.sparse_table import SparseTable
 from dqlearn.table import Table
 
 __all__ = ["FORMAT", "nested", "read_attributes", "write", "write_dataset"]
@@ -35,12 +36,12 @@ FORMAT = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write(table: Table, path: str) -> None:
+def write(table: Table | SparseTable, path: str) -> None:
     """Write a table as one Zarr group: see `write_dataset`.
 
     Parameters
     ----------
-    table : Table
+    table : Table or SparseTable
         Of one round.
     path : str
         A folder, or a URL that Zarr understands.
@@ -72,7 +73,7 @@ def write_dataset(dataset: xr.Dataset, path: str) -> None:
         _check_target(Path(path))
         _check_room(dataset["q"].nbytes + dataset["visits"].nbytes, Path(path).absolute().parent)
     draft = f"{path}.{os.getpid()}.part" if local else path
-    rows, columns = map(max, dataset["q"].data.chunks)
+    rows, columns = (max(1, *sizes) for sizes in dataset["q"].data.chunks)
     dataset = dataset.assign_attrs(dqlearn_format=FORMAT).chunk(
         {"state": rows, "action": columns}
     )  # Zarr's chunks are all alike

@@ -201,7 +201,10 @@ def _greedy(
 
 
 def dataset(
-    arrays: Mapping[str, da.Array], action_labels: Sequence[str] | None, attrs: Mapping[str, Any]
+    arrays: Mapping[str, da.Array],
+    action_labels: Sequence[str] | None,
+    attrs: Mapping[str, Any],
+    states: npt.NDArray[np.int64] | None = None,
 ) -> xr.Dataset:
     """Label the arrays of a table.
 
@@ -213,12 +216,14 @@ def dataset(
         Names of the actions.
     attrs : mapping
         Of the Dataset.
+    states : int64 (n,), optional
+        Which states the rows are, of a sparse table.
 
     Returns
     -------
     xarray.Dataset
     """
-    coords: dict[Hashable, Any] = {}
+    coords: dict[Hashable, Any] = {} if states is None else {"state": ("state", states)}
     if action_labels is not None:
         # Not NumPy's fixed-length text, which no Zarr v3 specification knows.
         coords["action"] = ("action", np.array(action_labels, object))
@@ -240,7 +245,8 @@ def unfold(dataset: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        With ``state`` replaced by its factors, lazily where the data are lazy.
+        With ``state`` replaced by its factors, lazily where the data are lazy. Of a sparse table
+        the states stay, with their factors as further coordinates.
 
     Raises
     ------
@@ -263,6 +269,8 @@ def unfold(dataset: xr.Dataset) -> xr.Dataset:
         raise ConfigurationError(
             f"expected a table's Dataset with the attribute 'state_factors', got {dataset.attrs}"
         ) from error
+    if "state" in dataset.indexes:
+        return dataset.assign_coords(_digits(dataset["state"].values, factors, sizes))
     parts = {name: _unfolded(array, names, sizes) for name, array in dataset.data_vars.items()}
     coords = {
         name: (name, factor["labels"])
@@ -271,6 +279,20 @@ def unfold(dataset: xr.Dataset) -> xr.Dataset:
     }
     kept = {name: coord for name, coord in dataset.coords.items() if "state" not in coord.dims}
     return xr.Dataset(parts, {**kept, **coords}, dataset.attrs)
+
+
+def _digits(
+    states: npt.NDArray[np.int64], factors: Sequence[Mapping[str, Any]], sizes: Sequence[int]
+) -> dict[str, tuple[str, npt.NDArray[Any]]]:
+    """Return the factors of some states, as coordinates along them."""
+    digits = np.unravel_index(states, sizes)
+    return {
+        str(factor["name"]): (
+            "state",
+            np.asarray(factor["labels"])[digit] if factor.get("labels") else digit,
+        )
+        for factor, digit in zip(factors, digits, strict=True)
+    }
 
 
 def _unfolded(array: xr.DataArray, names: list[str], sizes: list[int]) -> xr.Variable:

@@ -11,6 +11,8 @@ from functools import reduce
 from operator import or_
 from typing import Any, cast
 
+import numpy as np
+
 from dqlearn.asking import Asked, Parcel, ParcelPiece, answer, ask, told
 from dqlearn.chunk import Answer, Chunk, Stamp, filled
 from dqlearn.envs.python import (
@@ -25,13 +27,16 @@ from dqlearn.envs.python_rollout import python_rollout
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.evaluation import EpisodePlan, Played, play_compiled, play_python
 from dqlearn.events import RoundReport
-from dqlearn.maxima import Maxima, combine, join, maxima, ties
+from dqlearn.hashgrid import HashGrid
+from dqlearn.known import Known
+from dqlearn.maxima import Maxima, action_dtype, combine, greedy, join, maxima, ties
 from dqlearn.plan import Plan
-from dqlearn.policy import Part, Policy
+from dqlearn.policy import KnownPolicy, Part, Policy
 from dqlearn.rollout import CompiledShard, Walk, open_shard, rollout
-from dqlearn.routing import route
+from dqlearn.routing import route, route_pairs
 from dqlearn.runs.version import Version
 from dqlearn.schedules import Schedule
+from dqlearn.settling import unsettled, visited
 from dqlearn.tiles import walk_and_route
 from dqlearn.transitions import Piece, Routed, Tally, Transitions
 from dqlearn.update import update
@@ -67,13 +72,21 @@ def reopen_task(plan: Plan, w: int, round_: int, placed: int) -> Shard:
 
 def fill_task(plan: Plan, c: int) -> Chunk:
     """Make chunk c as the run begins with it."""
-    if plan.origin is None:
-        return _own(plan, filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype), 0)
-    return _own(plan, plan.origin.chunk(plan.grid, c, plan.dtype), plan.origin.round)
+    if isinstance(plan.grid, HashGrid):
+        empty = unsettled(plan.grid, plan.initial_value, plan.dtype)
+        chunk = plan.origin.sparse_chunk(plan.grid, c, empty) if plan.origin else empty
+    elif plan.origin is None:
+        chunk = filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype)
+    else:
+        chunk = plan.origin.chunk(plan.grid, c, plan.dtype)
+    return _own(plan, chunk, plan.origin.round if plan.origin else 0)
 
 
 def load_task(plan: Plan, version: Version, c: int) -> Chunk:
     """Read chunk c of a checkpoint."""
+    if isinstance(plan.grid, HashGrid):
+        empty = unsettled(plan.grid, plan.initial_value, plan.dtype)
+        return _own(plan, version.sparse_chunk(c, empty), version.round)
     return _own(plan, version.chunk(plan.grid, c), version.round)
 
 
@@ -119,6 +132,8 @@ def route_task(plan: Plan, batch: Transitions, parts: list[Part | Policy]) -> Ro
 
 
 def _route(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
+    if isinstance(plan.grid, HashGrid):
+        return route_pairs(batch, policy.value, plan.gamma, plan.grid)
     return route(batch, policy.value, plan.gamma, plan.grid)
 
 
@@ -136,7 +151,7 @@ def rollout_and_route_task(
             plan.seed,
             plan.steps_per_round,
         )
-        return walk_and_route(walk, plan.gamma, plan.grid), walk.after()
+        return walk_and_route(walk, plan.gamma, plan.laid_out), walk.after()
     batch, after = _rollout(plan, shard, policy, round_)
     return _route(plan, batch, policy), after
 
@@ -161,7 +176,7 @@ def update_task(
 ) -> Chunk:
     """Make chunk c of a round of what it received, and find its maxima."""
     after = _learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
-    best = maxima(after, plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
+    best = maxima(after, plan.laid_out.origin(c), plan.n_actions, ties(plan.seed, round_))
     return replace(after, answers=(Answer(best.value, best.action, after.timesteps),))
 
 
@@ -180,7 +195,8 @@ def _learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_plac
 
 def maxima_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
     """Find the best actions in chunk c."""
-    return maxima(chunk.at(round_), plan.grid.origin(c), plan.n_actions, ties(plan.seed, round_))
+    origin = plan.laid_out.origin(c)
+    return maxima(chunk.at(round_), origin, plan.n_actions, ties(plan.seed, round_))
 
 
 def best_task(plan: Plan, chunks: list[Chunk], m: int, memories: int, round_: int) -> Part:
@@ -192,7 +208,7 @@ def best_task(plan: Plan, chunks: list[Chunk], m: int, memories: int, round_: in
 
 def _best(plan: Plan, c: int, chunk: Chunk) -> Maxima:
     (best,) = chunk.answers
-    first_state, _ = plan.grid.origin(c)
+    first_state, _ = plan.laid_out.origin(c)
     return Maxima(best.value, best.action, first_state, chunk.tally, chunk.td_abs_sum)
 
 
@@ -215,7 +231,7 @@ def joined_task(plan: Plan, parts: list[Part | Policy]) -> Policy:
 
 def reduce_task(plan: Plan, best: list[Maxima], round_: int) -> Policy:
     """Combine maxima over actions, and join them over states."""
-    key, columns = ties(plan.seed, round_), len(plan.grid.columns)
+    key, columns = ties(plan.seed, round_), plan.grid.n_columns
 
     def over_actions(a: Maxima, b: Maxima) -> Maxima:
         return combine(a, b, plan.n_actions, key)
@@ -293,7 +309,8 @@ def _answers(said: list[Any], w: int) -> list[Answer]:
 
 def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) -> Chunk:
     """Answer all shards, on the chunk of a round."""
-    key, origin = ties(plan.seed, round_), plan.grid.origin(c)
+    key = ties(plan.seed, round_)
+    origin = (0, 0) if plan.sparse else plan.laid_out.origin(c)
     answers = [
         answer(chunk, _parcel(plan, parcel, c).states, origin, plan.n_actions, key)
         for parcel in sent
@@ -307,6 +324,28 @@ def learn_task(
     """Make chunk c of a round of what it received; answer on what it is then."""
     pieces = [piece for parcel in sent if (piece := _parcel(plan, parcel, c).piece) is not None]
     return answer_task(plan, c, _learned(plan, chunk, pieces, round_, in_place), sent, round_)
+
+
+def visited_task(chunk: Chunk, round_: int) -> Any:
+    """List the states that a sparse chunk has learned of."""
+    return visited(chunk.at(round_))[0]
+
+
+def known_task(plan: Plan, chunk: Chunk, round_: int) -> tuple[Any, Any]:
+    """Find the best actions of all states that a sparse chunk knows; return blocks and actions."""
+    known, n_actions = cast("Known", chunk.at(round_).known), plan.n_actions
+    rows = np.arange(1 << known.bits, known.n_rows)
+    _, action = greedy(chunk.q, (0, 0), n_actions, ties(plan.seed, round_), known.states, rows)
+    return known.blocks[1 : known.n], action
+
+
+def known_policy_task(plan: Plan, parts: list[tuple[Any, Any]], round_: int) -> KnownPolicy:
+    """Make the policy of a sparse table."""
+    grid = cast("HashGrid", plan.grid)
+    known = Known.of(np.concatenate([blocks for blocks, _ in parts]), grid.bits)
+    nobody = np.zeros(grid.block, action_dtype(plan.n_actions))
+    action = np.concatenate([nobody, *(actions for _, actions in parts)])
+    return KnownPolicy(known, action, ties(plan.seed, round_), plan.n_actions)
 
 
 def report_task(plan: Plan, parts: list[Part | Policy], round_: int) -> RoundReport:
@@ -348,12 +387,12 @@ def _report(plan: Plan, tally: Tally, td_abs_sum: float, round_: int) -> RoundRe
 
 
 def evaluate_task(
-    plan: Plan, policy: Policy, episodes: EpisodePlan, first: int, last: int
+    plan: Plan, policy: Policy | KnownPolicy, episodes: EpisodePlan, first: int, last: int
 ) -> Played:
     """Play some episodes of an evaluation."""
     if isinstance(plan.env, TabularEnv):
-        return play_compiled(plan.env, policy.action, episodes, first, last)
-    return play_python(plan.env, policy.action, episodes, first, last)
+        return play_compiled(plan.env, policy, episodes, first, last)
+    return play_python(plan.env, policy, episodes, first, last)
 
 
 def first_task(results: tuple[Any, ...]) -> Any:

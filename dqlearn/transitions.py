@@ -118,13 +118,17 @@ class Transitions(Sized):
     tally: Tally
 
 
+Columns = tuple[npt.NDArray[Any], ...]
+"""Of each transition: (offset, target), or, for a sparse table, (state, action, target)."""
+
+
 @dataclass(frozen=True)
 class Piece(Sized):
     """What one chunk receives from one shard.
 
     Attributes
     ----------
-    offset, target : arrays (m,)
+    columns : tuple of arrays (m,)
         The transitions, and with `runs` those of other chunks among them.
     tally : Tally
         Of the shard.
@@ -132,29 +136,38 @@ class Piece(Sized):
         Where the chunk's own begin and end; without it, all are its own.
     """
 
-    offset: npt.NDArray[np.int32]
-    target: npt.NDArray[Any]
+    columns: Columns
     tally: Tally
     runs: npt.NDArray[np.int64] | None = None
 
     @property
     def where(self) -> npt.NDArray[np.int64]:
         """The runs."""
-        return np.array([[0, len(self.offset)]]) if self.runs is None else self.runs
+        return np.array([[0, len(self.columns[0])]]) if self.runs is None else self.runs
 
     @property
     def n(self) -> int:
         """Transitions that the chunk receives."""
-        return len(self.offset) if self.runs is None else int(np.diff(self.runs).sum())
+        return len(self.columns[0]) if self.runs is None else int(np.diff(self.runs).sum())
+
+    def alone(self) -> Piece:
+        """Return the piece without those of other chunks; what is in one run is not copied."""
+        runs = [slice(first, last) for first, last in self.where.tolist()]
+        if len(runs) == 1:
+            return Piece(tuple(column[runs[0]] for column in self.columns), self.tally)
+        cut = tuple(empty(self.n, column.dtype) for column in self.columns)
+        for column, out in zip(self.columns, cut, strict=True):
+            np.concatenate([column[run] for run in runs], out=out)
+        return Piece(cut, self.tally)
 
 
 @dataclass(frozen=True)
 class Routed(Sized):
-    """A shard's offsets and targets, sorted by owner within each tile of the batch.
+    """A shard's transitions, sorted by owner within each tile of the batch.
 
     Attributes
     ----------
-    offset, target : arrays (n,)
+    columns : tuple of arrays (n,)
         Tile by tile.
     starts : int64 (tiles, chunks + 1)
         In tile i chunk c owns ``starts[i, c] : starts[i, c + 1]``.
@@ -162,21 +175,14 @@ class Routed(Sized):
         Counts of the round.
     """
 
-    offset: npt.NDArray[np.int32]
-    target: npt.NDArray[Any]
+    columns: Columns
     starts: npt.NDArray[np.int64]
     tally: Tally
 
     def own(self, chunk: int) -> Piece:
         """Return what a chunk receives, where it is."""
-        return Piece(self.offset, self.target, self.tally, self.starts[:, chunk : chunk + 2])
+        return Piece(self.columns, self.tally, self.starts[:, chunk : chunk + 2])
 
     def piece(self, chunk: int) -> Piece:
         """Cut out what a chunk receives."""
-        runs = [slice(first, last) for first, last in self.starts[:, chunk : chunk + 2].tolist()]
-        if len(runs) == 1:
-            return Piece(self.offset[runs[0]], self.target[runs[0]], self.tally)
-        offset, target = empty(n := self.own(chunk).n, np.int32), empty(n, self.target.dtype)
-        np.concatenate([self.offset[run] for run in runs], out=offset)
-        np.concatenate([self.target[run] for run in runs], out=target)
-        return Piece(offset, target, self.tally)
+        return self.own(chunk).alone()

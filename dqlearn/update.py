@@ -21,6 +21,7 @@ from numba import njit
 from dqlearn.chunk import Chunk
 from dqlearn.memory import copy
 from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.settling import settle
 from dqlearn.transitions import Piece
 
 __all__ = ["update"]
@@ -54,7 +55,10 @@ def update(
     made = chunk.timesteps
     tally = replace(reduce(add, (piece.tally for piece in pieces)), timesteps=made)
     if not any(piece.n for piece in pieces):
-        return Chunk(chunk.q, chunk.visits, tally, changed=chunk.changed)
+        return Chunk(chunk.q, chunk.visits, tally, changed=chunk.changed, known=chunk.known)
+    if chunk.known is not None:
+        chunk, pieces = settle(chunk, pieces, owned=donated)
+        donated = True
     q, visits = (chunk.q, chunk.visits) if donated else (copy(chunk.q), copy(chunk.visits))
     if isinstance(learning_rate, VisitCount):
         alpha, by_visits = (
@@ -69,9 +73,11 @@ def update(
         alpha, by_visits = q.dtype.type(learning_rate(tally.timesteps)), None
     td_abs_sum = 0.0
     for piece in pieces:
-        batch = (piece.offset, piece.target, piece.where)
+        offset, target = piece.columns
+        batch = (offset, target, piece.where)
         td_abs_sum += _td(q.ravel(), visits.ravel(), *batch, alpha, by_visits)
-    return Chunk(q, visits, tally, td_abs_sum, made + tally.n_transitions)
+    changed = made + tally.n_transitions
+    return Chunk(q, visits, tally, td_abs_sum, changed, known=chunk.known)
 
 
 @njit(nogil=True, cache=True)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from dqlearn.greedy import greedy_action
 from dqlearn.random import choose, reset_key, step_key, uniform
 from dqlearn.routing import route_tile
 
@@ -259,7 +260,7 @@ def play(streams, limits, params, greedy, max_steps, returns, lengths):
         total, t, ended = 0.0, 0, False
         while not ended and t < max_steps and 0 <= state < n_states:
             key = step_key(streams[i], np.uint64(t))
-            action = np.int64(greedy[state])
+            action = greedy_action(greedy, state)
             state, reward, terminated = step(state, action, key, params)
             total += reward
             t += 1

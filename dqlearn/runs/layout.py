@@ -3,6 +3,8 @@
 ::
 
     q, visits                        (state, action)   chunks all alike, as Zarr wants them
+    known/        state, q, visits   (chunk, place, .) a sparse table: what each chunk knows, as it
+                  n                  (chunk,)          stands there
     environments/ state, elapsed,    (shard, lane)     compiled environments; one chunk a shard
                   returns, steps
     batches/      state, action,     (shard, row)      policy_lag 1: made, not yet learned from
@@ -27,6 +29,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.grid import ChunkGrid
+from dqlearn.hashgrid import HashGrid
 from dqlearn.history import STORED as HISTORY
 from dqlearn.maxima import action_dtype
 from dqlearn.plan import Plan
@@ -38,6 +41,8 @@ FORMAT = 1
 """Of the repository; another number is another layout."""
 
 _HISTORY_ROWS = 4096
+_PLACES = 2**36  # for the states of a sparse chunk; what is not written takes no room
+_PLACES_IN_CHUNK = 2**16
 
 Slices = tuple[slice, slice]
 
@@ -127,14 +132,11 @@ def define(group: zarr.Group, plan: Plan, attrs: Mapping[str, Any]) -> None:
     attrs : mapping
         The attributes of its table.
     """
-    layout = Layout.of(plan.grid)
     group.update_attributes({**attrs, "dqlearn_format": FORMAT})
-    chunk = (layout.rows, layout.columns)
-    for name, dtype, fill in (
-        ("q", plan.dtype, plan.initial_value),
-        ("visits", np.dtype(np.uint32), 0),
-    ):
-        _array(group, name, plan.grid.shape, chunk, dtype, ("state", "action"), fill)
+    if isinstance(plan.grid, HashGrid):
+        _define_known(group.create_group("known"), plan)
+    else:
+        _define_table(group, plan, Layout.of(plan.grid))
     if isinstance(plan.env, TabularEnv):
         _define_environments(group.create_group("environments"), plan)
     if plan.policy_lag:
@@ -144,6 +146,28 @@ def define(group: zarr.Group, plan: Plan, attrs: Mapping[str, Any]) -> None:
         shape, chunk = (0, len(names)), (_HISTORY_ROWS, len(names))
         array = _array(history, kind, shape, chunk, np.dtype(kind), ("round", "column"))
         array.attrs["columns"] = names
+
+
+def _define_table(group: zarr.Group, plan: Plan, layout: Layout) -> None:
+    chunk = (layout.rows, layout.columns)
+    for name, dtype, fill in (
+        ("q", plan.dtype, plan.initial_value),
+        ("visits", np.dtype(np.uint32), 0),
+    ):
+        _array(group, name, plan.grid.shape, chunk, dtype, ("state", "action"), fill)
+
+
+def _define_known(group: zarr.Group, plan: Plan) -> None:
+    (_, n_actions), n = plan.grid.shape, plan.grid.n_chunks
+    _array(group, "n", (n,), (1,), np.dtype(np.int64), ("chunk",))
+    shape, chunk, dims = (n, _PLACES), (1, _PLACES_IN_CHUNK), ("chunk", "place")
+    _array(group, "state", shape, chunk, np.dtype(np.int64), dims)
+    for name, dtype, fill in (
+        ("q", plan.dtype, plan.initial_value),
+        ("visits", np.dtype(np.uint32), 0),
+    ):
+        whole, own = (*shape, n_actions), (*chunk, n_actions)
+        _array(group, name, whole, own, dtype, (*dims, "action"), fill)
 
 
 def _define_environments(group: zarr.Group, plan: Plan) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.grid import ChunkGrid
+from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.history import STORED as HISTORY
 from dqlearn.history import History
 from dqlearn.plan import check_count
@@ -33,6 +34,9 @@ from dqlearn.runs.layout import Layout
 from dqlearn.runs.place import StoreLike, place_of
 from dqlearn.runs.repository import LATEST, At, CheckpointInfo, Repository
 from dqlearn.runs.version import Version
+from dqlearn.settling import unsettled
+from dqlearn.spaces import SpaceIndex
+from dqlearn.sparse_table import merged
 from dqlearn.store import write_dataset
 from dqlearn.table import dataset, derived
 
@@ -46,6 +50,8 @@ __all__ = [
     "tag",
     "untag",
 ]
+
+_SPACES = ("observation", "action")
 
 
 def open_table(store: StoreLike, at: At = LATEST) -> xr.Dataset:
@@ -88,13 +94,18 @@ def table_of(version: Version) -> xr.Dataset:
     """Open the table of a checkpoint, lazily; see `open_table`."""
     attrs: dict[str, Any] = dict(version.group.attrs)
     try:
-        chunks = json.loads(attrs["chunks"])
-        grid = ChunkGrid(tuple(chunks[0]), tuple(chunks[1]))
+        grid = _grid(attrs)
         labels, seed = json.loads(attrs["action_labels"]), int(np.uint64(int(attrs["seed"])))
     except (LookupError, OverflowError, TypeError, ValueError) as error:
         raise IncompatibleTableError(
             f"expected the attributes of a run at {version.run!r}, got others: {error!r}"
         ) from error
+    if labels is not None and len(labels) != grid.shape[1]:
+        raise IncompatibleTableError(
+            f"expected {grid.shape[1]} action_labels of the run at {version.run!r}, got {labels!r}"
+        )
+    if isinstance(grid, HashGrid):
+        return _sparse(version, grid, labels, attrs, seed)
     q = _lazy(version, "q", grid)
     arrays = {
         "q": q,
@@ -102,11 +113,30 @@ def table_of(version: Version) -> xr.Dataset:
         "value": derived(q, "value", seed, version.round),
         "policy": derived(q, "policy", seed, version.round),
     }
-    if labels is not None and len(labels) != grid.shape[1]:
-        raise IncompatibleTableError(
-            f"expected {grid.shape[1]} action_labels of the run at {version.run!r}, got {labels!r}"
-        )
     return dataset(arrays, labels, attrs)
+
+
+def _grid(attrs: Mapping[str, Any]) -> Grid:
+    """Return the grid of a run; older runs do not say that they are not sparse."""
+    chunks = json.loads(attrs["chunks"])
+    if block := int(attrs.get("sparse", 0)):
+        spaces = (SpaceIndex.from_spec(json.loads(attrs[f"{kind}_space"])) for kind in _SPACES)
+        n_states, n_actions = (space.n for space in spaces)
+        return HashGrid(n_states, n_actions, int(chunks), block)
+    return ChunkGrid(tuple(chunks[0]), tuple(chunks[1]))
+
+
+def _sparse(
+    version: Version, grid: HashGrid, labels: Any, attrs: dict[str, Any], seed: int
+) -> xr.Dataset:
+    """Open a sparse table: which states it knows is read now, what it says of them is not."""
+    name, dtype = f"dqlearn-stored-{version.snapshot}", version.array("known/q").dtype
+    states = np.sort(np.concatenate([version.visited(c) for c in range(grid.n_chunks)]))
+    empty = unsettled(grid, float(attrs["initial_value"]), dtype)
+    nodes = [Task((name, "chunk", c), version.sparse_chunk, c, empty) for c in range(grid.n_chunks)]
+    shape = len(states), grid.n_actions
+    arrays = merged(name, nodes, states, (shape, dtype), seed, version.round)
+    return dataset(arrays, labels, attrs, states)
 
 
 def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:

@@ -28,6 +28,7 @@ from dqlearn.errors import DamagedChunkError, StoreError
 from dqlearn.grid import ChunkGrid
 from dqlearn.rollout import CompiledShard
 from dqlearn.runs.place import first_line, unreachable
+from dqlearn.settling import filled_with
 from dqlearn.transitions import Tally, Transitions
 
 __all__ = ["Version"]
@@ -142,6 +143,21 @@ class Version:
         region = (slice(s, s + rows), slice(a, a + columns))
         q, visits = self.read("q", region), self.read("visits", region)
         return Chunk(q, visits, Tally(self.timesteps, 0.0), changed=self.timesteps)
+
+    def sparse_chunk(self, c: int, empty: Chunk) -> Chunk:
+        """Read what chunk c of a sparse table knows, into one that knows nothing."""
+        states, q, visits = (self._known(c, name) for name in ("state", "q", "visits"))
+        return filled_with(empty, states, q, visits, self.timesteps)
+
+    def visited(self, c: int) -> npt.NDArray[np.int64]:
+        """Read which states chunk c of a sparse table has learned of, ascending."""
+        states = self._known(c, "state")
+        return np.sort(states[self._known(c, "visits").any(axis=1)])
+
+    def _known(self, c: int, name: str) -> npt.NDArray[Any]:
+        n = int(self.read("known/n", (slice(c, c + 1),))[0])
+        known: npt.NDArray[Any] = self.read(f"known/{name}", (slice(c, c + 1), slice(0, n)))[0]
+        return known
 
     def shard(self, w: int, first_env: int, n_envs: int) -> CompiledShard:
         """Read the environments of shard w, compiled ones."""

@@ -25,7 +25,7 @@ from dqlearn.runs.layout import Layout
 from dqlearn.runs.place import first_line
 from dqlearn.transitions import Transitions
 
-__all__ = ["Written", "write_chunk", "write_shard"]
+__all__ = ["Written", "write_chunk", "write_known", "write_shard"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,39 @@ def write_chunk(
     for name in ("q", "visits"):
         parts = [getattr(chunk, name) for chunk in chunks]
         values[name] = (layout.region(k), _put_together(layout, k, parts))
+    return _write(fork, values)
+
+
+def write_known(fork: bytes, c: int, chunk: Chunk, since: int) -> Written:
+    """Write what chunk c of a sparse table knows, if it changed after `since` transitions.
+
+    Parameters
+    ----------
+    fork : bytes
+        A fork of the checkpoint's session, pickled.
+    c : int
+        Number of the chunk.
+    chunk : Chunk
+        A sparse one.
+    since : int
+        Transitions of the checkpoint before; -1 writes whatever was ever learned.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written.
+    """
+    known = chunk.known
+    if known is None or chunk.changed <= since:
+        return Written()
+    states, rows = known.states, slice(1 << known.bits, known.n_rows)
+    columns = {"state": states, "q": chunk.q[rows], "visits": chunk.visits[rows]}
+    values = {f"known/{name}": _row(c, column) for name, column in columns.items()}
+    values["known/n"] = ((slice(c, c + 1),), np.array([len(states)]))
     return _write(fork, values)
 
 

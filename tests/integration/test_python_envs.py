@@ -271,8 +271,8 @@ def test_terminated_stops_the_bootstrap_and_truncated_does_not(mode: AutoresetMo
                 if s in batch.state:
                     kinds.add((terminated, truncated))
     assert kinds == {(False, False), (True, False), (False, True), (True, True)}
-    states = routed.offset // N_ACTIONS
-    assert routed.target.tolist() == [targets[s] for s in states.tolist()]
+    states = routed.columns[0] // N_ACTIONS
+    assert routed.columns[-1].tolist() == [targets[s] for s in states.tolist()]
 
 
 class Recorded(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):

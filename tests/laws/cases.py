@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from reference import Settings
 from dqlearn import QLearner, TabularEnv
 from dqlearn.envs.torus import torus
 from dqlearn.schedules import Linear, VisitCount
+from dqlearn.sparse_table import SparseTable
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,20 @@ class Run:
     n_states: int
     n_actions: int
     path: str = "broadcast"
+    sparse: int = 0
 
     def learner(self, **changes: Any) -> QLearner:
-        return QLearner(self.make(), **(vars(self.settings) | {"path": self.path} | changes))
+        own = {"path": self.path, "sparse": self.sparse}
+        return QLearner(self.make(), **(vars(self.settings) | own | changes))
+
+    @property
+    def grids(self) -> dict[str, Callable[[int, int], Any]]:
+        """What to try as its chunks."""
+        return SHARES if self.sparse else GRIDS
+
+    def chunks(self, grid: str) -> Any:
+        """Return the chunks of a grid."""
+        return self.grids[grid](self.n_states, self.n_actions)
 
 
 def lakes() -> Callable[..., SyncVectorEnv]:
@@ -101,7 +113,12 @@ ASKING = {
         "gather",
     ),
 }
-ALL_RUNS = RUNS | ASKING
+# The same with room for visited states only, which stand alone, or in blocks of some.
+SPARSE = {
+    name.replace("asking", "sparse"): replace(run, sparse=block)
+    for (name, run), block in zip(ASKING.items(), (4, 1), strict=True)
+}
+ALL_RUNS = RUNS | ASKING | SPARSE
 
 
 def uneven(n_states: int, n_actions: int) -> Any:
@@ -117,6 +134,14 @@ GRIDS: dict[str, Callable[[int, int], Any]] = {
     "both": lambda n_states, n_actions: (-(-n_states // 4), 2),
     "uneven": uneven,
     "many": lambda n_states, n_actions: (-(-n_states // 13), 3),
+}
+
+
+SHARES: dict[str, Callable[[int, int], Any]] = {
+    "auto": lambda n_states, n_actions: "auto",
+    "one": lambda n_states, n_actions: 1,
+    "three": lambda n_states, n_actions: 3,
+    "thirteen": lambda n_states, n_actions: 13,
 }
 
 
@@ -166,8 +191,15 @@ class Bits(NamedTuple):
 
 
 def bits(learner: QLearner) -> Bits:
-    """Hash what was learned."""
-    return Bits.of(*dask.compute(learner.table.q, learner.table.visits))
+    """Hash what was learned; of a sparse table, with the states that it has no room for."""
+    table = learner.table
+    q, visits = dask.compute(table.q, table.visits)
+    if isinstance(table, SparseTable):
+        whole = np.full(table.grid.shape, learner._plan.initial_value, q.dtype)
+        counts = np.zeros(table.grid.shape, visits.dtype)
+        whole[table.states], counts[table.states] = q, visits
+        q, visits = whole, counts
+    return Bits.of(q, visits)
 
 
 @functools.cache

@@ -73,7 +73,8 @@ class Kind:
     def learner(self) -> QLearner:
         """Make the learner, with a table of three chunks."""
         lag = {} if self.policy_lag is None else {"policy_lag": self.policy_lag}
-        return self.run.learner(chunks=(-(-self.run.n_states // 3), -1), **lag)
+        chunks = self.run.chunks("three" if self.run.sparse else "states")
+        return self.run.learner(chunks=chunks, **lag)
 
     def saving(self, store: Path, *others: Callback) -> dict[str, Any]:
         """Return the arguments of `learn` that are about checkpoints, and its callbacks."""

@@ -33,7 +33,12 @@ LAKE = Kind("lake", restart=True, keep=3)
 EVALUATED = Kind("lake", restart=True, evaluated=True)
 TORUS = Kind("torus")
 LAGGED = Kind("torus", policy_lag=1, keep=3)
-ASKING = [Kind("asking torus", keep=3), Kind("asking lake", restart=True)]
+ASKING = [
+    Kind("asking torus", keep=3),
+    Kind("asking lake", restart=True),
+    Kind("sparse torus", keep=3),
+    Kind("sparse lake", restart=True),
+]
 KINDS = [Kind("taxi"), Kind("taxi", restart=True), Kind("lake"), LAKE, EVALUATED, TORUS, LAGGED]
 SEEDS = range(3)
 
@@ -61,7 +66,7 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["torus", "lake", "asking torus", "asking lake"])
+@pytest.mark.parametrize("name", ["torus", "lake", "asking torus", "asking lake", "sparse torus"])
 def test_killed_workers_leave_no_trace(cluster: LocalCluster, name: str) -> None:
     survives(cluster, longer(name, rounds=40), kills=2, seed=1)
 

@@ -6,8 +6,10 @@
       ×
     runs     Taxi-v4 │ FrozenLake8x8 │ a compiled model of 102,400 states        all equal to the
              and on the gather path: FrozenLake8x8 │ a compiled model            NumPy reference
+             and with sparse tables, by states or in blocks: both
       ×
     grids    auto │ whole │ along states │ actions │ both │ uneven │ many chunks
+             sparse: auto │ 1 │ 3 │ 13 chunks
 
 The slow suite tries all of them, but for most grids of the gather path in clusters; the fast one a
 sample in which each value of each factor occurs.
@@ -20,7 +22,18 @@ from collections.abc import Iterator
 from itertools import cycle, product
 
 import pytest
-from cases import ALL_RUNS, GRIDS, PLACES, RUNS, Place, bits, dask_at, reference_bits
+from cases import (
+    ALL_RUNS,
+    GRIDS,
+    PLACES,
+    RUNS,
+    SHARES,
+    SPARSE,
+    Place,
+    bits,
+    dask_at,
+    reference_bits,
+)
 
 
 def fast_sample() -> set[tuple[Place, str, str]]:
@@ -29,13 +42,14 @@ def fast_sample() -> set[tuple[Place, str, str]]:
     pairs = [pair for pair in product(PLACES, ALL_RUNS) if not pair[0].workers]
     for workers, name in zip(cycle((1, 2, 3)), ALL_RUNS, strict=False):
         pairs.append((draw.choice([p for p in PLACES if p.workers == workers]), name))
-    grids = draw.sample(list(GRIDS), len(GRIDS))
-    return {(*pair, grids[i % len(grids)]) for i, pair in enumerate(pairs)}
+    grids = {False: draw.sample(list(GRIDS), len(GRIDS)), True: list(SHARES)}
+    left = {sparse: cycle(names) for sparse, names in grids.items()}
+    return {(*pair, next(left[pair[1] in SPARSE])) for pair in pairs}
 
 
 def tried(place: Place, name: str, grid: str) -> bool:
     """Whether to try a case: in clusters, rounds of one step are mostly tasks, and take long."""
-    return name in RUNS or not place.workers or grid in ("both", "uneven")
+    return name in RUNS or not place.workers or grid in ("both", "uneven", "three")
 
 
 SAMPLE = fast_sample()
@@ -48,8 +62,8 @@ CASES = [
             *([] if case in SAMPLE else [pytest.mark.slow]),
         ],
     )
-    for case in product(PLACES, ALL_RUNS, GRIDS)
-    if case in SAMPLE or tried(*case)
+    for case in product(PLACES, ALL_RUNS, GRIDS | SHARES)
+    if case in SAMPLE or (case[2] in ALL_RUNS[case[1]].grids and tried(*case))
 ]
 
 
@@ -64,13 +78,12 @@ def place(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("place")
 def test_one_result(name: str, grid: str) -> None:
     run = ALL_RUNS[name]
-    chunks = GRIDS[grid](run.n_states, run.n_actions)
-    assert bits(run.learner(chunks=chunks).learn(run.timesteps)) == reference_bits(name)
+    assert bits(run.learner(chunks=run.chunks(grid)).learn(run.timesteps)) == reference_bits(name)
 
 
 def test_the_sample_leaves_nothing_out() -> None:
     places, names, grids = (set(values) for values in zip(*SAMPLE, strict=True))
     assert names == set(ALL_RUNS)
-    assert grids == set(GRIDS)
+    assert grids == set(GRIDS) | set(SHARES)
     assert {place.workers for place in places} == {0, 1, 2, 3}
     assert {place.threads for place in places} == {1, 2, 4}

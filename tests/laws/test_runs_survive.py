@@ -29,7 +29,11 @@ TAXI = Kind("taxi", restart=True, keep=3)
 LAKE = Kind("lake", restart=True)
 TORUS = Kind("torus", keep=3)
 LAGGED = Kind("torus", policy_lag=1)
-ASKING = [Kind("asking torus", keep=3), Kind("asking lake", restart=True)]
+ASKING = [
+    Kind("asking torus", keep=3),
+    Kind("asking lake", restart=True),
+    Kind("sparse torus", keep=3),
+]
 
 Draw = Callable[[random.Random], Moment]
 

@@ -204,11 +204,10 @@ def test_a_parcel_is_cut_for_chunks() -> None:
     """A chunk gets its transitions and its row's states; before the first batch, states alone."""
     grid = ChunkGrid((2, 2), (1, 1))
     asked = asked_for([3, 0], [], grid)
-    routed = Routed(
-        np.arange(4, dtype=np.int32), np.ones(4, np.float32), np.array([[0, 1, 1, 3, 4]]), TALLY
-    )
+    columns = np.arange(4, dtype=np.int32), np.ones(4, np.float32)
+    routed = Routed(columns, np.array([[0, 1, 1, 3, 4]]), TALLY)
     pieces = [Parcel(routed, asked).piece(c, grid.position(c)[0]) for c in range(4)]
-    assert [p.piece.offset.tolist() for p in pieces if p.piece] == [[0], [], [1, 2], [3]]
+    assert [p.piece.columns[0].tolist() for p in pieces if p.piece] == [[0], [], [1, 2], [3]]
     owned = [Parcel(routed, asked).own(c, grid.position(c)[0]).piece for c in range(4)]
     assert [p.where.tolist() for p in owned if p] == [[[0, 1]], [[1, 1]], [[1, 3]], [[3, 4]]]
     assert [p.states.tolist() for p in pieces] == [[0], [0], [3], [3]]
@@ -218,7 +217,7 @@ def test_a_parcel_is_cut_for_chunks() -> None:
 def test_dask_sees_the_size_of_what_is_sent() -> None:
     """Of all arrays, however deep."""
     asked = asked_for(list(range(1_000)), list(range(1_000)), ChunkGrid((500, 500), (2,)))
-    routed = Routed(np.zeros(900, np.int32), np.zeros(900), np.zeros((1, 3), np.int64), TALLY)
+    routed = Routed((np.zeros(900, np.int32), np.zeros(900)), np.zeros((1, 3), np.int64), TALLY)
     parcel = Parcel(routed, asked)
     assert 0 <= sys.getsizeof(parcel) - 900 * 12 - 1_000 * 12 < 2_000
     said = Answer(np.zeros(500), np.zeros(500, np.uint8), 0)

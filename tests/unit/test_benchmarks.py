@@ -59,8 +59,12 @@ def test_time_to_error(tmp_path: Path) -> None:
 
 def test_big_tables(tmp_path: Path) -> None:
     small = ["--num-envs", "256", "--rounds", "2", "--repeats", "1"]
-    milliseconds = figures("big_tables", ["states", *small, "--largest", "6"], tmp_path)
-    assert min(milliseconds["10^6 states"]) > 0.0
+    few = [*small, "--places", "1000"]
+    for what, largest in (("states", "12"), ("laid-out", "6")):
+        milliseconds = figures("big_tables", [what, *few, "--largest", largest], tmp_path)
+        assert min(milliseconds[f"10^{largest} states"]) > 0.0
+    bytes_each = figures("big_tables", ["visited", *small, "--visited", "5000"], tmp_path)
+    assert 0.005 <= bytes_each["visited states"][0] < 0.006
     gibibytes = figures("big_tables", ["billion", *small, "--states", "10000"], tmp_path)
     assert gibibytes["table"] == [10_000 * 8 * 8 / 2**30]
 

@@ -90,7 +90,7 @@ def test_the_kernel_locates_as_the_grid_does(n_states: int, data: st.DataObject)
     routed = route(batch, np.zeros(1, np.float32), 0.0, grid)
     for c in range(grid.n_chunks):
         piece = routed.piece(c)
-        for offset, n in zip(piece.offset.tolist(), piece.target.tolist(), strict=True):
+        for offset, n in zip(piece.columns[0].tolist(), piece.columns[-1].tolist(), strict=True):
             assert grid.locate(*pairs[int(n)]) == (c, offset)
 
 

@@ -34,8 +34,8 @@ def test_targets_by_hand() -> None:
     value = np.array([10.0, 20.0, 40.0], np.float32)
     batch = batch_of([(0, 0, 1.0, 1), (1, 0, 2.0, NO_BOOTSTRAP), (2, 1, -3.0, 0), (2, 0, 0.0, 2)])
     piece = route(batch, value, 0.5, ChunkGrid((3,), (2,))).piece(0)
-    assert piece.offset.tolist() == [0, 2, 5, 4]
-    assert piece.target.tolist() == [11.0, 2.0, 2.0, 20.0]
+    assert piece.columns[0].tolist() == [0, 2, 5, 4]
+    assert piece.columns[-1].tolist() == [11.0, 2.0, 2.0, 20.0]
     assert piece.tally is TALLY
 
 
@@ -53,8 +53,8 @@ def test_pieces_by_hand() -> None:
     batch = batch_of([(3, 1, 1.0, -1), (0, 0, 2.0, -1), (2, 0, 3.0, -1), (3, 1, 4.0, -1)])
     routed = route(batch, np.zeros(4, np.float32), 1.0, ChunkGrid((2, 2), (1, 1)))
     pieces = [routed.piece(c) for c in range(4)]
-    assert [piece.offset.tolist() for piece in pieces] == [[0], [], [0], [1, 1]]
-    assert [piece.target.tolist() for piece in pieces] == [[2.0], [], [3.0], [1.0, 4.0]]
+    assert [piece.columns[0].tolist() for piece in pieces] == [[0], [], [0], [1, 1]]
+    assert [piece.columns[-1].tolist() for piece in pieces] == [[2.0], [], [3.0], [1.0, 4.0]]
 
 
 def check_against_a_sort(grid: ChunkGrid, n: int, seed: int) -> None:
@@ -71,7 +71,7 @@ def check_against_a_sort(grid: ChunkGrid, n: int, seed: int) -> None:
         (c, *row)
         for c in range(grid.n_chunks)
         for row in zip(
-            routed.piece(c).offset.tolist(), routed.piece(c).target.tolist(), strict=True
+            routed.piece(c).columns[0].tolist(), routed.piece(c).columns[-1].tolist(), strict=True
         )
     ]
 
@@ -97,11 +97,14 @@ def test_what_a_chunk_owns_is_what_is_cut_out_for_it() -> None:
     routed = route(batch, np.zeros(9, np.float32), 0.5, ChunkGrid((4, 5), (2,)))
     for c in range(2):
         own, cut = routed.own(c), routed.piece(c)
-        assert own.offset is routed.offset
+        assert own.columns[0] is routed.columns[0]
         assert len(own.where) == 3
-        assert own.n == cut.n == len(cut.offset)
+        assert own.n == cut.n == len(cut.columns[0])
         runs = [slice(*run) for run in own.where.tolist()]
-        assert np.concatenate([own.target[run] for run in runs]).tolist() == cut.target.tolist()
+        assert (
+            np.concatenate([own.columns[-1][run] for run in runs]).tolist()
+            == cut.columns[-1].tolist()
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -110,13 +113,13 @@ def test_targets_are_computed_in_the_tables_own_arithmetic(dtype: Any) -> None:
     routed = route(
         batch_of([(0, 0, 0.1, 0)], dtype), np.array([value]), gamma, ChunkGrid((1,), (1,))
     )
-    assert routed.target.dtype == dtype
-    assert routed.target[0] == reward + dtype(gamma) * value
+    assert routed.columns[-1].dtype == dtype
+    assert routed.columns[-1][0] == reward + dtype(gamma) * value
 
 
 def test_the_batch_is_not_written_to() -> None:
     batch, value = batch_of([(1, 0, 1.0, 0), (0, 0, 2.0, 1)]), np.ones(2, np.float32)
     columns = (batch.state, batch.action, batch.reward, batch.next_state, value)
     before = [column.tolist() for column in columns]
-    assert route(batch, value, 1.0, ChunkGrid((1, 1), (1,))).target.tolist() == [3.0, 2.0]
+    assert route(batch, value, 1.0, ChunkGrid((1, 1), (1,))).columns[-1].tolist() == [3.0, 2.0]
     assert [column.tolist() for column in columns] == before

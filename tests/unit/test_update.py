@@ -22,7 +22,7 @@ def piece_of(
     """What a chunk receives: rows (offset, target)."""
     offset, target = zip(*rows, strict=True) if rows else ((), ())
     counted = tally or Tally(0, 0.1, n_transitions=len(rows))
-    return Piece(np.array(offset, np.int32), np.array(target, dtype), counted)
+    return Piece((np.array(offset, np.int32), np.array(target, dtype)), counted)
 
 
 def test_runs_are_learned_from_alone() -> None:
