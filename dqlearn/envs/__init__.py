@@ -1,19 +1,28 @@
-"""Environments: compiled models, the ones that come with dqlearn, and their Gymnasium faces."""
+"""Environments: compiled models, the ones that come with dqlearn, and their Gymnasium faces.
+
+Invariant: a family is imported when it is first asked for; to Python and to type checkers its name
+is one like the others.
+"""
 
 from __future__ import annotations
 
-from dqlearn.envs.defence import NetworkDefence
+from typing import TYPE_CHECKING, Any
+
 from dqlearn.envs.family import Family
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
 from dqlearn.envs.picture import Link, Node, Picture
-from dqlearn.envs.power import PowerGrid
-from dqlearn.envs.production import ProductionLine
-from dqlearn.envs.routing import PacketDispatch, PacketRouting
+from dqlearn.envs.registry import family
 from dqlearn.envs.table_model import from_table
 from dqlearn.envs.torus import torus
-from dqlearn.envs.traffic import TrafficGrid
 from dqlearn.envs.vector_view import TabularVectorEnv
+
+if TYPE_CHECKING:
+    from dqlearn.envs.defence import NetworkDefence
+    from dqlearn.envs.power import PowerGrid
+    from dqlearn.envs.production import ProductionLine
+    from dqlearn.envs.routing import PacketDispatch, PacketRouting
+    from dqlearn.envs.traffic import TrafficGrid
 
 __all__ = [
     "Family",
@@ -32,3 +41,17 @@ __all__ = [
     "garnet",
     "torus",
 ]
+
+if not TYPE_CHECKING:  # a checker would take any name then
+
+    def __getattr__(name: str) -> Any:
+        """Import a family."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = family(name)
+        return found
+
+
+def __dir__() -> list[str]:
+    """Return the families' names too."""
+    return sorted({*globals(), *__all__})

@@ -9,45 +9,63 @@
 none of its own, but Gymnasium's wrapper has the model's default unless it is told another, and so
 have vector environments; -1 is no limit, as Gymnasium has it.
 
-Invariant: entry points are strings and arguments are plain values, so a specification can be stored
-as JSON.
+Families are named by strings, and imported when one of their environments is made: no process needs
+all of them. Invariant: entry points are strings and arguments are plain values, so a specification
+can be stored as JSON.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import Any
 
 import gymnasium
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from dqlearn.envs.defence import NetworkDefence
 from dqlearn.envs.family import Family
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
-from dqlearn.envs.power import PowerGrid
-from dqlearn.envs.production import ProductionLine
-from dqlearn.envs.routing import PacketDispatch, PacketRouting
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.envs.torus import torus
-from dqlearn.envs.traffic import TrafficGrid
 from dqlearn.envs.vector_view import TabularVectorEnv
 
-__all__ = ["compiled_model", "plain_kwargs", "register"]
+__all__ = ["compiled_model", "family", "plain_kwargs", "register"]
 
 _GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # no family's own
-_MODELS: dict[str, Callable[..., TabularEnv] | type[Family]] = {
-    "Torus": torus,
-    "Garnet": garnet,
-    "NetworkDefence": NetworkDefence,
-    "PacketDispatch": PacketDispatch,
-    "PacketRouting": PacketRouting,
-    "PowerGrid": PowerGrid,
-    "ProductionLine": ProductionLine,
-    "TrafficGrid": TrafficGrid,
+_FUNCTIONS: dict[str, Callable[..., TabularEnv]] = {"Torus": torus, "Garnet": garnet}
+_FAMILIES = {  # where they are, and their own time limits
+    "NetworkDefence": ("dqlearn.envs.defence:NetworkDefence", 100),
+    "PacketDispatch": ("dqlearn.envs.routing:PacketDispatch", 200),
+    "PacketRouting": ("dqlearn.envs.routing:PacketRouting", 200),
+    "PowerGrid": ("dqlearn.envs.power:PowerGrid", 168),
+    "ProductionLine": ("dqlearn.envs.production:ProductionLine", 200),
+    "TrafficGrid": ("dqlearn.envs.traffic:TrafficGrid", 200),
 }
+
+
+def family(name: str) -> type[Family]:
+    """Import a family that comes with dqlearn.
+
+    Parameters
+    ----------
+    name : str
+        Its class's name.
+
+    Returns
+    -------
+    type of Family
+        The class.
+
+    Examples
+    --------
+    >>> from dqlearn.envs.registry import family
+    >>> sorted(family("PowerGrid").sizes)
+    ['large', 'medium', 'small']
+    """
+    found: type[Family] = resolve_name(_FAMILIES[name][0])
+    return found
 
 
 def register() -> None:
@@ -62,7 +80,7 @@ def register() -> None:
     >>> spec.vector_entry_point, spec.max_episode_steps
     ('dqlearn.envs.registry:make_vec', 200)
     """
-    for model in _MODELS:
+    for model in (*_FUNCTIONS, *_FAMILIES):
         if f"dqlearn/{model}-v0" not in gymnasium.registry:
             gymnasium.register(
                 f"dqlearn/{model}-v0",
@@ -92,15 +110,13 @@ def make_vec(
 
 
 def _own_limit(model: str) -> int | None:
-    """Return the default of a model's `max_episode_steps`."""
-    limit: int | None = inspect.signature(_MODELS[model]).parameters["max_episode_steps"].default
-    return limit
+    """Return the default of a model's `max_episode_steps`, which functions do not have."""
+    return _FAMILIES[model][1] if model in _FAMILIES else None
 
 
 def _model(model: str, limit: int | None, kwargs: dict[str, Any]) -> TabularEnv:
-    known: Any = _MODELS[model]
-    made: TabularEnv = getattr(known, "make", known)(**kwargs, max_episode_steps=limit)
-    return made
+    make = family(model).make if model in _FAMILIES else _FUNCTIONS[model]
+    return make(**kwargs, max_episode_steps=limit)
 
 
 def plain_kwargs(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,10 +142,10 @@ def plain_kwargs(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     >>> plain_kwargs("dqlearn/PowerGrid-v0", {"size": "small", "topology": networkx.path_graph(3)})
     {'size': 'small', 'topology': ((0, 1), (1, 2))}
     """
-    known = _MODELS.get(env.removeprefix("dqlearn/").removesuffix("-v0"))
-    if not (isinstance(known, type) and issubclass(known, Family)):
+    model = env.removeprefix("dqlearn/").removesuffix("-v0")
+    if model not in _FAMILIES:
         return dict(kwargs)
-    problem = known.of(**{name: kwargs[name] for name in kwargs.keys() - _GYMNASIUMS})
+    problem = family(model).of(**{name: kwargs[name] for name in kwargs.keys() - _GYMNASIUMS})
     own = kwargs.keys() - _GYMNASIUMS - {"size"}
     return {name: getattr(problem, name) if name in own else kwargs[name] for name in kwargs}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium
@@ -12,9 +14,10 @@ from gymnasium.envs.registration import EnvSpec
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dqlearn
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
-from dqlearn.envs.registry import compiled_model, register
+from dqlearn.envs.registry import compiled_model, family, register
 from dqlearn.envs.resolve import resolve
 from dqlearn.envs.torus import MAX_SIDE, torus
 from dqlearn.envs.vector_view import TabularVectorEnv
@@ -181,3 +184,32 @@ def test_every_model_can_go_on_for_ever(name: str) -> None:
 def test_compiled_model_of_others(env: Any) -> None:
     """What may behave otherwise than its model has none."""
     assert compiled_model(env()) is None
+
+
+FRESH = """
+import sys
+import dqlearn
+
+families = [name for name in sys.modules if name.startswith("dqlearn.envs.traffic")]
+assert not families, families
+assert {*dqlearn.envs.__all__} <= {*dir(dqlearn.envs)}
+from dqlearn.envs import TrafficGrid
+assert dqlearn.envs.TrafficGrid is TrafficGrid
+assert "dqlearn.envs.power" not in sys.modules
+"""
+
+
+def test_families_are_imported_when_asked_for() -> None:
+    subprocess.run([sys.executable, "-c", FRESH], check=True)
+    with pytest.raises(AttributeError, match=r"dqlearn\.envs.*TraficGrid"):
+        _ = dqlearn.envs.TraficGrid
+
+
+FAMILIES = [name for name in dqlearn.envs.__all__ if f"dqlearn/{name}-v0" in gymnasium.registry]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gymnasium_knows_a_familys_own_time_limit(name: str) -> None:
+    own = getattr(dqlearn.envs, name)
+    assert family(name) is own
+    assert gymnasium.spec(f"dqlearn/{name}-v0").max_episode_steps == own.max_episode_steps
