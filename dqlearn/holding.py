@@ -6,13 +6,18 @@
 
 A Dask key remembers the tasks it came from, for as long as it lives. `hold` puts a value aside in
 its process, and `take`, which has no inputs, hands it out under a new key, so that the scheduler
-may forget what was before. Nothing is copied. Invariant: a value is taken once; asked for again,
-because its worker died, `take` says so, and the run goes back to its last cut.
+may forget what was before. Nothing is copied. What Dask remembers of the keys themselves is let go
+then, too: ``key_split`` keeps the last 100,000, some 40 MiB, and no key of a round comes again.
+
+Invariant: a value is taken once; asked for again, because its worker died, `take` says so, and the
+run goes back to its last cut.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from dask.utils import key_split
 
 from dqlearn.errors import StaleShardError
 
@@ -22,7 +27,7 @@ _held: dict[tuple[str, str, str], Any] = {}
 
 
 def hold(value: Any, run: str, ticket: str, name: str) -> None:
-    """Put a value aside.
+    """Put a value aside, and have Dask forget the keys that led to it.
 
     Parameters
     ----------
@@ -38,6 +43,7 @@ def hold(value: Any, run: str, ticket: str, name: str) -> None:
     """
     for left in [held for held in tuple(_held) if held[0] == run and held[1] != ticket]:
         _held.pop(left, None)
+    key_split.cache_clear()
     _held[run, ticket, name] = value
 
 
