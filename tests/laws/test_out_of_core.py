@@ -17,7 +17,7 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
-from cases import ALL_RUNS, PLACES, Place, Run, bits, dask_at, reference_bits
+from cases import ALL_RUNS, ASKING, PLACES, RUNS, Place, Run, bits, dask_at, reference_bits
 from distributed import Client, LocalCluster
 from killing import Once, kill_a_worker, two_workers
 
@@ -91,7 +91,7 @@ def test_a_table_that_fits_nowhere() -> None:
 # threads
 
 
-@pytest.mark.parametrize("name", ALL_RUNS)
+@pytest.mark.parametrize("name", RUNS | ASKING)
 @pytest.mark.parametrize("place", [PLACES[0], PLACES[2]], ids=str)
 def test_the_bits_are_the_same(name: str, place: Place, tmp_path: Path) -> None:
     run = ALL_RUNS[name]
