@@ -10,7 +10,8 @@ those of one that is are read in their round, or not at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from dqlearn.errors import StaleShardError
 from dqlearn.known import Known
+from dqlearn.paged import is_paged, put
 from dqlearn.transitions import Sized, Tally
 
 __all__ = ["Answer", "Chunk", "Stamp", "filled"]
@@ -110,8 +112,19 @@ class Chunk(Sized):
             )
         return self
 
+    def paged(self) -> Chunk:
+        """Return this chunk with its arrays out of core; they are copied if they are not."""
+        return self if is_paged(self.q) else replace(self, q=put(self.q), visits=put(self.visits))
 
-def filled(shape: tuple[int, int], value: float, dtype: npt.DTypeLike) -> Chunk:
-    """Make a chunk that nothing has been learned into yet; of zeros, it takes no room before."""
-    q = np.full(shape, value, dtype) if value else np.zeros(shape, dtype)
-    return Chunk(q, np.zeros(shape, np.uint32), Tally(0, 0.0))
+
+def filled(
+    shape: tuple[int, int],
+    value: float,
+    dtype: npt.DTypeLike,
+    zeros: Callable[[tuple[int, int], npt.DTypeLike], npt.NDArray[Any]] = np.zeros,
+) -> Chunk:
+    """Make a chunk that nothing has been learned into yet; of zeros, it takes no memory before."""
+    q = zeros(shape, dtype)
+    if value:
+        q.fill(value)
+    return Chunk(q, zeros(shape, np.uint32), Tally(0, 0.0))

@@ -28,7 +28,9 @@ from dask._task_spec import Task, TaskRef
 from dask.base import get_annotations
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, span
+from distributed.system import MEMORY_LIMIT
 
+from dqlearn import paged
 from dqlearn.errors import (
     ClusterError,
     ClusterLostError,
@@ -36,7 +38,7 @@ from dqlearn.errors import (
     StaleShardError,
     VersionMismatchError,
 )
-from dqlearn.executor import Executor, local_executor, this_machine
+from dqlearn.executor import Executor, local_executor
 from dqlearn.graph import Drawn, Key, State
 from dqlearn.holding import hold, take
 from dqlearn.memory import keep_freed_pages
@@ -48,6 +50,7 @@ _LOSSES = (CancelledError, KilledWorker, StaleShardError, OSError)
 _SWITCH = 5e-4  # seconds until a Python environment lets messages through; Python's own: 5e-3
 _FETCH = 10.0  # seconds for a first attempt
 _LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
+_BEFORE_SPILLING = 0.6  # of a worker's limit, as Dask has it by default
 _POLL = 2.0  # seconds between looks at whether the homes are still there
 _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are here already
 
@@ -62,7 +65,8 @@ class _SetUp(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         if worker.nanny is not None:
-            keep_freed_pages()
+            keep_freed_pages(worker.memory_manager.memory_limit)
+            paged.live_in(worker.local_directory)
             sys.setswitchinterval(_SWITCH)
 
 
@@ -91,7 +95,7 @@ def current_executor(here: Executor | None = None) -> Executor:
         ) from error
     client = getattr(get, "__self__", None)
     if not isinstance(client, Client):
-        return local_executor(get)
+        return local_executor(get, MEMORY_LIMIT)
     if isinstance(here, ClusterExecutor) and here.client is client and here.alive:
         return here
     return ClusterExecutor(client)
@@ -120,6 +124,7 @@ class ClusterExecutor:
         self._futures: dict[Key, Future] = {}
         self._alone: set[Key] = set()  # kept, and without a history
         self._pinned = False  # whether tasks are bound to their homes
+        self._all_pinned = False  # those on chunks too
         self._bound: set[str] = set()  # workers that a state was held on
         self._holding = False
         # One for all rounds: else each would be one of its own, and metrics of it kept for ever.
@@ -232,7 +237,7 @@ class ClusterExecutor:
         """Send a graph to the scheduler; do not wait."""
         if not self.alive:
             raise self._lost()
-        self._pinned = self._pinned or bool(drawn.pinned)
+        self._pinned = self._pinned or self._all_pinned or bool(drawn.pinned)
         self._send(self._layers(drawn), keep)
 
     def _send(self, layers: Mapping[str, MaterializedLayer], keep: Sequence[Key]) -> None:
@@ -307,7 +312,8 @@ class ClusterExecutor:
         """Group a graph's tasks by home, with the annotation that sends them there."""
         by_home: dict[tuple[int, bool], dict[Key, Task]] = {}
         for key, task in drawn.tasks.items():
-            home = (_place(key) % len(self._homes), key not in drawn.pinned)
+            free = not self._all_pinned and key not in drawn.pinned
+            home = (_place(key) % len(self._homes), free)
             by_home.setdefault(home, {})[key] = task
         return {
             f"home-{n}-{free}": MaterializedLayer(
@@ -425,11 +431,24 @@ class ClusterExecutor:
         workers = self._present().values()
         return max(1, sum(int(worker["nthreads"]) for worker in workers))
 
+    def bind(self) -> None:
+        """Keep tasks where chunks are, which Dask takes for small, and would move, on disks."""
+        self.depth, self._all_pinned = 1, True
+
     @property
     def memory(self) -> int:
-        """Memory limits of all workers; where there is none, what this machine has."""
+        """What two tables may have before Dask writes to disk; rounds work on copies.
+
+        A worker without a limit counts as having the memory of this machine.
+        """
         workers = self._present().values()
-        return sum(int(worker["memory_limit"]) or this_machine() for worker in workers)
+        limits = (int(worker["memory_limit"]) or MEMORY_LIMIT for worker in workers)
+        return int(_BEFORE_SPILLING * sum(limits) / 2)
+
+    @property
+    def disk(self) -> int:
+        """What is free where the workers spill to; those on one disk share it."""
+        return sum(dict(self.client.run(paged.disk, on_error="ignore").values()).values())
 
     @property
     def name(self) -> str:

@@ -17,18 +17,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
-from dask.utils import format_bytes
+from dask.utils import format_bytes, parse_bytes
 
 from dqlearn.errors import TableTooLargeError
-from dqlearn.executor import Executor
+from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
 from dqlearn.plan import Plan
 from dqlearn.runs.version import Version
 from dqlearn.states import begin_graph, load_graph, rebuild_graph, thaw_graph
 
-__all__ = ["NOWHERE", "Cut", "Placer", "check_left", "check_room", "submit_new"]
+__all__ = [
+    "NOWHERE",
+    "Cut",
+    "Placer",
+    "check_left",
+    "check_room",
+    "fitted",
+    "submit_new",
+]
 
 _LEFT = 0.05
 
@@ -73,18 +82,18 @@ class Placer:
     Parameters
     ----------
     plan : Plan
-        Of the run.
+        Of the run; another one for another place.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._plan, self._run = plan, uuid.uuid4().hex[:8]
+        self.plan, self._run = plan, uuid.uuid4().hex[:8]
         self._placed = 0
 
     def place(self, executor: Executor, cut: Cut | None) -> State:
         """Place a cut, or make the state of round 0."""
         name = self._place_plan(executor)
         if cut is None:
-            return _made(executor, begin_graph(self._plan, name, executor.memories))
+            return _made(executor, begin_graph(self.plan, name, executor.memories))
         if cut.version is not None and not cut.values:
             return self._load(executor, name, cut.version, fresh=True)
         moved = cut.state.renamed(name)
@@ -93,12 +102,12 @@ class Placer:
         if cut.version is not None:
             loaded = self._load(executor, name, cut.version, fresh=False)
             moved = replace(loaded, shards=moved.shards)
-        return self._thaw(executor, moved) if self._plan.donated else moved
+        return self._thaw(executor, moved) if self.plan.donated else moved
 
     def rebuild(self, executor: Executor, before: State) -> State:
         """Make all environments of a state anew; its table stays."""
         name = self._place_plan(executor)
-        drawn = rebuild_graph(self._plan, before, name, executor.memories, self._placed)
+        drawn = rebuild_graph(self.plan, before, name, executor.memories, self._placed)
         submit_new(executor, drawn, before)
         return drawn.state
 
@@ -106,15 +115,15 @@ class Placer:
         """Place the plan under a new name, which makes all keys of its tasks new."""
         self._placed += 1
         name = f"{self._run}-{self._placed}"
-        executor.put({("dqlearn-plan", name): self._plan}, everywhere=True)
+        executor.put({("dqlearn-plan", name): self.plan}, everywhere=True)
         return name
 
     def _load(self, executor: Executor, name: str, version: Version, *, fresh: bool) -> State:
-        return _made(executor, load_graph(self._plan, name, executor.memories, version, fresh))
+        return _made(executor, load_graph(self.plan, name, executor.memories, version, fresh))
 
     def _thaw(self, executor: Executor, state: State) -> State:
         """Make shards of their copies."""
-        drawn = thaw_graph(self._plan, state, executor.memories, self._placed)
+        drawn = thaw_graph(self.plan, state, executor.memories, self._placed)
         submit_new(executor, drawn, state)
         executor.drop(_without(state.keys, drawn.state))  # the copies
         return drawn.state
@@ -136,9 +145,16 @@ def _without(keys: Iterable[Key], state: State) -> Iterable[Key]:
 
 
 def check_room(
-    shape: tuple[int, int], dtype: np.dtype[Any], executor: Executor, *, maxima: bool
-) -> None:
-    """Compare a table with the memory there is.
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    executor: Executor,
+    *,
+    maxima: bool,
+    in_place: bool = True,
+) -> bool:
+    """Compare a table with the memory and the disks there are.
+
+    Dask's configuration may grant other memory, in all: ``dqlearn.memory-limit``.
 
     Parameters
     ----------
@@ -149,24 +165,39 @@ def check_room(
     executor : Executor
         Where it is to be made.
     maxima : bool
-        Whether the maxima of all states are made: by chunks, and joined.
+        Whether the maxima of all states are made: by chunks, and joined; they stay in memory.
+    in_place : bool
+        Whether one table is enough, or rounds work on copies.
+
+    Returns
+    -------
+    bool
+        Whether the table is out of core: on disks, as it does not fit into memory.
 
     Raises
     ------
     TableTooLargeError
-        If that has too little.
+        If there is too little of both.
     """
     n_states, n_actions = shape
-    needed = n_states * n_actions * (dtype.itemsize + 4)
-    needed += 2 * n_states * (dtype.itemsize + 1) if maxima else 0
-    if needed > executor.memory:
+    table = n_states * n_actions * (dtype.itemsize + 4)
+    best = 2 * n_states * (dtype.itemsize + 1) if maxima else 0
+    granted = dask.config.get("dqlearn.memory-limit", None)
+    memory, needed = int(parse_bytes(granted)) if granted else executor.memory, table + best
+    if needed <= memory:
+        return False
+    best *= executor.memories
+    on_disk, disk = table if in_place else 2 * table, executor.disk
+    if best > memory or on_disk > disk:
         raise TableTooLargeError(
             f"a table of {n_states} states x {n_actions} actions in {dtype} needs "
-            f"{format_bytes(needed)} with its visit counts, got "
-            f"{format_bytes(executor.memory)} of memory ({executor.name}): use sparse=True if few "
-            "of them are visited, fewer bins or states, dtype='float32', or a cluster with more "
-            "memory"
+            f"{format_bytes(needed)} of memory with its visit counts, or {format_bytes(best)} of "
+            f"memory and {format_bytes(on_disk)} of disk, got {format_bytes(memory)} of memory "
+            f"and {format_bytes(disk)} of disk ({executor.name}): use sparse=True if few states "
+            "are visited, fewer bins or states, dtype='float32', Dask's temporary-directory on a "
+            "larger disk, a cluster with more of either, or path='gather', which keeps no maxima"
         )
+    return True
 
 
 def least_left() -> int:
@@ -189,3 +220,17 @@ def check_left() -> None:
             f"left, expected at least {format_bytes(least)}: save it, and go on with fewer bins or "
             "states, with less exploration, or on a cluster with more memory"
         )
+
+
+def fitted(plan: Plan, executor: Executor) -> Plan:
+    """Return a plan for what there is room for at a place; see :func:`check_room`."""
+    if plan.sparse:
+        return plan  # its table is as large as it becomes
+    out_of_core = check_room(
+        plan.grid.shape,
+        plan.dtype,
+        executor,
+        maxima=plan.path == "broadcast",
+        in_place=plan.in_place and isinstance(executor, LocalExecutor),
+    )
+    return replace(plan, out_of_core=out_of_core)

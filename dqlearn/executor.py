@@ -22,6 +22,7 @@ import dask.threaded
 import psutil
 from dask._task_spec import DataNode, GraphNode, TaskRef
 
+from dqlearn import paged
 from dqlearn.errors import ConfigurationError
 from dqlearn.graph import Drawn, Key, State
 
@@ -73,9 +74,16 @@ class Executor(Protocol):
     def width(self) -> int:
         """Tasks that can run at the same time."""
 
+    def bind(self) -> None:
+        """Keep tasks where their chunks are, and no more rounds under way than one."""
+
     @property
     def memory(self) -> int:
-        """Bytes of memory that there are for results."""
+        """Bytes of memory that there are for a table."""
+
+    @property
+    def disk(self) -> int:
+        """Bytes that are free for tables out of core."""
 
     @property
     def name(self) -> str:
@@ -89,12 +97,16 @@ class LocalExecutor:
     ----------
     get : callable
         A scheduler's ``get(graph, keys)``.
+    memory : int, optional
+        Bytes that this process may have; by default all of this machine's.
     """
 
     depth, memories = 1, 1
 
-    def __init__(self, get: Callable[..., Any] = dask.threaded.get) -> None:
-        self.get = get
+    def __init__(
+        self, get: Callable[..., Any] = dask.threaded.get, memory: int | None = None
+    ) -> None:
+        self.get, self._memory = get, memory
         self._values: dict[Key, Any] = {}
 
     def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
@@ -154,10 +166,18 @@ class LocalExecutor:
         workers = getattr(pool, "_max_workers", None) or dask.config.get("num_workers", None)
         return int(workers or os.cpu_count() or 1)
 
+    def bind(self) -> None:
+        """Nothing can leave."""
+
     @property
     def memory(self) -> int:
-        """Memory of this machine."""
-        return this_machine()
+        """What this process may have."""
+        return self._memory or this_machine()
+
+    @property
+    def disk(self) -> int:
+        """What is free in Dask's temporary folder."""
+        return paged.disk()[1]
 
     @property
     def name(self) -> str:
@@ -171,8 +191,8 @@ def this_machine() -> int:
     return int(psutil.virtual_memory().total)
 
 
-def local_executor(get: Callable[..., Any]) -> LocalExecutor:
-    """Return the executor of a scheduler that runs in this process.
+def local_executor(get: Callable[..., Any], memory: int) -> LocalExecutor:
+    """Return the executor of a scheduler that runs in this process, which has so much memory.
 
     Raises
     ------
@@ -184,4 +204,4 @@ def local_executor(get: Callable[..., Any]) -> LocalExecutor:
             "Dask's 'processes' scheduler cannot keep a table between rounds; expected "
             "scheduler='threads' or 'synchronous', or a distributed.Client for processes"
         )
-    return LocalExecutor(get)
+    return LocalExecutor(get, memory)

@@ -27,7 +27,7 @@ import xarray as xr
 
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
 from dqlearn.cluster import LostWork, current_executor
-from dqlearn.cuts import Cut, check_room
+from dqlearn.cuts import Cut, check_room, fitted
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.errors import ConfigurationError
 from dqlearn.evaluation import EpisodePlan, EvaluationResult
@@ -41,6 +41,7 @@ from dqlearn.html import html_table
 from dqlearn.interrupt import interruptible
 from dqlearn.loop import Loop
 from dqlearn.origin import Origin
+from dqlearn.plan import Plan
 from dqlearn.policy import KnownPolicy, Policy
 from dqlearn.progress import ProgressBar
 from dqlearn.recorder import Recorder, Saving
@@ -189,7 +190,7 @@ class QLearner:
         if not settings.sparse:
             maxima = settings.path == "broadcast"
             check_room(shape, settings.table_dtype, executor, maxima=maxima)
-        self._plan = settings.plan(self._resolved, executor.width, origin)
+        self._plan = fitted(settings.plan(self._resolved, executor.width, origin), executor)
         self._runner: Runner | None = None
         self._learning = False
         self._history = History()
@@ -614,12 +615,18 @@ class QLearner:
         learner._history, learner._recorder = history, recorder
         return learner
 
+    @property
+    def _placed_plan(self) -> Plan:
+        """The plan where the run is, which says whether its table is out of core there."""
+        return self._runner.plan if self._runner else self._plan
+
     def __repr__(self) -> str:
         """Environment, table, counters."""
         n_states, n_actions = self._plan.grid.shape
         return (
             f"QLearner({self._resolved.name!r}: {n_states} states x {n_actions} actions, "
             f"{self._plan.num_envs} environments in {self._plan.shards} shards, {self._plan.kind}, "
+            f"{'out of core, ' if self._placed_plan.out_of_core else ''}"
             f"{self.timesteps} transitions made)"
         )
 
@@ -631,6 +638,7 @@ class QLearner:
             {
                 "environment": self._resolved.name,
                 "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
+                "table lies": "on disk" if self._placed_plan.out_of_core else "in memory",
                 "chunks": f"{plan.grid.n_chunks}",
                 "environments": f"{plan.num_envs:,} in {plan.shards} shards",
                 "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.kind}",

@@ -78,6 +78,8 @@ class Loop:
 
         It is begun again if it was lost with a worker.
         """
+        if self._recorder is None:
+            self._runner.warn_without_store()
         while self._recorder and not self._recorder.begun:
             with self._whole():
                 self._checkpoint(self._recorder)

@@ -5,7 +5,7 @@
     empty(shape, dtype) ──► array ──► views ──► ... all gone ──► buffer idle ──► the next empty()
 
 What others allocate (Zarr's codecs, Dask's messages) comes from malloc, which worker processes let
-keep its pages too.
+keep its pages too. Those with a limit of memory keep less idle.
 
 Every round makes arrays of the sizes of the round before and frees those. Given back to the
 operating system, each page of them has to be mapped and zeroed again, which costs more than filling
@@ -45,10 +45,12 @@ class _Pool:
         Bytes that may be idle for any time.
     seconds : float
         How long others may.
+    room : float
+        Bytes that may be idle and in use together, if more are idle than spare.
     """
 
-    def __init__(self, spare: int, seconds: float) -> None:
-        self._spare, self._seconds = spare, seconds
+    def __init__(self, spare: int, seconds: float, room: float = math.inf) -> None:
+        self.spare, self.room, self._seconds = spare, room, seconds
         self._idle: defaultdict[int, deque[_Idle]] = defaultdict(deque)
         self._lock = (
             threading.RLock()
@@ -70,9 +72,9 @@ class _Pool:
             self.used -= buffer.nbytes
             self.idle += buffer.nbytes
             self._idle[buffer.nbytes].append((time.monotonic(), buffer))
-            while self.idle > max(self.used, self._spare):
+            while self.idle > max(min(self.used, self.room - self.used), self.spare):
                 self._free(next(size for size, buffers in self._idle.items() if buffers))
-            if self.idle > self._spare:
+            if self.idle > self.spare:
                 self._free_old(time.monotonic() - self._seconds)
 
     def _free_old(self, before: float) -> None:
@@ -139,17 +141,25 @@ def copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return new
 
 
-def keep_freed_pages() -> bool:
+def keep_freed_pages(limit: int | None = None) -> bool:
     """Let this process's malloc keep large blocks that are freed, up to 256 MiB, for the next.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Of this process's memory, bytes: malloc, and what is idle here, keep a 16th of it at most,
+        and no more is idle than would fill half of it.
 
     Returns
     -------
     bool
         Whether that can be told it: glibc's can.
     """
+    if limit:
+        _pool.spare, _pool.room = min(_SPARE, limit // 16), limit / 2
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
     large = any(mallopt(_MMAP_THRESHOLD, nbytes) for nbytes in _LARGEST)
-    return large and bool(mallopt(_TRIM_THRESHOLD, _SPARE))
+    return large and bool(mallopt(_TRIM_THRESHOLD, _pool.spare))

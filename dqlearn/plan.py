@@ -57,6 +57,8 @@ class Plan:
         What to do about environments that raise, or never return.
     path : {"broadcast", "gather"}
         Whether every shard receives the maxima of all states, or asks for those that it needs.
+    out_of_core : bool
+        Whether the table lies on disks; decided where the run is placed, and never by the user.
     """
 
     env: TabularEnv | PythonEnv
@@ -74,6 +76,7 @@ class Plan:
     origin: Origin | None = None
     faults: Faults = RAISE
     path: str = "broadcast"
+    out_of_core: bool = False
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""

@@ -31,9 +31,9 @@ from dask._task_spec import GraphNode, TaskRef
 
 from dqlearn.chunk import Chunk
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
-from dqlearn.cuts import NOWHERE, Cut, Placer, check_left, check_room, submit_new
+from dqlearn.cuts import NOWHERE, Cut, Placer, check_left, fitted, submit_new
 from dqlearn.door import Door
-from dqlearn.errors import ClusterError, ClusterLostError
+from dqlearn.errors import ClusterError, ClusterLostError, TableTooLargeError
 from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
@@ -74,9 +74,9 @@ class Runner:
     """
 
     def __init__(self, plan: Plan, cut: Cut | None = None) -> None:
-        self.plan = plan
         self.executor: Executor = current_executor()
-        self._placer = Placer(plan)
+        self.plan = fitted(plan, self.executor)
+        self._placer = Placer(self.plan)
         self._pending: deque[Drawn] = deque()
         self._over: deque[RoundReport] = deque()
         self._cut = cut
@@ -85,7 +85,7 @@ class Runner:
         self._lent: State | None = None  # whose chunks somebody else holds too
         self._door = Door()
         self._cut_at, self._cut_seconds = time.monotonic(), 0.0
-        self._check_room(self.executor)
+        self._warned = False
         self._settled = self._place()
 
     @property
@@ -143,20 +143,15 @@ class Runner:
         if isinstance(target, LocalExecutor) and isinstance(here, LocalExecutor):
             here.get = target.get
         elif not target.same(here):
-            self._check_room(target)
-            self._save_cut()
+            plan = fitted(self.plan, target)
+            self._save_cut(plan.out_of_core)
             self.executor = target
+            self.plan = self._placer.plan = plan
             self._go_to_cut()
         elif self._settled is NOWHERE or self._stranded(here):
             if isinstance(here, ClusterExecutor):
                 here.rehome()
             self._go_to_cut()
-
-    def _check_room(self, executor: Executor) -> None:
-        if self.plan.sparse:
-            return  # it is as large as it becomes
-        maxima = self.plan.path == "broadcast"
-        check_room(self.plan.grid.shape, self.plan.dtype, executor, maxima=maxima)
 
     def submit(self) -> int:
         """Submit the next round; return its number."""
@@ -209,7 +204,13 @@ class Runner:
             yield self._over.popleft()
 
     def cut(self) -> None:
-        """Copy the state to the client, and keep it where it is, without its history."""
+        """Copy the state to the client, and keep it where it is, without its history.
+
+        A table out of core is not copied, and stays with its workers.
+        """
+        if self.plan.out_of_core:
+            self.hold()
+            return
         self._cut = self.copy()
         self.hold()
         if not self.executor.settled_in:
@@ -232,8 +233,20 @@ class Runner:
     def keep(self) -> None:
         """Copy what was learned on a cluster to the client, so that the cluster may go."""
         known = self._cut.round if self._cut else 0
-        if isinstance(self.executor, ClusterExecutor) and self._settled.round > known:
+        on_cluster = isinstance(self.executor, ClusterExecutor)
+        if on_cluster and not self.plan.out_of_core and self._settled.round > known:
             self._cut = self.copy()
+
+    def warn_without_store(self) -> None:
+        """Say once that a table which the client cannot hold is nowhere but on the cluster."""
+        on_cluster = isinstance(self.executor, ClusterExecutor)
+        if on_cluster and self.plan.out_of_core and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "the table is out of core, and the client keeps no copy of it: if a worker dies, "
+                f"the run goes back to round {self._cut.round if self._cut else 0}; pass store=",
+                stacklevel=5,
+            )
 
     def copy(self) -> Cut:
         """Copy the state to the client; no round may be under way. Live environments stay out."""
@@ -378,7 +391,7 @@ class Runner:
         self._pending.clear()
         self._door.open()
 
-    def _save_cut(self) -> None:
+    def _save_cut(self, out_of_core: bool) -> None:
         """Take the state along, or what the last cut holds of it when its cluster has gone."""
         back = self._cut.round if self._cut else 0
         if self._settled is NOWHERE:
@@ -387,13 +400,33 @@ class Runner:
             self._copy_beside_a_checkpoint(self._cut)
             return
         try:
-            self._cut = self.copy()
+            if out_of_core or self.plan.out_of_core:
+                self._stay()
+            else:
+                self._cut = self.copy()
         except ClusterError as error:
             warnings.warn(
                 f"{self.executor.name} has gone with rounds {back} .. {self._settled.round - 1}: "
                 f"going back to round {back} ({error})",
                 stacklevel=5,
             )
+
+    def _stay(self) -> None:
+        """Refuse to take what was learned along if it does not fit into the client's memory.
+
+        Raises
+        ------
+        TableTooLargeError
+            If it is where it was; `ClusterLostError` if its cluster has gone.
+        """
+        origin = self.plan.origin
+        if self._settled.round == (origin.round if origin else 0):
+            return
+        self.executor.gather([])
+        raise TableTooLargeError(
+            "a table that is out of core, here or there, goes elsewhere through a store: call "
+            f"learn(store=...) where it is, at {self.executor.name}, or dqlearn.resume elsewhere"
+        )
 
     def _copy_beside_a_checkpoint(self, cut: Cut) -> None:
         """Take donated shards along that one process kept without copies; a cluster has copies."""
@@ -421,6 +454,8 @@ class Runner:
     def _place(self) -> State:
         """Place the last cut, or make the state of round 0."""
         self._tasks, self._cut_at = 0, time.monotonic()
+        if self.plan.out_of_core:
+            self.executor.bind()
         placed = self._placer.place(self.executor, self._cut)
         if self._cut and self._cut.values:
             self._lent = placed  # to the cut, whose copies these may be

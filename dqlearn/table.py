@@ -29,6 +29,7 @@ from dqlearn.chunk import Chunk
 from dqlearn.errors import ConfigurationError
 from dqlearn.grid import ChunkGrid
 from dqlearn.maxima import action_dtype, greedy, ties
+from dqlearn.paged import read
 from dqlearn.spaces import Factor
 
 __all__ = ["Labels", "Table", "dataset", "derived", "unfold"]
@@ -165,7 +166,7 @@ class Table:
 def _pick(field: str, round_: int, chunk: Chunk) -> npt.NDArray[Any]:
     """Return an array of a chunk, which is still in its round."""
     array: npt.NDArray[Any] = getattr(chunk.at(round_), field)
-    return array
+    return read(array)
 
 
 def derived(q: da.Array, variable: str, seed: int, round_: int) -> da.Array:

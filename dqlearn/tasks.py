@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from dqlearn import paged
 from dqlearn.asking import Asked, Parcel, ParcelPiece, answer, ask, told
 from dqlearn.chunk import Answer, Chunk, Stamp, filled
 from dqlearn.envs.python import (
@@ -76,7 +77,8 @@ def fill_task(plan: Plan, c: int) -> Chunk:
         empty = unsettled(plan.grid, plan.initial_value, plan.dtype)
         chunk = plan.origin.sparse_chunk(plan.grid, c, empty) if plan.origin else empty
     elif plan.origin is None:
-        chunk = filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype)
+        zeros = paged.zeros if plan.out_of_core else np.zeros
+        chunk = filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype, zeros)
     else:
         chunk = plan.origin.chunk(plan.grid, c, plan.dtype)
     return _own(plan, chunk, plan.origin.round if plan.origin else 0)
@@ -92,7 +94,13 @@ def load_task(plan: Plan, version: Version, c: int) -> Chunk:
 
 def _own(plan: Plan, chunk: Chunk, round_: int) -> Chunk:
     """Let a chunk that nobody else holds be donated, where rounds do that."""
+    chunk = _placed(plan, chunk)
     return replace(chunk, stamp=Stamp(round_)) if plan.in_place else chunk
+
+
+def _placed(plan: Plan, chunk: Chunk) -> Chunk:
+    """Return a chunk out of core if its table is: not so, if it was read or sent."""
+    return chunk.paged() if plan.out_of_core else chunk
 
 
 def load_shard_task(plan: Plan, version: Version, w: int) -> Shard:
@@ -177,11 +185,13 @@ def update_task(
     """Make chunk c of a round of what it received, and find its maxima."""
     after = _learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
     best = maxima(after, plan.laid_out.origin(c), plan.n_actions, ties(plan.seed, round_))
+    paged.let_go(after.q, after.visits)
     return replace(after, answers=(Answer(best.value, best.action, after.timesteps),))
 
 
 def _learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_place: bool) -> Chunk:
     """Make a chunk of a round of that of the round before, in its own arrays where it may."""
+    chunk = _placed(plan, chunk)
     stamp = chunk.at(round_ - 1).stamp if in_place and chunk.q.flags.writeable else None
     if stamp is not None:
         stamp.round = -1  # an update that fails leaves arrays that no round can use
@@ -196,7 +206,9 @@ def _learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_plac
 def maxima_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
     """Find the best actions in chunk c."""
     origin = plan.laid_out.origin(c)
-    return maxima(chunk.at(round_), origin, plan.n_actions, ties(plan.seed, round_))
+    best = maxima(chunk.at(round_), origin, plan.n_actions, ties(plan.seed, round_))
+    paged.let_go(chunk.q)
+    return best
 
 
 def best_task(plan: Plan, chunks: list[Chunk], m: int, memories: int, round_: int) -> Part:
@@ -315,6 +327,7 @@ def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) 
         answer(chunk, _parcel(plan, parcel, c).states, origin, plan.n_actions, key)
         for parcel in sent
     ]
+    paged.let_go(chunk.q, chunk.visits)
     return replace(chunk, answers=tuple(answers))
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.memory import empty
+from dqlearn.paged import is_paged
 
 __all__ = ["NO_BOOTSTRAP", "Piece", "Routed", "Tally", "Transitions"]
 
@@ -32,7 +33,7 @@ NO_BOOTSTRAP = -1
 
 
 class Sized:
-    """A dataclass of arrays, or of other such classes, whose size Dask can see."""
+    """A dataclass of arrays, or of other such classes, whose size in memory Dask can see."""
 
     def __sizeof__(self) -> int:
         """Bytes of all arrays."""
@@ -44,7 +45,7 @@ def _nbytes(value: Any) -> int:
     if isinstance(value, tuple):
         return sum(map(_nbytes, value))
     if isinstance(value, np.ndarray):
-        return value.nbytes
+        return 0 if is_paged(value) else value.nbytes
     return value.__sizeof__() if isinstance(value, Sized) else 0
 
 

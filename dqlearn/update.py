@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from dqlearn.chunk import Chunk
-from dqlearn.memory import copy
+from dqlearn.paged import copy
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.settling import settle
 from dqlearn.transitions import Piece

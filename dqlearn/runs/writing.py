@@ -20,6 +20,7 @@ import zarr
 
 from dqlearn.chunk import Chunk
 from dqlearn.errors import CheckpointError
+from dqlearn.paged import read
 from dqlearn.rollout import CompiledShard
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.place import first_line
@@ -78,7 +79,7 @@ def write_chunk(
         return Written()
     values = {}
     for name in ("q", "visits"):
-        parts = [getattr(chunk, name) for chunk in chunks]
+        parts = [read(getattr(chunk, name)) for chunk in chunks]
         values[name] = (layout.region(k), _put_together(layout, k, parts))
     return _write(fork, values)
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dask
 import numpy as np
@@ -199,12 +199,13 @@ class Killer(Callback):
 
 
 @contextmanager
-def two_workers() -> Iterator[LocalCluster]:
+def two_workers(**options: Any) -> Iterator[LocalCluster]:
     """Start two worker processes that come back whenever they are killed."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"} | options
     # A LocalCluster gives a worker up that is dead 15 s after one of its deaths, be it by another.
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        LocalCluster(**options) as cluster,
     ):
         yield cluster
 

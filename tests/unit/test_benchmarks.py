@@ -69,6 +69,12 @@ def test_big_tables(tmp_path: Path) -> None:
     assert gibibytes["table"] == [10_000 * 8 * 8 / 2**30]
 
 
+def test_out_of_core(tmp_path: Path) -> None:
+    small = ["--num-envs", "256", "--rounds", "2", "--repeats", "2", "--states", "10000"]
+    rates = figures("out_of_core", ["threads", *small], tmp_path)
+    assert min(rates["near: out of core"] + rates["far: in memory"]) > 0.0
+
+
 @pytest.mark.slow
 def test_peers(tmp_path: Path) -> None:
     names = ("tuned-threads", "numpy", "dask-array", "queues")
