@@ -37,7 +37,7 @@ from dqlearn.evaluation import EpisodePlan
 from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.plan import Plan
 
-__all__ = ["evaluation_graph", "policy_graph", "round_graph", "visited_graph"]
+__all__ = ["evaluation_graph", "policy_graph", "round_graph", "stamps_graph", "visited_graph"]
 
 
 def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = False) -> Drawn:
@@ -114,6 +114,15 @@ def visited_graph(state: State) -> tuple[Drawn, list[Key]]:
     keys = [
         draw.task("visited", tasks.visited_task, chunk, state.round, at=(c,))
         for c, chunk in enumerate(state.chunks)
+    ]
+    return draw.to(state), keys
+
+
+def stamps_graph(state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the asking of chunks which round their arrays are in; one key a chunk."""
+    draw = Draw(state.plan, beside(state.round))
+    keys = [
+        draw.task("stamp", tasks.stamp_task, chunk, at=(c,)) for c, chunk in enumerate(state.chunks)
     ]
     return draw.to(state), keys
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,6 @@ import numpy as np
 import numpy.typing as npt
 from dask._task_spec import GraphNode, TaskRef
 
-from dqlearn.chunk import Chunk
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
 from dqlearn.cuts import NOWHERE, Cut, Placer, check_left, fitted, submit_new
 from dqlearn.door import Door
@@ -40,7 +39,7 @@ from dqlearn.graph import Drawn, Key, State
 from dqlearn.interrupt import uninterrupted
 from dqlearn.plan import Plan
 from dqlearn.policy import KnownPolicy, Policy
-from dqlearn.rounds import policy_graph, round_graph, visited_graph
+from dqlearn.rounds import policy_graph, round_graph, stamps_graph, visited_graph
 from dqlearn.runs.version import Version
 from dqlearn.runs.writing import Written
 from dqlearn.states import freeze_graph, restart_graph, write_graph
@@ -176,8 +175,9 @@ class Runner:
 
     @property
     def _in_place(self) -> bool:
-        """Whether rounds may write to a table: a cluster may run their tasks again."""
-        return isinstance(self.executor, LocalExecutor) and self.plan.in_place
+        """Whether rounds may write to a table: on a cluster only bound ones, which wait anyway."""
+        bound = isinstance(self.executor, LocalExecutor) or self.plan.path == "gather"
+        return bound and self.plan.in_place
 
     def _closed_for_writing(self, state: State) -> bool:
         """Whether a round may write to a state's chunks; if so, nobody reads them any more."""
@@ -329,8 +329,8 @@ class Runner:
         """Whether a round in place failed when it had begun to write."""
         if not self._in_place or self._settled is NOWHERE:
             return False
-        chunks: Iterable[Chunk] = self.executor.gather(self._settled.chunks).values()
-        return any(chunk.stamp and chunk.stamp.round != self._settled.round for chunk in chunks)
+        rounds = self.ask(stamps_graph)
+        return any(found not in (None, self._settled.round) for found in rounds)
 
     def _give_up_table(self, error: BaseException) -> None:
         """Go back from a table that is half of a round and half of the next."""
@@ -454,7 +454,7 @@ class Runner:
     def _place(self) -> State:
         """Place the last cut, or make the state of round 0."""
         self._tasks, self._cut_at = 0, time.monotonic()
-        if self.plan.out_of_core:
+        if self.plan.out_of_core or self._in_place:
             self.executor.bind()
         placed = self._placer.place(self.executor, self._cut)
         if self._cut and self._cut.values:

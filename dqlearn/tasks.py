@@ -339,6 +339,11 @@ def learn_task(
     return answer_task(plan, c, _learned(plan, chunk, pieces, round_, in_place), sent, round_)
 
 
+def stamp_task(chunk: Chunk) -> int | None:
+    """Say which round a chunk's arrays are in; None if nobody writes to them."""
+    return chunk.stamp.round if chunk.stamp else None
+
+
 def visited_task(chunk: Chunk, round_: int) -> Any:
     """List the states that a sparse chunk has learned of."""
     return visited(chunk.at(round_))[0]

@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 
 import dqlearn
 from dqlearn import QLearner, TabularEnv, tasks
-from dqlearn.chunk import Stamp, filled
+from dqlearn.chunk import Chunk, Stamp, filled
 from dqlearn.envs.resolve import resolve
 from dqlearn.envs.torus import torus
 from dqlearn.errors import RewardError, StaleShardError
@@ -133,6 +133,41 @@ def test_a_learner_that_moves_takes_its_table_along(path: str, local_cluster: Lo
         here.learn(10 * ENVS)
     assert contents(here.learn(15 * ENVS).table) == at_round(path, 15)
     assert contents(before) == at_round(path, 5)
+
+
+def address(chunk: Chunk) -> int:
+    return chunk.q.ctypes.data
+
+
+@pytest.mark.cluster
+def test_shards_that_ask_write_in_place_on_clusters(local_cluster: LocalCluster) -> None:
+    """Unless somebody holds the table: rounds 4 and 8 are of tables that were taken."""
+    here, seen = learner(chunks=(800, -1)), {}  # each of them receives something in every round
+
+    def look(event: Any) -> None:
+        runner = here._runner
+        assert runner is not None
+        futures = [runner.executor.node(key) for key in runner.settled.chunks]
+        rounds = event.report.round + 1
+        seen[rounds] = [
+            client.submit(address, future, workers=worker, pure=False).result()
+            for future, (worker,) in zip(futures, homes(client, futures), strict=True)
+        ]
+        if rounds % 4 == 0:
+            kept.append((rounds, here.table))
+
+    kept: list[tuple[int, Table]] = []
+    with Client(local_cluster) as client:
+        here.learn(10 * ENVS, callback=look)
+        for rounds, table in kept:
+            assert contents(table) == at_round("gather", rounds)
+    assert contents(here.table) == at_round("gather", 10)
+    moved = [r for r in range(2, 11) if set(seen[r]) != set(seen[r - 1])]
+    assert moved == [5, 9]
+
+
+def homes(client: Client, futures: list[Any]) -> list[tuple[str, ...]]:
+    return [tuple(client.who_has([future])[future.key]) for future in futures]
 
 
 @each_path
