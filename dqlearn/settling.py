@@ -138,9 +138,10 @@ def _room(
 ) -> npt.NDArray[Any]:
     """Return an array with so many rows in use, those not used before of one value."""
     if not owned or wanted > len(rows):
-        # What is never written to takes no memory, but in a copy that is sent elsewhere.
-        size = max(2 * used, wanted) if owned else wanted
-        larger = empty((size, rows.shape[1]), rows.dtype)
+        # Rows that are not in use take no memory, as long as it is fresh from the system; a copy,
+        # which may be sent elsewhere, has none, and memory that was used before.
+        size, make = (max(2 * used, wanted), np.empty) if owned else (wanted, empty)
+        larger = make((size, rows.shape[1]), rows.dtype)
         larger[:used] = rows[:used]
         rows = larger
     rows[used:wanted] = value

@@ -57,7 +57,7 @@ def longer(name: str, rounds: int) -> Run:
 def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: Any) -> None:
     with Client(cluster):
         killer = Killer(cluster, kills, seed)
-        learner = run.learner(chunks=(-(-run.n_states // 3), -1), **changes)
+        learner = run.learner(chunks=run.chunks("three" if run.sparse else "states"), **changes)
         learner.learn(run.timesteps, callback=killer)
         killer.join()
         assert len(killer.killed) == kills
