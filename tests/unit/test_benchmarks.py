@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import select
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from socket import AF_UNIX, SOCK_DGRAM, socketpair
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from distributed import LocalCluster
+from shaped import Network, Relay
+from stream import watched
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 TINY = ["--tiny", "--repeats", "2"]
@@ -29,7 +36,7 @@ def figures(name: str, options: list[str], folder: Path) -> dict[str, list[float
 
 
 def test_all_benchmarks_are_tried_out() -> None:
-    shared = {"harness", "hashed", "kernels", "problems"}
+    shared = {"case", "harness", "hashed", "kernels", "problems", "shaped", "stream"}
     here = Path(__file__).read_text(encoding="utf-8")
     names = {path.stem for path in FOLDER.glob("*.py")} - shared
     assert {name for name in names if f'figures("{name}"' in here} == names
@@ -187,8 +194,50 @@ def test_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
 @pytest.mark.cluster
 def test_cost_model(tmp_path: Path) -> None:
     milliseconds = figures("cost_model", ["--tiny", "--rounds", "2", "--repeats", "1"], tmp_path)
-    assert milliseconds["4 workers, 256 states, 2048 transitions: measured"][0] > 0.0
-    assert milliseconds["128 workers: tasks"][0] >= 0.0
+    assert milliseconds["4 workers, 8 shards, 256 states, 2048 transitions: measured"][0] > 0.0
+    assert milliseconds["128 cores, as it is: tasks"][0] >= 0.0
+
+
+@pytest.mark.cluster
+def test_speedup(tmp_path: Path) -> None:
+    options = [*TINY, *ROUND, "--rounds", "3", "--problem", "torus"]
+    speedups = figures("speedup", options, tmp_path)["torus stages, 1 worker / 2 workers"]
+    assert len(speedups) == 2
+
+
+def test_rounds_are_read_off_the_scheduler() -> None:
+    def entry(name: str, round_: int, worker: str, began: float, ended: float) -> dict[str, Any]:
+        fetched = {"action": "transfer", "start": began - 1.0, "stop": began}
+        computed = {"action": "compute", "start": began, "stop": ended}
+        key = (f"dqlearn-{name}", "run", round_, 0)
+        return {"key": key, "worker": worker, "startstops": [fetched, computed]}
+
+    entries = [
+        *(entry("update", r, "a", 10.0 * r, 10.0 * r + 2.0) for r in range(5)),
+        *(entry("rollout", r, "b", 10.0 * r, 10.0 * r + 3.0) for r in range(5)),
+        *(entry("report", r, "a", 10.0 * r + 4.0, 10.0 * r + 5.0) for r in range(5)),
+    ]
+    seen = watched(entries)
+    assert seen.seconds == 10.0
+    assert seen.total("update", "rollout") == 5.0
+    assert seen.largest("update", "rollout") == 3.0
+
+
+def test_a_network_delays_and_limits() -> None:
+    delay, rate, size = 0.05, 1e5, 10_000
+    packet = bytes([0x45, *[0] * 18, 1]) + bytes(size - 20)  # to 1
+    with ExitStack() as stack:
+        sockets = [[*map(stack.enter_context, socketpair(AF_UNIX, SOCK_DGRAM))] for _ in range(2)]
+        (end_1, ours_1), (end_2, ours_2) = sockets
+        relay = Relay({1: end_1.fileno(), 2: end_2.fileno()}, Network(delay, rate))
+        began = time.monotonic()
+        for _ in range(2):
+            ours_2.send(packet)
+        while not select.select([ours_1], [], [], 0.0)[0]:
+            relay.turn()
+        first = time.monotonic() - began
+        assert ours_1.recv(2 * size) == packet
+        assert delay + size / rate <= first
 
 
 @pytest.mark.slow
