@@ -18,6 +18,7 @@ from dqlearn.every import Every
 from dqlearn.learner import QLearner
 from dqlearn.reopen import load, resume
 from dqlearn.runs import open_history, open_table
+from dqlearn.sparse_table import SparseTable
 from dqlearn.table import Table, unfold
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "EvaluationResult",
     "Every",
     "QLearner",
+    "SparseTable",
     "Table",
     "TabularEnv",
     "callbacks",

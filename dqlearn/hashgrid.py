@@ -55,7 +55,7 @@ class HashGrid:
     >>> import numpy as np
     >>> grid = HashGrid(10**12, 4, n_chunks=3, block=2)
     >>> grid.find_rows(np.array([6, 7, 8, 10**12 - 1])).tolist()
-    [0, 0, 0, 1]
+    [0, 0, 1, 0]
     """
 
     n_states: int

@@ -63,6 +63,14 @@ class SparseTable:
         Of the run; it breaks ties.
     visited : sequence of int64 (m,)
         The states that each chunk has learned of, ascending.
+
+    Examples
+    --------
+    >>> import dqlearn
+    >>> learner = dqlearn.QLearner("dqlearn/Torus-v0", num_envs=64, sparse=True, seed=0)
+    >>> table = learner.learn(6_400).table
+    >>> table.q.shape == (table.n_visited, 4)
+    True
     """
 
     round: int
