@@ -117,7 +117,7 @@ class ClusterExecutor:
         If workers run other versions than the client of packages whose results must agree.
     """
 
-    depth = 4
+    depth, uneven = 4, 1_000_000
 
     def __init__(self, client: Client) -> None:
         self.client = client

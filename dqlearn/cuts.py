@@ -25,9 +25,10 @@ from dask.utils import format_bytes, parse_bytes
 from dqlearn.errors import TableTooLargeError
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
+from dqlearn.hashgrid import Grid
 from dqlearn.plan import Plan
 from dqlearn.runs.version import Version
-from dqlearn.states import begin_graph, load_graph, rebuild_graph, thaw_graph
+from dqlearn.states import begin_graph, load_graph, rebuild_graph, recut_graph, thaw_graph
 
 __all__ = [
     "NOWHERE",
@@ -36,6 +37,7 @@ __all__ = [
     "check_left",
     "check_room",
     "fitted",
+    "granted",
     "submit_new",
 ]
 
@@ -58,12 +60,15 @@ class Cut:
         What of it is in the client's memory; donated shards as bytes.
     version : Version, optional
         The checkpoint that holds the rest.
+    grid : ChunkGrid or HashGrid, optional
+        Of the chunks that are among the values.
     """
 
     round: int
     state: State
     values: dict[Key, Any] = field(default_factory=dict)
     version: Version | None = None
+    grid: Grid | None = None
 
     @classmethod
     def at(cls, version: Version) -> Cut:
@@ -91,7 +96,7 @@ class Placer:
 
     def place(self, executor: Executor, cut: Cut | None) -> State:
         """Place a cut, or make the state of round 0."""
-        name = self._place_plan(executor)
+        name = self._place_plan(executor, self.plan)
         if cut is None:
             return _made(executor, begin_graph(self.plan, name, executor.memories))
         if cut.version is not None and not cut.values:
@@ -106,16 +111,23 @@ class Placer:
 
     def rebuild(self, executor: Executor, before: State) -> State:
         """Make all environments of a state anew; its table stays."""
-        name = self._place_plan(executor)
+        name = self._place_plan(executor, self.plan)
         drawn = rebuild_graph(self.plan, before, name, executor.memories, self._placed)
         submit_new(executor, drawn, before)
         return drawn.state
 
-    def _place_plan(self, executor: Executor) -> str:
-        """Place the plan under a new name, which makes all keys of its tasks new."""
+    def recut(self, executor: Executor, plan: Plan, before: State) -> State:
+        """Cut the chunks of a state anew, as another plan has them."""
+        name = self._place_plan(executor, plan)
+        drawn = recut_graph(plan, self.plan.laid_out, before, name, executor.memories)
+        submit_new(executor, drawn, before)
+        return drawn.state
+
+    def _place_plan(self, executor: Executor, plan: Plan) -> str:
+        """Place a plan under a new name, which makes all keys of its tasks new."""
         self._placed += 1
         name = f"{self._run}-{self._placed}"
-        executor.put({("dqlearn-plan", name): self.plan}, everywhere=True)
+        executor.put({("dqlearn-plan", name): plan}, everywhere=True)
         return name
 
     def _load(self, executor: Executor, name: str, version: Version, *, fresh: bool) -> State:
@@ -154,8 +166,6 @@ def check_room(
 ) -> bool:
     """Compare a table with the memory and the disks there are.
 
-    Dask's configuration may grant other memory, in all: ``dqlearn.memory-limit``.
-
     Parameters
     ----------
     shape : (int, int)
@@ -182,8 +192,7 @@ def check_room(
     n_states, n_actions = shape
     table = n_states * n_actions * (dtype.itemsize + 4)
     best = 2 * n_states * (dtype.itemsize + 1) if maxima else 0
-    granted = dask.config.get("dqlearn.memory-limit", None)
-    memory, needed = int(parse_bytes(granted)) if granted else executor.memory, table + best
+    memory, needed = granted(executor), table + best
     if needed <= memory:
         return False
     best *= executor.memories
@@ -198,6 +207,12 @@ def check_room(
             "larger disk, a cluster with more of either, or path='gather', which keeps no maxima"
         )
     return True
+
+
+def granted(executor: Executor) -> int:
+    """Return the bytes of memory for a table; Dask's ``dqlearn.memory-limit`` goes before."""
+    limit = dask.config.get("dqlearn.memory-limit", None)
+    return int(parse_bytes(limit)) if limit else executor.memory
 
 
 def least_left() -> int:

@@ -35,6 +35,9 @@ class Executor(Protocol):
     depth: int
     """Rounds that may be under way before the client waits for the oldest."""
 
+    uneven: int
+    """Updates by which a chunk must be too heavy, so that other chunks pay for their tasks."""
+
     def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
         """Place data under their keys; everywhere: a copy with each worker."""
 
@@ -101,7 +104,7 @@ class LocalExecutor:
         Bytes that this process may have; by default all of this machine's.
     """
 
-    depth, memories = 1, 1
+    depth, memories, uneven = 1, 1, 50_000
 
     def __init__(
         self, get: Callable[..., Any] = dask.threaded.get, memory: int | None = None

@@ -29,7 +29,7 @@ from numba import njit
 from dqlearn.errors import GridError
 from dqlearn.memory import empty
 
-__all__ = ["ChunkGrid", "find_owners", "owner_dtype"]
+__all__ = ["ChunkGrid", "block_bits", "find_owners", "owner_dtype"]
 
 Chunks = Any
 """What dask.array takes as ``chunks=`` for two dimensions, or "auto"."""
@@ -219,7 +219,7 @@ class Locator:
     @classmethod
     def of(cls, edges: npt.NDArray[np.int64]) -> Locator:
         """Make the locator of an axis from its edges."""
-        shift = max(0, (int(edges[-1]) - 1).bit_length() - _GUESSES.bit_length() + 1)
+        shift = block_bits(int(edges[-1]))
         blocks = np.arange(0, int(edges[-1]), 1 << shift)
         guess = np.searchsorted(edges, blocks, side="right") - 1
         exact = bool(np.all(edges[1:-1] % (1 << shift) == 0))
@@ -236,8 +236,13 @@ def _auto_rows(n_states: int, row_bytes: int) -> int:
     total = n_states * row_bytes
     wanted = min(math.ceil(total / _AUTO_BYTES), _AUTO_CHUNKS)
     rows = math.ceil(n_states / max(wanted, math.ceil(total / _MAX_CHUNK_BYTES)))
-    unit = 1 << max(0, (n_states - 1).bit_length() - _GUESSES.bit_length() + 1)
+    unit = 1 << block_bits(n_states)
     return math.ceil(rows / unit) * unit  # so that a Locator's guesses are exact
+
+
+def block_bits(n: int) -> int:
+    """Return the bits of an index, of n, that a :class:`Locator` does not look at to guess."""
+    return max(0, (n - 1).bit_length() - _GUESSES.bit_length() + 1)
 
 
 def owner_dtype(n_chunks: int) -> np.dtype[Any]:

@@ -93,7 +93,9 @@ class QLearner:
         0: round r acts on Q_r. 1: it acts on Q_{r-1}, so that the rollouts of one round overlap
         the updates of the one before. By default 1 on the gather path, and 0 on the other.
     chunks : "auto", int or tuple
-        Chunks of the table, as ``dask.array`` takes them for (states, actions).
+        Chunks of the table, as ``dask.array`` takes them for (states, actions). With "auto" those
+        of compiled models are cut anew while the learner learns if their loads are uneven; see
+        :doc:`/explanation/round`.
     dtype : "float32" or "float64"
         Of the table.
     seed : int
@@ -489,14 +491,14 @@ class QLearner:
         if isinstance(plan.grid, HashGrid):
             state, nodes, visited = self._ask(Runner.visited)
         else:
-            state, nodes = self._ask(Runner.nodes)
+            grid, state, nodes = self._ask(Runner.nodes)
         labels = self._labels(round=state.round, timesteps=self.timesteps)
         run = state.plan[1]
         if isinstance(plan.grid, HashGrid):
             return SparseTable(
                 state.round, plan.grid, plan.dtype, labels, nodes, run, plan.seed, visited
             )
-        return Table(state.round, plan.grid, plan.dtype, labels, nodes, run, plan.seed)
+        return Table(state.round, grid, plan.dtype, labels, nodes, run, plan.seed)
 
     @property
     def history(self) -> xr.Dataset:
@@ -584,6 +586,8 @@ class QLearner:
         stored = Stored.at(where)
         learner = cls.__new__(cls)
         learner._resolved = environment_of(stored, env, bins)
+        if "chunks" in settings:
+            settings["balanced"] = None
         learner._prepare(replace(stored.settings, **settings), stored.origin)
         return learner
 
@@ -617,7 +621,7 @@ class QLearner:
 
     @property
     def _placed_plan(self) -> Plan:
-        """The plan where the run is, which says whether its table is out of core there."""
+        """The plan where the run is: in which chunks its table is, and whether out of core."""
         return self._runner.plan if self._runner else self._plan
 
     def __repr__(self) -> str:
@@ -632,13 +636,13 @@ class QLearner:
 
     def _repr_html_(self) -> str:
         """Return a table of what it is and how far it is."""
-        plan = self._plan
+        plan = self._placed_plan
         return html_table(
             "dqlearn.QLearner",
             {
                 "environment": self._resolved.name,
                 "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
-                "table lies": "on disk" if self._placed_plan.out_of_core else "in memory",
+                "table lies": "on disk" if plan.out_of_core else "in memory",
                 "chunks": f"{plan.grid.n_chunks}",
                 "environments": f"{plan.num_envs:,} in {plan.shards} shards",
                 "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.kind}",

@@ -6,7 +6,7 @@ Invariant: frozen, and the same for every round; tasks refer to one copy of it p
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, cast
@@ -59,6 +59,10 @@ class Plan:
         Whether every shard receives the maxima of all states, or asks for those that it needs.
     out_of_core : bool
         Whether the table lies on disks; decided where the run is placed, and never by the user.
+    balanced : bool
+        Whether the grid is cut anew when its chunks' loads are uneven.
+    begun : ChunkGrid, optional
+        The grid that the run began with, and that its repository has; None while that is `grid`.
     """
 
     env: TabularEnv | PythonEnv
@@ -77,6 +81,8 @@ class Plan:
     faults: Faults = RAISE
     path: str = "broadcast"
     out_of_core: bool = False
+    balanced: bool = False
+    begun: ChunkGrid | None = None
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""
@@ -146,6 +152,20 @@ class Plan:
     def laid_out(self) -> ChunkGrid:
         """The grid of a table that is not sparse."""
         return cast("ChunkGrid", self.grid)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values and the visit counts of a table that is not sparse."""
+        return math.prod(self.grid.shape) * (self.dtype.itemsize + 4)
+
+    @property
+    def at_rest(self) -> ChunkGrid:
+        """The grid that a repository's arrays follow."""
+        return self.begun or self.laid_out
+
+    def recut(self, grid: Grid) -> Plan:
+        """Return the same plan for a table whose chunks were cut anew."""
+        return replace(self, grid=grid, begun=None if self.sparse else self.at_rest)
 
     @property
     def in_place(self) -> bool:

@@ -37,7 +37,14 @@ from dqlearn.evaluation import EpisodePlan
 from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.plan import Plan
 
-__all__ = ["evaluation_graph", "policy_graph", "round_graph", "stamps_graph", "visited_graph"]
+__all__ = [
+    "evaluation_graph",
+    "policy_graph",
+    "round_graph",
+    "stamps_graph",
+    "visited_graph",
+    "visits_graph",
+]
 
 
 def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = False) -> Drawn:
@@ -113,6 +120,16 @@ def visited_graph(state: State) -> tuple[Drawn, list[Key]]:
     draw = Draw(state.plan, beside(state.round))
     keys = [
         draw.task("visited", tasks.visited_task, chunk, state.round, at=(c,))
+        for c, chunk in enumerate(state.chunks)
+    ]
+    return draw.to(state), keys
+
+
+def visits_graph(state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the counting of visits by blocks of states; one key a chunk."""
+    draw = Draw(state.plan, beside(state.round))
+    keys = [
+        draw.task("visits", tasks.visits_task, draw.plan, chunk, state.round, at=(c,))
         for c, chunk in enumerate(state.chunks)
     ]
     return draw.to(state), keys

@@ -29,17 +29,19 @@ import numpy as np
 import numpy.typing as npt
 from dask._task_spec import GraphNode, TaskRef
 
+from dqlearn.balance import evener, load
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
-from dqlearn.cuts import NOWHERE, Cut, Placer, check_left, fitted, submit_new
+from dqlearn.cuts import NOWHERE, Cut, Placer, check_left, fitted, granted, submit_new
 from dqlearn.door import Door
 from dqlearn.errors import ClusterError, ClusterLostError, TableTooLargeError
 from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
+from dqlearn.grid import ChunkGrid
 from dqlearn.interrupt import uninterrupted
 from dqlearn.plan import Plan
 from dqlearn.policy import KnownPolicy, Policy
-from dqlearn.rounds import policy_graph, round_graph, stamps_graph, visited_graph
+from dqlearn.rounds import policy_graph, round_graph, stamps_graph, visited_graph, visits_graph
 from dqlearn.runs.version import Version
 from dqlearn.runs.writing import Written
 from dqlearn.states import freeze_graph, restart_graph, write_graph
@@ -51,6 +53,7 @@ _CUT_TASKS_AT_MOST = 50_000
 _CUT_SHARE = 0.03  # of the time, at most, goes into cuts
 _PATIENCE = 15.0  # seconds for a worker that died to come back, before live environments share
 _TIMEOUT = 60.0  # seconds for any worker to come
+_FIRST_LOOK = 8  # rounds until the loads of chunks are compared
 _ATTEMPTS = 5  # at getting beyond one cut
 
 
@@ -85,6 +88,7 @@ class Runner:
         self._door = Door()
         self._cut_at, self._cut_seconds = time.monotonic(), 0.0
         self._warned = False
+        self._look_at = _FIRST_LOOK  # doubled at each look
         self._settled = self._place()
 
     @property
@@ -97,10 +101,10 @@ class Runner:
         """State of the newest round collected; all of it is kept."""
         return self._settled
 
-    def nodes(self) -> tuple[State, list[GraphNode | TaskRef]]:
-        """Return the settled state, and its chunks as graph nodes."""
+    def nodes(self) -> tuple[ChunkGrid, State, list[GraphNode | TaskRef]]:
+        """Return the grid, the settled state, and its chunks as graph nodes."""
         with self._lent_state() as state:
-            return state, [self.executor.node(key) for key in state.chunks]
+            return self.plan.laid_out, state, [self.executor.node(key) for key in state.chunks]
 
     def visited(self) -> tuple[State, list[GraphNode | TaskRef], list[npt.NDArray[np.int64]]]:
         """Return the same of a sparse table, and the states that each chunk has learned of."""
@@ -188,10 +192,12 @@ class Runner:
 
     def collect(self, *, wait: bool) -> Iterator[RoundReport]:
         """Yield the reports of rounds that are over: all when waiting, else those beyond depth."""
-        wait = wait or self._cut_is_due()
+        wait = wait or self._cut_is_due() or self._look_is_due()
         yield from self.over()
         while self._pending and (wait or len(self._pending) >= self.executor.depth):
             yield self._settle_oldest()
+        if self._look_is_due() and not self._pending:
+            self._balance()
         if self._cut_is_due() and not self._pending:
             if self._cut and self._cut.version:
                 self.hold()  # there is a checkpoint to go back to
@@ -254,7 +260,8 @@ class Runner:
         with self._lent_state() as state:
             values = self.copy_shards()
             rest = [key for key in state.keys if key not in values]
-            cut = Cut(state.round, state, self.executor.gather(rest) | values)
+            values |= self.executor.gather(rest)
+            cut = Cut(state.round, state, values, grid=self.plan.grid)
         self._cut_seconds = time.monotonic() - began
         return cut
 
@@ -367,6 +374,36 @@ class Runner:
         paid = time.monotonic() - self._cut_at > self._cut_seconds / _CUT_SHARE
         return paid or self._tasks > _CUT_TASKS_AT_MOST
 
+    def _look_is_due(self) -> bool:
+        """Whether the loads of chunks are to be compared."""
+        return self.plan.balanced and self.state.round >= self._look_at
+
+    def _balance(self) -> None:
+        """Cut the chunks anew if some have a much larger load than others; see `balance`."""
+        self._look_at, before = 2 * self._settled.round, self._settled
+        grid = self._evener_grid()
+        if grid is None:
+            return
+        plan = self.plan.recut(grid)
+        after = self._placer.recut(self.executor, plan, before)
+        with uninterrupted():  # the grid and the chunks change together
+            self._door.close()
+            self.plan = self._placer.plan = plan
+            self._settled, self._lent = after, after if self._lent is before else self._lent
+            self._door.open()
+        self.executor.drop(before.chunks + before.policy)
+
+    def _evener_grid(self) -> ChunkGrid | None:
+        """Look at the loads; return a grid that is worth it, and that there is room for."""
+        plan, executor = self.plan, self.executor
+        room = not plan.out_of_core and 2 * plan.nbytes <= granted(executor)
+        if not room or plan.grid.n_chunks == 1 or executor.width == 1:
+            return None
+        visits, maxima = self.fetch(*visits_graph(self._settled)), plan.path == "broadcast"
+        n_transitions = plan.num_envs * plan.steps_per_round
+        loads = load(np.concatenate(visits), plan.laid_out, n_transitions, maxima=maxima)
+        return evener(plan.laid_out, plan.at_rest, loads, executor.uneven)
+
     def _settle_oldest(self) -> RoundReport:
         """Take the oldest round as done, drop what only rounds before it needed; return its report.
 
@@ -454,6 +491,10 @@ class Runner:
     def _place(self) -> State:
         """Place the last cut, or make the state of round 0."""
         self._tasks, self._cut_at = 0, time.monotonic()
+        grid = self._cut.grid if self._cut else None
+        if grid is not None and grid != self.plan.grid:
+            self.plan = self._placer.plan = self.plan.recut(grid)
+            self._look_at = _FIRST_LOOK
         if self.plan.out_of_core or self._in_place:
             self.executor.bind()
         placed = self._placer.place(self.executor, self._cut)

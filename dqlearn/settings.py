@@ -54,6 +54,7 @@ class Settings:
     env_timeout: float | None = None
     path: str = "auto"
     sparse: bool | int = False
+    balanced: bool | None = None  # the learner's own: whether chunks were chosen automatically
 
     @property
     def table_dtype(self) -> np.dtype[Any]:
@@ -97,7 +98,14 @@ class Settings:
             origin=origin,
             faults=Faults(self.on_env_error, self.env_timeout),
             path=path,
+            balanced=compiled and not self.sparse and self._chosen,
         )
+
+    @property
+    def _chosen(self) -> bool:
+        """Whether the chunks are, or were once, chosen automatically."""
+        auto = isinstance(self.chunks, str) and self.chunks == "auto"
+        return auto if self.balanced is None else self.balanced
 
     def _grid(self, n_states: int, n_actions: int, itemsize: int) -> Grid:
         if self.sparse:
@@ -126,6 +134,7 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
         "policy_lag": plan.policy_lag,
         "path": plan.path,
         "chunks": json.dumps(plan.grid.chunks),
+        "balanced": plan.balanced,
         "sparse": plan.grid.block if isinstance(plan.grid, HashGrid) else 0,
         "dtype": str(plan.dtype),
         "seed": str(plan.seed),  # JSON readers in other languages lose bits beyond 2**53
@@ -157,6 +166,7 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
         env_timeout=json.loads(attrs.get("env_timeout", "null")),
         path=str(attrs.get("path", "broadcast")),
         sparse=int(attrs.get("sparse", 0)),
+        balanced=bool(attrs.get("balanced", False)),
     )
 
 

@@ -3,6 +3,7 @@
 ::
 
     begin   ─► the state of round 0, or of a stored table       load ─► that of a checkpoint
+    recut   ─► the same state in other chunks
     freeze  ─► copies of Python environments ─► thaw            write ─► a checkpoint
     restart, rebuild ─► Python environments in new episodes
 
@@ -15,8 +16,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dqlearn import tasks
+from dqlearn.balance import parts
 from dqlearn.envs.python import freeze
 from dqlearn.graph import Draw, Drawn, Key, State, beside
+from dqlearn.grid import ChunkGrid
 from dqlearn.plan import Plan
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.version import Version
@@ -27,6 +30,7 @@ __all__ = [
     "freeze_graph",
     "load_graph",
     "rebuild_graph",
+    "recut_graph",
     "restart_graph",
     "thaw_graph",
     "write_graph",
@@ -164,7 +168,7 @@ def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Draw
             for c, chunk in enumerate(state.chunks)
         ]
     else:
-        keys = _writing(draw, Layout.of(plan.laid_out), state, fork, since)
+        keys = _writing(draw, Layout.of(plan.laid_out, plan.at_rest), state, fork, since)
     for w, shard in enumerate(state.shards):
         data = None if plan.donated else shard
         batch = state.batches[w] if state.batches else None
@@ -211,3 +215,36 @@ def rebuild_graph(plan: Plan, state: State, run: str, memories: int, placed: int
     ]
     fresh = replace(state, plan=draw.plan, shards=tuple(shards), batches=())
     return draw.to(_first_batches(plan, draw, fresh))
+
+
+def recut_graph(plan: Plan, before: ChunkGrid, state: State, run: str, memories: int) -> Drawn:
+    """Draw the cutting of a table's chunks anew.
+
+    Parameters
+    ----------
+    plan : Plan
+        With the new grid; must be at ``("plan", run)``.
+    before : ChunkGrid
+        The grid of the state.
+    state : State
+        Of compiled environments.
+    run : str
+        Name of the plan's new place.
+    memories : int
+        In how many of them tasks run.
+
+    Returns
+    -------
+    Drawn
+        To the same state in other chunks.
+    """
+    draw = Draw(("dqlearn-plan", run), -1, memories=memories)
+    chunks = []
+    for c in range(plan.grid.n_chunks):
+        own = [state.chunks[i] for i, _ in parts(before, plan.laid_out, c)]
+        args = (draw.plan, before, c, own, state.round)
+        chunks.append(draw.task("recut", tasks.recut_task, *args, at=(c,)))
+    moved = replace(state, plan=draw.plan, chunks=tuple(chunks))
+    if plan.path == "gather":
+        return draw.to(draw.asked(moved))
+    return draw.to(replace(moved, policy=draw.policy(chunks, state.round)))

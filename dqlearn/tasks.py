@@ -15,6 +15,7 @@ import numpy as np
 
 from dqlearn import paged
 from dqlearn.asking import Asked, Parcel, ParcelPiece, answer, ask, told
+from dqlearn.balance import joined, parts, visits_of_blocks
 from dqlearn.chunk import Answer, Chunk, Stamp, filled
 from dqlearn.envs.python import (
     Begin,
@@ -28,6 +29,7 @@ from dqlearn.envs.python_rollout import python_rollout
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.evaluation import EpisodePlan, Played, play_compiled, play_python
 from dqlearn.events import RoundReport
+from dqlearn.grid import ChunkGrid, block_bits
 from dqlearn.hashgrid import HashGrid
 from dqlearn.known import Known
 from dqlearn.maxima import Maxima, action_dtype, combine, greedy, join, maxima, ties
@@ -90,6 +92,20 @@ def load_task(plan: Plan, version: Version, c: int) -> Chunk:
         empty = unsettled(plan.grid, plan.initial_value, plan.dtype)
         return _own(plan, version.sparse_chunk(c, empty), version.round)
     return _own(plan, version.chunk(plan.grid, c), version.round)
+
+
+def recut_task(plan: Plan, before: ChunkGrid, c: int, chunks: list[Chunk], round_: int) -> Chunk:
+    """Make chunk c of a grid that was cut anew of those that it lay in."""
+    own = [states for _, states in parts(before, plan.laid_out, c)]
+    first = chunks[0].at(round_)
+    if own == [slice(0, len(first.q))]:
+        return replace(first, answers=())
+    block = 1 << block_bits(plan.grid.shape[0])
+    pairs = [(chunk.at(round_), rows) for chunk, rows in zip(chunks, own, strict=True)]
+    q = joined([chunk.q[rows] for chunk, rows in pairs], block)
+    visits = joined([chunk.visits[rows] for chunk, rows in pairs], block)
+    changed = max(chunk.changed for chunk in chunks)
+    return _own(plan, Chunk(q, visits, first.tally, changed=changed), round_)
 
 
 def _own(plan: Plan, chunk: Chunk, round_: int) -> Chunk:
@@ -342,6 +358,11 @@ def learn_task(
 def stamp_task(chunk: Chunk) -> int | None:
     """Say which round a chunk's arrays are in; None if nobody writes to them."""
     return chunk.stamp.round if chunk.stamp else None
+
+
+def visits_task(plan: Plan, chunk: Chunk, round_: int) -> Any:
+    """Add up the visits of a chunk by blocks of states."""
+    return visits_of_blocks(chunk.at(round_).visits, plan.grid.shape[0])
 
 
 def visited_task(chunk: Chunk, round_: int) -> Any:

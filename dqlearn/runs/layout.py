@@ -54,7 +54,7 @@ class Layout:
     Attributes
     ----------
     grid : ChunkGrid
-        The table's chunks.
+        The table's chunks, as they are now.
     rows, columns : int
         States and actions of a stored chunk.
     """
@@ -64,9 +64,10 @@ class Layout:
     columns: int
 
     @classmethod
-    def of(cls, grid: ChunkGrid) -> Layout:
-        """Lay out a grid."""
-        return cls(grid, _alike(grid.rows), _alike(grid.columns))
+    def of(cls, grid: ChunkGrid, at_rest: ChunkGrid | None = None) -> Layout:
+        """Lay out a grid: its own chunks, or those of the grid that the arrays were made for."""
+        stored = at_rest or grid
+        return cls(grid, _alike(stored.rows), _alike(stored.columns))
 
     @property
     def across(self) -> int:

@@ -184,6 +184,13 @@ def test_moved(tmp_path: Path, local_cluster: LocalCluster) -> None:
 
 
 @pytest.mark.cluster
+def test_skew(tmp_path: Path, local_cluster: LocalCluster) -> None:
+    small = ["--tiny", "--states", "4096", "--rounds", "2", "--repeats", "1"]
+    options = [*small, "--cluster", local_cluster.scheduler_address]
+    assert figures("skew", options, tmp_path)["threads, gather, stays / cut anew"][0] > 0.0
+
+
+@pytest.mark.cluster
 def test_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
     small = ["--states", "4096", "--chunks", "4", "--num-envs", "4096", "--rounds", "2"]
     options = [*small, "--repeats", "1", "--cluster", local_cluster.scheduler_address]

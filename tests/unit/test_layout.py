@@ -41,16 +41,32 @@ def numbered(grid: ChunkGrid) -> np.ndarray[Any, Any]:
     return np.arange(np.prod(grid.shape), dtype=np.float64).reshape(grid.shape)
 
 
-@given(grids)
-def test_a_stored_chunk_is_put_together_of_those_of_the_grid(grid: ChunkGrid) -> None:
-    table, layout = numbered(grid), Layout.of(grid)
+def check_put_together(layout: Layout) -> None:
+    table = numbered(layout.grid)
     for k in range(layout.n_chunks):
         expected = table[layout.region(k)]
         whole = np.full(expected.shape, np.nan)
         for c, own, there in layout.overlaps(k):
             assert np.isnan(whole[there]).all(), "written twice"
-            whole[there] = table[block(grid, c)][own]
+            whole[there] = table[block(layout.grid, c)][own]
         np.testing.assert_array_equal(whole, expected)
+
+
+@given(grids)
+def test_a_stored_chunk_is_put_together_of_those_of_the_grid(grid: ChunkGrid) -> None:
+    check_put_together(Layout.of(grid))
+
+
+@given(regular(), st.data())
+def test_a_grid_that_was_cut_anew_goes_on_in_the_same_arrays(
+    rows: tuple[int, ...], data: st.DataObject
+) -> None:
+    n = sum(rows)
+    inner = data.draw(st.sets(st.integers(1, n - 1), max_size=6)) if n > 1 else set()
+    after = ChunkGrid(tuple(np.diff([0, *sorted(inner), n]).tolist()), (2,))
+    layout = Layout.of(after, at_rest=ChunkGrid(rows, (2,)))
+    assert (layout.rows, layout.columns) == (rows[0], 2)
+    check_put_together(layout)
 
 
 @given(grids)
