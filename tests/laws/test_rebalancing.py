@@ -12,15 +12,16 @@ from typing import Any
 
 import dask
 import numpy as np
+import psutil
 import pytest
 import xarray as xr
 from cases import Bits, bits
 from distributed import Client, LocalCluster
 from killing import kill_a_worker, two_workers
-from skewed import COMPILED, MODEL, N_ACTIONS, N_STATES, PATHS, batch, learner
+from skewed import COMPILED, MODEL, N_ACTIONS, N_STATES, PATHS, anywhere, batch, learner, skewed
 
 import dqlearn
-from dqlearn import QLearner
+from dqlearn import QLearner, TabularEnv
 from dqlearn.schedules import Constant
 from dqlearn.table import Table
 
@@ -135,6 +136,17 @@ def test_chunks_that_were_chosen_stay() -> None:
     here = learner("broadcast", chunks=chunks).learn(10 * batch("broadcast"))
     assert here.table.grid.rows == (N_STATES // 3,) * 3
     assert bits(here) == at_round("broadcast", 10)
+
+
+def test_what_is_not_touched_takes_no_memory() -> None:
+    """Of a table of 3 GiB only the first states are ever entered."""
+    n_states, n_actions = 50_000_000, 8
+    model = TabularEnv(n_states, n_actions, anywhere, skewed, params=(1_000_000,))
+    before = psutil.Process().memory_info().rss
+    here = QLearner(model, **PATHS["gather"], shards=2).learn(LOOK * batch("gather"))
+    assert here.table.grid.rows[0] < 1_000_000
+    assert here.table.nbytes == n_states * n_actions * 8
+    assert psutil.Process().memory_info().rss - before < 0.4 * 2**30
 
 
 class Breaking(Constant):
