@@ -7,7 +7,7 @@ two things; its arguments that are keys are references.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,6 +86,11 @@ class Drawn:
     pinned: frozenset[Key]
     state: State
     report: Key = ()
+
+    def reads(self, keys: Iterable[Key]) -> bool:
+        """Whether a task refers to one of some keys."""
+        wanted = set(keys)
+        return any(not wanted.isdisjoint(task.dependencies) for task in self.tasks.values())
 
 
 def beside(round_: int) -> str:

@@ -119,9 +119,16 @@ class Runner:
         return made
 
     def ask(self, draw: Callable[[State], tuple[Drawn, list[Key]]]) -> list[Any]:
-        """Make something of the settled state beside the rounds, and return it."""
-        with self._lent_state() as state:
-            results = self.executor.background(*draw(state))
+        """Make something of the settled state beside the rounds, and return it.
+
+        What needs no chunks, as all that a policy is enough for, lets the next round write to them.
+        """
+        with self._door.visit():
+            state = self._settled
+            drawn, keys = draw(state)
+            if drawn.reads(state.chunks):
+                self._lent = state
+            results = self.executor.background(drawn, keys)
         return results()
 
     @contextmanager

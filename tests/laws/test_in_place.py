@@ -89,6 +89,23 @@ def test_tables_stay_what_they_were(path: str) -> None:
         assert contents(table) == at_round(path, rounds)
 
 
+@pytest.mark.parametrize(("path", "copied"), [("broadcast", False), ("gather", True)])
+def test_a_policy_that_is_there_is_played_without_a_copy(path: str, copied: bool) -> None:
+    """Where maxima are asked for it has to be made of the chunks first."""
+    here = learner(path, chunks=-1).learn(3 * ENVS)
+    before = where(here)
+    here.predict(np.arange(50))
+    here.evaluate(3, seed=1)
+    assert (where(here.learn(4 * ENVS)) != before) == copied
+    assert contents(here.table) == at_round(path, 4)
+
+
+def where(here: QLearner) -> list[int]:
+    runner = here._runner
+    assert runner is not None
+    return [address(chunk) for chunk in runner.executor.gather(runner.settled.chunks).values()]
+
+
 @each_path
 def test_another_thread_sees_whole_rounds(path: str) -> None:
     here, seen, over = learner(path).learn(ENVS), {}, threading.Event()
