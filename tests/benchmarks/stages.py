@@ -21,7 +21,7 @@ import click
 from harness import Report, options, timed
 from problems import OnDask, Problem, problem_options, settings_of, settings_options
 
-from dqlearn import tasks
+from dqlearn.tasks import learning
 
 STAGES = {
     "walk_and_route": "rollout and route",
@@ -41,7 +41,7 @@ WARM_UP = 5
 def stopwatch() -> Iterator[Counter[str]]:
     """Add up the seconds of each stage."""
     seconds: Counter[str] = Counter()
-    before = {name: getattr(tasks, name) for name in STAGES}
+    before = {name: getattr(learning, name) for name in STAGES}
 
     def watched(stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(call)
@@ -55,12 +55,12 @@ def stopwatch() -> Iterator[Counter[str]]:
         return timed_call
 
     for name, call in before.items():
-        setattr(tasks, name, watched(STAGES[name], call))
+        setattr(learning, name, watched(STAGES[name], call))
     try:
         yield seconds
     finally:
         for name, call in before.items():
-            setattr(tasks, name, call)
+            setattr(learning, name, call)
 
 
 def one_round(learner: OnDask) -> dict[str, float]:
