@@ -404,7 +404,8 @@ class Runner:
         """Look at the loads; return a grid that is worth it, and that there is room for."""
         plan, executor = self.plan, self.executor
         room = not plan.out_of_core and 2 * plan.nbytes <= granted(executor)
-        if not room or plan.grid.n_chunks == 1 or executor.width == 1:
+        of_blocks = plan.laid_out.locators[0].exact  # a stored grid may be any
+        if not (room and of_blocks) or plan.grid.n_chunks == 1 or executor.width == 1:
             return None
         visits, maxima = self.fetch(*visits_graph(self._settled)), plan.path == "broadcast"
         n_transitions = plan.num_envs * plan.steps_per_round

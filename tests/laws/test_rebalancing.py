@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import xarray as xr
+import zarr
 from cases import Bits, bits
 from distributed import Client, LocalCluster
 from killing import kill_a_worker, two_workers
@@ -129,6 +131,16 @@ def test_a_saved_table_is_cut_anew_again(tmp_path: Path) -> None:
     more = loaded.timesteps + batch("broadcast")
     assert is_cut_anew(loaded.learn(more))
     assert not is_cut_anew(dqlearn.load(path, env=MODEL, chunks=(300_000, -1)).learn(more))
+
+
+def test_a_stored_grid_of_other_blocks_stays(tmp_path: Path) -> None:
+    """As another version of dqlearn may have chosen it."""
+    path = str(tmp_path / "q.zarr")
+    learner("broadcast").learn(batch("broadcast")).save(path)
+    rows = [300_001, N_STATES - 300_001]
+    zarr.open_group(path).update_attributes({"chunks": json.dumps([rows, [N_ACTIONS]])})
+    loaded = dqlearn.load(path, env=MODEL).learn(10 * batch("broadcast"))
+    assert loaded.table.grid.rows == tuple(rows)
 
 
 def test_chunks_that_were_chosen_stay() -> None:
