@@ -273,6 +273,7 @@ def _read(reader: int) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_cluster_makes_the_same_table(local_cluster: LocalCluster, tmp_path: Path) -> None:
     options = [*TORUS, "--shards", "2", "--timesteps", "2e4", "--seed", "5"]

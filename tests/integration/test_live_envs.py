@@ -214,6 +214,7 @@ def test_after_their_worker_died(
     assert builders(tmp_path).total() >= 1 + N_ENVS + N_ENVS // 2
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_one_per_process_after_a_worker_died(tmp_path: Path, own_client: Client) -> None:
     """Those of the living are closed before they are built anew, each on a worker of its own."""

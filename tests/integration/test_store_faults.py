@@ -1055,6 +1055,7 @@ def test_two_new_runs_in_an_object_store(bucket: Bucket) -> None:
     assert_undisturbed(slow.learn(3 * ROUND, store=bucket("three")), 3, seed=8)
 
 
+@pytest.mark.slow
 def test_an_object_store_that_does_not_answer(door: Door) -> None:
     """No chunk is called damaged for it, and no checkpoint missing; then all is as before."""
     store = prefix_of(door.server_address, "silent")

@@ -146,9 +146,8 @@ def test_workers_are_exchanged_in_a_run_without_store(cluster: LocalCluster, kin
         assert Ending.of(learner) == undisturbed(kind, learner.timesteps)
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(Kind("taxi"), marks=pytest.mark.slow), TORUS], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Kind("taxi"), TORUS], ids=str)
 def test_a_worker_that_joins_gets_its_share(kind: Kind, tmp_path: Path) -> None:
     """After the next checkpoint it holds chunks and shards."""
     shares = []

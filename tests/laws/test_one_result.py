@@ -49,7 +49,7 @@ def fast_sample() -> set[tuple[Place, str, str]]:
 
 def tried(place: Place, name: str, grid: str) -> bool:
     """Whether to try a case: in clusters, rounds of one step are mostly tasks, and take long."""
-    return name in RUNS or not place.workers or grid in ("both", "uneven", "three")
+    return name in RUNS or not place.workers or grid in ("both", "three")
 
 
 SAMPLE = fast_sample()

@@ -142,6 +142,7 @@ def test_startup(tmp_path: Path) -> None:
     assert min(figures("startup", ["--repeats", "1"], tmp_path)["import dqlearn"]) > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_speed(tmp_path: Path, local_cluster: LocalCluster) -> None:
     options = [*TINY, *ROUND, "--transitions", "4096", "--cluster", local_cluster.scheduler_address]
@@ -190,6 +191,7 @@ def test_skew(tmp_path: Path, local_cluster: LocalCluster) -> None:
     assert figures("skew", options, tmp_path)["threads, gather, stays / cut anew"][0] > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_checkpoints(tmp_path: Path, local_cluster: LocalCluster) -> None:
     small = ["--states", "4096", "--chunks", "4", "--num-envs", "4096", "--rounds", "2"]
@@ -205,6 +207,7 @@ def test_cost_model(tmp_path: Path) -> None:
     assert milliseconds["128 cores, as it is: tasks and fetches"][0] >= 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_speedup(tmp_path: Path) -> None:
     options = [*TINY, *ROUND, "--rounds", "3", "--problem", "torus"]
