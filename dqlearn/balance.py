@@ -15,7 +15,7 @@ the loads alone, and covers the same table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from dqlearn.grid import ChunkGrid, block_bits
 
-__all__ = ["evener", "joined", "load", "parts", "visits_of_blocks"]
+__all__ = ["evener", "joined", "load", "visits_of_blocks"]
 
 _PAIR = 0.2  # work for a pair that is only looked at, in that of an update: to find the maxima
 _GAIN = 1.5  # how many times as heavy the heaviest chunk must be as it would become
@@ -111,15 +111,6 @@ def evener(
     most = max(1, 2 * max(begun.rows) >> block_bits(grid.shape[0]))
     rows = np.diff(edges[_split(after, most)])
     return ChunkGrid(tuple(rows.tolist()), grid.columns)
-
-
-def parts(before: ChunkGrid, after: ChunkGrid, c: int) -> Iterator[tuple[int, slice]]:
-    """Yield the chunks that chunk c of another grid is made of, and which of their states."""
-    edges, (first, last) = before.row_edges, after.row_edges[c : c + 2]
-    for i in range(before.n_rows):
-        start, stop = max(first, edges[i]), min(last, edges[i + 1])
-        if start < stop:
-            yield i, slice(int(start - edges[i]), int(stop - edges[i]))
 
 
 def joined(arrays: Sequence[npt.NDArray[Any]], block: int) -> npt.NDArray[Any]:

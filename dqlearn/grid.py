@@ -17,6 +17,7 @@ between the pairs and the cells of all chunks.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,10 +30,13 @@ from numba import njit
 from dqlearn.errors import GridError
 from dqlearn.memory import empty
 
-__all__ = ["ChunkGrid", "block_bits", "find_owners", "owner_dtype"]
+__all__ = ["ChunkGrid", "Slices", "block_bits", "find_owners", "owner_dtype"]
 
 Chunks = Any
 """What dask.array takes as ``chunks=`` for two dimensions, or "auto"."""
+
+Slices = tuple[slice, slice]
+"""States and actions of a block of the table."""
 
 _AUTO_BYTES = 4 * 2**20
 _AUTO_CHUNKS = 8
@@ -181,6 +185,23 @@ class ChunkGrid:
         i, j = self.position(chunk)
         return sum(self.rows[:i]), sum(self.columns[:j])
 
+    def region(self, chunk: int) -> Slices:
+        """States and actions of a chunk."""
+        (s, a), (rows, columns) = self.origin(chunk), self.chunk_shape(chunk)
+        return slice(s, s + rows), slice(a, a + columns)
+
+    def owners(self, region: Slices) -> list[int]:
+        """Return the chunks that a region of the table overlaps."""
+        states, actions = region
+        i, j = _between(self.row_edges, states), _between(self.column_edges, actions)
+        return [a * self.n_columns + b for a in i for b in j]
+
+    def overlaps(self, region: Slices) -> Iterator[tuple[int, Slices, Slices]]:
+        """Yield those chunks, what of each belongs to the region, and where in it."""
+        for c in self.owners(region):
+            own, there = zip(*map(_overlap, self.region(c), region), strict=True)
+            yield c, own, there
+
     def find_rows(self, states: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the row of chunks that each state is in, shape ``(m,)``."""
         owner = empty(len(states), owner_dtype(self.n_rows))
@@ -229,6 +250,20 @@ class Locator:
     def arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], int, bool]:
         """The same as a tuple, for a kernel."""
         return self.edges, self.guess, self.shift, self.exact
+
+
+def _between(edges: npt.NDArray[np.int64], part: slice) -> range:
+    first = int(np.searchsorted(edges, part.start, side="right")) - 1
+    last = int(np.searchsorted(edges, part.stop, side="left"))
+    return range(first, last)
+
+
+def _overlap(chunk: slice, part: slice) -> tuple[slice, slice]:
+    first, last = max(chunk.start, part.start), min(chunk.stop, part.stop)
+    return (
+        slice(first - chunk.start, last - chunk.start),
+        slice(first - part.start, last - part.start),
+    )
 
 
 def _auto_rows(n_states: int, row_bytes: int) -> int:

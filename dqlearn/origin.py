@@ -48,8 +48,7 @@ class Origin:
         IncompatibleTableError
             If the chunk is damaged, or another table has taken the place of this one.
         """
-        (s, a), shape = grid.origin(c), grid.chunk_shape(c)
-        where = (slice(s, s + shape[0]), slice(a, a + shape[1]))
+        where, shape = grid.region(c), grid.chunk_shape(c)
         try:
             group: Any = zarr.open_group(self.path, mode="r")
             found = int(group.attrs["timesteps"])

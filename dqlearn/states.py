@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dqlearn import tasks
-from dqlearn.balance import parts
 from dqlearn.envs.python import freeze
 from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.grid import ChunkGrid
@@ -241,7 +240,7 @@ def recut_graph(plan: Plan, before: ChunkGrid, state: State, run: str, memories:
     draw = Draw(("dqlearn-plan", run), -1, memories=memories)
     chunks = []
     for c in range(plan.grid.n_chunks):
-        own = [state.chunks[i] for i, _ in parts(before, plan.laid_out, c)]
+        own = [state.chunks[i] for i in before.owners(plan.laid_out.region(c))]
         args = (draw.plan, before, c, own, state.round)
         chunks.append(draw.task("recut", tasks.recut_task, *args, at=(c,)))
     moved = replace(state, plan=draw.plan, chunks=tuple(chunks))

@@ -28,7 +28,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.grid import ChunkGrid
+from dqlearn.grid import ChunkGrid, Slices
 from dqlearn.hashgrid import HashGrid
 from dqlearn.history import STORED as HISTORY
 from dqlearn.maxima import action_dtype
@@ -43,8 +43,6 @@ FORMAT = 1
 _HISTORY_ROWS = 4096
 _PLACES = 2**36  # for the states of a sparse chunk; what is not written takes no room
 _PLACES_IN_CHUNK = 2**16
-
-Slices = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -90,35 +88,17 @@ class Layout:
 
     def owners(self, k: int) -> list[int]:
         """Return the chunks of the grid that a stored chunk overlaps."""
-        states, actions = self.region(k)
-        i = _between(self.grid.row_edges, states)
-        j = _between(self.grid.column_edges, actions)
-        return [a * len(self.grid.columns) + b for a in i for b in j]
+        return self.grid.owners(self.region(k))
 
     def overlaps(self, k: int) -> Iterator[tuple[int, Slices, Slices]]:
-        """Yield those chunks, what of each belongs to the stored chunk, and where in it."""
-        region = self.region(k)
-        for c in self.owners(k):
-            sizes, starts = self.grid.chunk_shape(c), self.grid.origin(c)
-            own, there = zip(*map(_overlap, starts, sizes, region), strict=True)
-            yield c, own, there
+        """Iterate over those chunks, what of each belongs to the stored chunk, and where in it."""
+        return self.grid.overlaps(self.region(k))
 
 
 def _alike(sizes: tuple[int, ...]) -> int:
     """Return the size of a stored chunk along one axis."""
     regular = all(size == sizes[0] for size in sizes[:-1]) and sizes[-1] <= sizes[0]
     return sizes[0] if regular else max(sizes)
-
-
-def _between(edges: Any, part: slice) -> range:
-    first = int(np.searchsorted(edges, part.start, side="right")) - 1
-    last = int(np.searchsorted(edges, part.stop, side="left"))
-    return range(first, last)
-
-
-def _overlap(start: int, size: int, part: slice) -> tuple[slice, slice]:
-    first, last = max(start, part.start), min(start + size, part.stop)
-    return slice(first - start, last - start), slice(first - part.start, last - part.start)
 
 
 def define(group: zarr.Group, plan: Plan, attrs: Mapping[str, Any]) -> None:

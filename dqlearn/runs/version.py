@@ -139,8 +139,7 @@ class Version:
 
     def chunk(self, grid: ChunkGrid, c: int) -> Chunk:
         """Read chunk c of the table."""
-        (s, a), (rows, columns) = grid.origin(c), grid.chunk_shape(c)
-        region = (slice(s, s + rows), slice(a, a + columns))
+        region = grid.region(c)
         q, visits = self.read("q", region), self.read("visits", region)
         return Chunk(q, visits, Tally(self.timesteps, 0.0), changed=self.timesteps)
 

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from dqlearn import paged
-from dqlearn.balance import joined, parts
+from dqlearn.balance import joined
 from dqlearn.chunk import Chunk, Stamp, filled
 from dqlearn.envs.python import (
     Begin,
@@ -107,7 +107,7 @@ def load_batch_task(version: Version, w: int) -> Transitions:
 
 def recut_task(plan: Plan, before: ChunkGrid, c: int, chunks: list[Chunk], round_: int) -> Chunk:
     """Make chunk c of a grid that was cut anew of those that it lay in."""
-    own = [states for _, states in parts(before, plan.laid_out, c)]
+    own = [states for _, (states, _), _ in before.overlaps(plan.laid_out.region(c))]
     first = chunks[0].at(round_)
     if own == [slice(0, len(first.q))]:
         return replace(first, answers=())
