@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
@@ -586,9 +586,7 @@ class QLearner:
         stored = Stored.at(where)
         learner = cls.__new__(cls)
         learner._resolved = environment_of(stored, env, bins)
-        if "chunks" in settings:
-            settings["balanced"] = None
-        learner._prepare(replace(stored.settings, **settings), stored.origin)
+        learner._prepare(stored.settings.changed(**settings), stored.origin)
         return learner
 
     def _current_policy(self) -> Policy | KnownPolicy:

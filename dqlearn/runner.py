@@ -77,8 +77,7 @@ class Runner:
 
     def __init__(self, plan: Plan, cut: Cut | None = None) -> None:
         self.executor: Executor = current_executor()
-        self.plan = fitted(plan, self.executor)
-        self._placer = Placer(self.plan)
+        self._placer = Placer(fitted(plan, self.executor))
         self._pending: deque[Drawn] = deque()
         self._over: deque[RoundReport] = deque()
         self._cut = cut
@@ -90,6 +89,11 @@ class Runner:
         self._warned = False
         self._look_at = _FIRST_LOOK  # doubled at each look
         self._settled = self._place()
+
+    @property
+    def plan(self) -> Plan:
+        """What the run does, where it is, in the chunks that it has now."""
+        return self._placer.plan
 
     @property
     def state(self) -> State:
@@ -156,7 +160,7 @@ class Runner:
             plan = fitted(self.plan, target)
             self._save_cut(plan.out_of_core)
             self.executor = target
-            self.plan = self._placer.plan = plan
+            self._placer.plan = plan
             self._go_to_cut()
         elif self._settled is NOWHERE or self._stranded(here):
             if isinstance(here, ClusterExecutor):
@@ -395,7 +399,7 @@ class Runner:
         after = self._placer.recut(self.executor, plan, before)
         with uninterrupted():  # the grid and the chunks change together
             self._door.close()
-            self.plan = self._placer.plan = plan
+            self._placer.plan = plan
             self._settled, self._lent = after, after if self._lent is before else self._lent
             self._door.open()
         self.executor.drop(before.chunks + before.policy)
@@ -501,7 +505,7 @@ class Runner:
         self._tasks, self._cut_at = 0, time.monotonic()
         grid = self._cut.grid if self._cut else None
         if grid is not None and grid != self.plan.grid:
-            self.plan = self._placer.plan = self.plan.recut(grid)
+            self._placer.plan = self.plan.recut(grid)
             self._look_at = _FIRST_LOOK
         if self.plan.out_of_core or self._in_place:
             self.executor.bind()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -100,6 +100,12 @@ class Settings:
             path=path,
             balanced=compiled and not self.sparse and self._chosen,
         )
+
+    def changed(self, **changes: Any) -> Settings:
+        """Return others; chunks that are among the changes are not the ones chosen before."""
+        if "chunks" in changes:
+            changes["balanced"] = None
+        return replace(self, **changes)
 
     @property
     def _chosen(self) -> bool:
