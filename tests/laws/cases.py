@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -177,6 +178,25 @@ def dask_at(place: Place) -> Iterator[None]:
         Client(cluster),
     ):
         yield
+
+
+def read_beside(learner: QLearner, timesteps: int, look: Callable[[Any], Any]) -> dict[int, Any]:
+    """Learn, and use the learner in another thread; return its looks at tables, by their rounds."""
+    seen, over = {}, threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            table = learner.table
+            seen[table.round] = look(table)
+            learner.predict(0)
+            learner.evaluate(1, max_steps=1)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    learner.learn(timesteps)
+    over.set()
+    reader.join()
+    return seen
 
 
 class Bits(NamedTuple):

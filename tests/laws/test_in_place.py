@@ -13,6 +13,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
+from cases import read_beside
 from dask.callbacks import Callback as TaskCallback
 from distributed import Client, LocalCluster
 
@@ -108,20 +109,7 @@ def where(here: QLearner) -> list[int]:
 
 @each_path
 def test_another_thread_sees_whole_rounds(path: str) -> None:
-    here, seen, over = learner(path).learn(ENVS), {}, threading.Event()
-
-    def read() -> None:
-        while not over.is_set():
-            table = here.table
-            seen[table.round] = contents(table)
-            here.predict(0)
-            here.evaluate(1, max_steps=1)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    here.learn(100 * ENVS)
-    over.set()
-    reader.join()
+    seen = read_beside(learner(path).learn(ENVS), 100 * ENVS, contents)
     assert len(seen) > 3
     for rounds in sorted(seen)[:: max(1, len(seen) // 3)]:
         assert at_round(path, rounds) == seen[rounds]

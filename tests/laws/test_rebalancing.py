@@ -17,7 +17,7 @@ import psutil
 import pytest
 import xarray as xr
 import zarr
-from cases import Bits, bits
+from cases import Bits, bits, read_beside
 from distributed import Client, LocalCluster
 from killing import kill_a_worker, two_workers
 from skewed import COMPILED, MODEL, N_ACTIONS, N_STATES, PATHS, anywhere, batch, learner, skewed
@@ -79,20 +79,8 @@ def test_the_bits_are_those_of_chunks_that_stay(path: str) -> None:
 
 
 def test_another_thread_sees_whole_rounds() -> None:
-    here, seen, over = learner("gather").learn(batch("gather")), {}, threading.Event()
-
-    def read() -> None:
-        while not over.is_set():
-            table = here.table
-            seen[table.round] = hashed(table)
-            here.predict(0)
-            here.evaluate(1, max_steps=1)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    here.learn(20 * batch("gather"))
-    over.set()
-    reader.join()
+    here = learner("gather").learn(batch("gather"))
+    seen = read_beside(here, 20 * batch("gather"), hashed)
     assert is_cut_anew(here)
     for rounds in sorted(seen)[:: max(1, len(seen) // 3)]:
         assert at_round("gather", rounds) == seen[rounds]
