@@ -17,11 +17,10 @@ from functools import partial
 from typing import Any
 
 import click
-import dask
 from harness import Report, interleave, options, ratios, timed
-from problems import THREADS, cluster_option, two_workers
+from problems import THREADS, OnDask, cluster_option, two_workers
 
-from dqlearn import QLearner, TabularEnv
+from dqlearn import TabularEnv
 from dqlearn.random import integers, uniform
 
 COLD = 20  # states to a hot one
@@ -55,21 +54,20 @@ def cases(
     """Set up and warm up one learner for each case."""
     batch = settings["num_envs"] * settings["steps_per_round"]
 
-    def case(stride: int, chunks: Any) -> Callable[[], float]:
-        with dask.config.set(scheduler):
-            learner = QLearner(skewed(n_states, stride), shards=2, chunks=chunks, **settings)
-            learner.learn(WARM * batch)
-        return partial(milliseconds, learner, scheduler, batch, rounds)
+    def learner(stride: int, chunks: Any = "auto") -> OnDask:
+        env = skewed(n_states, stride)
+        return OnDask(env, scheduler, shards=2, chunks=chunks, **settings)
 
-    with dask.config.set(scheduler):
-        chosen = QLearner(skewed(n_states, 1), shards=2, **settings).table.grid.chunks
-    made = {"stays": (1, chosen), "cut anew": (1, "auto"), "spread": (COLD, "auto")}
-    return {name: case(*arguments) for name, arguments in made.items()}
+    anew = learner(1)
+    chosen = anew.learner.table.grid.chunks
+    made = {"stays": learner(1, chosen), "cut anew": anew, "spread": learner(COLD)}
+    for one in made.values():
+        one.advance(WARM * batch)
+    return {name: partial(milliseconds, one, rounds * batch, rounds) for name, one in made.items()}
 
 
-def milliseconds(learner: QLearner, scheduler: Mapping[str, Any], batch: int, rounds: int) -> float:
-    with dask.config.set(scheduler):
-        elapsed, _ = timed(lambda: learner.learn(learner.timesteps + rounds * batch))
+def milliseconds(learner: OnDask, transitions: int, rounds: int) -> float:
+    elapsed, _ = timed(lambda: learner.advance(transitions))
     return 1000 * elapsed / rounds
 
 
