@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import dask.base
@@ -52,6 +53,7 @@ _FETCH = 10.0  # seconds for a first attempt
 _LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
 _BEFORE_SPILLING = 0.6  # of a worker's limit, as Dask has it by default
 _POLL = 2.0  # seconds between looks at whether the homes are still there
+_SECOND_LOOK = 0.5  # seconds; a result that was on its way to the client at the first has come
 _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are here already
 
 
@@ -122,17 +124,15 @@ class ClusterExecutor:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._futures: dict[Key, Future] = {}
-        self._alone: set[Key] = set()  # kept, and without a history
-        self._pinned = False  # whether tasks are bound to their homes
-        self._all_pinned = False  # those on chunks too
+        self._all_pinned = False  # whether tasks on chunks are bound to their homes too
         self._bound: set[str] = set()  # workers that a state was held on
-        self._holding = False
         # One for all rounds: else each would be one of its own, and metrics of it kept for ever.
         with span("dqlearn"):
             self._span = get_annotations()["span"]
         self._homes = self._workers()
         self._check_versions()
-        client.register_plugin(_SetUp())
+        with suppress(OSError):  # of a worker that goes meanwhile; the others have it then
+            client.register_plugin(_SetUp())
 
     @property
     def settled_in(self) -> bool:
@@ -205,8 +205,10 @@ class ClusterExecutor:
                 return
             time.sleep(0.2)
 
-    def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
-        """Place data at their homes, or everywhere.
+    def put(self, values: Mapping[Key, Any]) -> None:
+        """Place data at their homes, from where others fetch what they need.
+
+        Dask's own copying to all workers never ends if one of them goes meanwhile.
 
         Raises
         ------
@@ -216,28 +218,19 @@ class ClusterExecutor:
             If the scheduler has gone.
         """
         try:
-            self._scatter(values, everywhere)
+            for n, home in enumerate(self._homes):
+                mine = {k: v for k, v in values.items() if _place(k) % len(self._homes) == n}
+                if mine:
+                    self._futures.update(self.client.scatter(mine, workers=[home]))
         except (KeyError, OSError, ValueError) as error:  # as the scheduler meets it
             if not self.alive:
                 raise self._lost() from error
             raise LostWork(f"a worker has gone while it was sent data: {error!r}") from error
 
-    def _scatter(self, values: Mapping[Key, Any], everywhere: bool) -> None:
-        if everywhere:
-            self._futures.update(
-                self.client.scatter(dict(values), workers=self._homes, broadcast=True)
-            )
-            return
-        for n, home in enumerate(self._homes):
-            mine = {k: v for k, v in values.items() if _place(k) % len(self._homes) == n}
-            if mine:
-                self._futures.update(self.client.scatter(mine, workers=[home]))
-
     def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
         """Send a graph to the scheduler; do not wait."""
         if not self.alive:
             raise self._lost()
-        self._pinned = self._pinned or self._all_pinned or bool(drawn.pinned)
         self._send(self._layers(drawn), keep)
 
     def _send(self, layers: Mapping[str, MaterializedLayer], keep: Sequence[Key]) -> None:
@@ -276,17 +269,15 @@ class ClusterExecutor:
             {put: (hold, TaskRef(key), run, ticket, names[key]) for put, (key, _) in puts.items()},
             {put: home for put, (_, home) in puts.items()},
         )
-        self._bound, self._holding = set(where.values()), True
+        self._bound = set(where.values())
         try:
             self.gather(list(puts))
         finally:
-            self._holding = False
             self.drop(puts)
         self._send_there(
             {new: (take, run, ticket, names[old]) for old, new in pairs},
             {new: where[old] for old, new in pairs},
         )
-        self._alone.update(held.keys)
         return held
 
     def _where(self, keys: Sequence[Key]) -> dict[Key, str]:
@@ -389,26 +380,28 @@ class ClusterExecutor:
 
     def _wait(self, future: Future) -> None:
         """Wait for one future, with an eye on workers that took along what cannot be made again."""
+        idle = False
         while not future.done():
-            try:
-                future.exception(timeout=_POLL)  # wait() would want a default client
+            try:  # wait() would want a default client
+                future.exception(timeout=_SECOND_LOOK if idle else _POLL)
             except TimeoutError:
                 if not self.alive:
                     raise self._lost() from None
-                if (gone := self._gone()) and (self._pinned or self._holding or self._bereft()):
+                gone, was_idle = self._gone(), idle
+                idle = bool(gone) and self._idle()
+                if was_idle and idle:
                     raise LostWork(f"workers {sorted(gone)} have gone") from None
 
-    def _bereft(self) -> bool:
-        """Whether a result is lost that no task can make again."""
-        alone = [self._futures[key] for key in tuple(self._alone) if key in self._futures]
-        done = [future for future in alone if future.done()]
-        return len(done) < len(alone) or not all(self.client.who_has(done).values())
+    def _idle(self) -> bool:
+        """Whether no worker has a task that leads to a result of this run."""
+        runs = {key[1] for key in tuple(self._futures)}
+        tasks = chain.from_iterable(self.client.processing().values())
+        return not any(isinstance(key, tuple) and key[1:2] and key[1] in runs for key in tasks)
 
     def drop(self, keys: Iterable[Key]) -> None:
         """Release results."""
         for key in keys:
             self._futures.pop(key, None)
-            self._alone.discard(key)
 
     def node(self, key: Key) -> TaskRef:
         """Return a kept result as a future, which is a reference that keeps it alive.

@@ -127,7 +127,7 @@ class Placer:
         """Place a plan under a new name, which makes all keys of its tasks new."""
         self._placed += 1
         name = f"{self._run}-{self._placed}"
-        executor.put({("dqlearn-plan", name): plan}, everywhere=True)
+        executor.put({("dqlearn-plan", name): plan})
         return name
 
     def _load(self, executor: Executor, name: str, version: Version, *, fresh: bool) -> State:

@@ -38,8 +38,8 @@ class Executor(Protocol):
     uneven: int
     """Updates by which a chunk must be too heavy, so that other chunks pay for their tasks."""
 
-    def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
-        """Place data under their keys; everywhere: a copy with each worker."""
+    def put(self, values: Mapping[Key, Any]) -> None:
+        """Place data under their keys."""
 
     def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
         """Run a graph and keep some of its results."""
@@ -112,8 +112,8 @@ class LocalExecutor:
         self.get, self._memory = get, memory
         self._values: dict[Key, Any] = {}
 
-    def put(self, values: Mapping[Key, Any], *, everywhere: bool = False) -> None:
-        """Keep data; one process is everywhere."""
+    def put(self, values: Mapping[Key, Any]) -> None:
+        """Keep data."""
         self._values.update(values)
 
     def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:

@@ -276,8 +276,8 @@ class QLearner:
             bar = stack.enter_context(shown)
             interrupted = stack.enter_context(interruptible())
             loop = Loop(runner, self._history, self._callbacks, bar, recorder)
-            stack.enter_context(self._learn_in_progress())
             stop = self.emit(TrainingStart(self, total_timesteps))
+            stack.enter_context(self._learn_in_progress())
             loop.start()
             while stop is None and not interrupted.is_set():
                 stop = self._advance(loop, total_timesteps)

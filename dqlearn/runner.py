@@ -88,7 +88,9 @@ class Runner:
         self._cut_at, self._cut_seconds = time.monotonic(), 0.0
         self._warned = False
         self._look_at = _FIRST_LOOK  # doubled at each look
-        self._settled = self._place()
+        self._settled = NOWHERE
+        with self._going_back():
+            self._settled = self._place()
 
     @property
     def plan(self) -> Plan:
@@ -161,11 +163,13 @@ class Runner:
             self._save_cut(plan.out_of_core)
             self.executor = target
             self._placer.plan = plan
-            self._go_to_cut()
+            with self._going_back():
+                self._go_to_cut()
         elif self._settled is NOWHERE or self._stranded(here):
             if isinstance(here, ClusterExecutor):
                 here.rehome()
-            self._go_to_cut()
+            with self._going_back():
+                self._go_to_cut()
 
     def submit(self) -> int:
         """Submit the next round; return its number."""
@@ -334,14 +338,20 @@ class Runner:
             given_up = isinstance(error, ClusterLostError)  # nobody came in the time there was
             patience = _PATIENCE if self._may_live and not given_up else 0.0
             self.executor.rehome(timeout=0.0 if given_up else _TIMEOUT, patience=patience)
-            try:
+            with self._going_back():
                 self._go_to_cut()
-            except LostWork as another:
-                self.recover(another)
         elif self._torn():
             self._give_up_table(error)
         elif self.plan.donated:
             self._rebuild_shards(error)
+
+    @contextmanager
+    def _going_back(self) -> Iterator[None]:
+        """Go back, again if need be, if a worker dies inside."""
+        try:
+            yield
+        except LostWork as error:
+            self.recover(error)
 
     def _torn(self) -> bool:
         """Whether a round in place failed when it had begun to write."""

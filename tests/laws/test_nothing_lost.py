@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -188,6 +190,39 @@ def test_all_workers_die(cluster: LocalCluster, kind: Kind, tmp_path: Path) -> N
         learner = kind.learner()
         learner.learn(11 * kind.round, **kind.saving(tmp_path / "run", Once(kill_all, 6)))
         assert Ending.of(learner) == undisturbed(kind, 11 * kind.round)
+
+
+@pytest.mark.slow
+def test_workers_die_as_runs_begin(cluster: LocalCluster, tmp_path: Path) -> None:
+    """While the plan and the first state are placed."""
+    draw = random.Random(0)
+    with Client(cluster) as client:
+        for n in range(8):
+            client.wait_for_workers(2, timeout=60)
+            timer = threading.Timer(draw.uniform(0, 0.15), kill_a_worker, (cluster, draw))
+            timer.start()
+            learner = TORUS.learner().learn(6 * TORUS.round, **TORUS.saving(tmp_path / str(n)))
+            timer.join()
+            assert Ending.of(learner) == undisturbed(TORUS, 6 * TORUS.round)
+
+
+def test_a_worker_dies_just_before_what_is_held_is_let_go(cluster: LocalCluster) -> None:
+    """What it had can be made again of held results only, and the next report lets those go."""
+    with Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        learner = TORUS.learner().learn(TORUS.round)
+        runner = learner._runner
+        runner.hold()
+        runner.submit()
+        while not runner.executor._futures[runner._pending[0].report].done():
+            time.sleep(0.01)
+        _, without_report = runner.executor._homes
+        os.kill(client.run(os.getpid)[without_report], signal.SIGKILL)
+        while runner.executor.intact:
+            time.sleep(0.01)
+        assert [report.round for report in runner.collect(wait=True)] == [1]
+        learner.learn(8 * TORUS.round)
+        assert Ending.of(learner) == undisturbed(TORUS, 8 * TORUS.round)
 
 
 @pytest.mark.parametrize(
