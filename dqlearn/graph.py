@@ -13,7 +13,7 @@ from typing import Any
 
 from dask._task_spec import List, Task, TaskRef
 
-from dqlearn import tasks
+from dqlearn.tasks import asking, learning, looking
 
 __all__ = ["Draw", "Drawn", "Key", "State", "beside"]
 
@@ -135,19 +135,23 @@ class Draw:
         """Add the rollouts of a round; return the batches and the shards after it."""
         parts = list(policy)
         made = [
-            self.shard_task("rollout", tasks.rollout_task, self.plan, shard, parts, round_, w=w)
+            self.shard_task("rollout", learning.rollout_task, self.plan, shard, parts, round_, w=w)
             for w, shard in enumerate(shards)
         ]
         return self.split(made)
 
     def split(self, made: Sequence[Key]) -> tuple[list[Key], list[Key]]:
         """Add the picking of batches and shards out of rollouts' results."""
-        batches = [self.task("batch", tasks.first_task, key, at=(w,)) for w, key in enumerate(made)]
+        batches = [
+            self.task("batch", learning.first_task, key, at=(w,)) for w, key in enumerate(made)
+        ]
         return batches, self.second(made)
 
     def second(self, made: Sequence[Key]) -> list[Key]:
         """Add the picking of the shards out of rollouts' results."""
-        return [self.shard_task("shard", tasks.second_task, key, w=w) for w, key in enumerate(made)]
+        return [
+            self.shard_task("shard", learning.second_task, key, w=w) for w, key in enumerate(made)
+        ]
 
     def sent(self, name: str, function: Any, made: Sequence[Key], n: int) -> list[list[Key]]:
         """Add the sending of what each shard made to `n` chunks; return what each receives.
@@ -169,27 +173,29 @@ class Draw:
         """Add the policy of chunks that hold their maxima: whole, or in a part of each memory."""
         n = self.memories
         if n == 1:
-            return (self.task("policy", tasks.policy_task, self.plan, list(chunks), round_),)
+            return (self.task("policy", learning.policy_task, self.plan, list(chunks), round_),)
         return tuple(
-            self.task("best", tasks.best_task, self.plan, list(chunks[m::n]), m, n, round_, at=(m,))
+            self.task(
+                "best", learning.best_task, self.plan, list(chunks[m::n]), m, n, round_, at=(m,)
+            )
             for m in range(min(n, len(chunks)))
         )
 
     def policy(self, chunks: Sequence[Key], round_: int) -> tuple[Key, ...]:
         """Add the policy of chunks that do not hold their maxima."""
         best = [
-            self.task("maxima", tasks.maxima_task, self.plan, chunk, c, round_, at=(c,))
+            self.task("maxima", learning.maxima_task, self.plan, chunk, c, round_, at=(c,))
             for c, chunk in enumerate(chunks)
         ]
-        return (self.task("policy", tasks.reduce_task, self.plan, best, round_),)
+        return (self.task("policy", learning.reduce_task, self.plan, best, round_),)
 
     def known_policy(self, chunks: Sequence[Key], round_: int) -> Key:
         """Add the policy of sparse chunks."""
         known = [
-            self.task("known", tasks.known_task, self.plan, chunk, round_, at=(c,))
+            self.task("known", looking.known_task, self.plan, chunk, round_, at=(c,))
             for c, chunk in enumerate(chunks)
         ]
-        return self.task("policy", tasks.known_policy_task, self.plan, known, round_)
+        return self.task("policy", looking.known_policy_task, self.plan, known, round_)
 
     # Gather: shards ask, and chunks answer.
 
@@ -199,7 +205,7 @@ class Draw:
         for w, shard in enumerate(state.shards):
             said, batch = self._said(state.chunks, w), state.batches[w : w + 1]
             args = (self.plan, w, shard, said, state.round, *batch)
-            made.append(self.shard_task("turn", tasks.turn_task, *args, w=w))
+            made.append(self.shard_task("turn", asking.turn_task, *args, w=w))
         return *self.split(made), made
 
     def asked(self, state: State) -> State:
@@ -207,14 +213,14 @@ class Draw:
         parcels = []
         for w, shard in enumerate(state.shards):
             args = (self.plan, shard, state.round, *state.batches[w : w + 1])
-            parcels.append(self.shard_task("ask", tasks.ask_task, *args, w=w))
-        return self.answered("answer", tasks.answer_task, state, parcels)
+            parcels.append(self.shard_task("ask", asking.ask_task, *args, w=w))
+        return self.answered("answer", asking.answer_task, state, parcels)
 
     def answered(
         self, name: str, task: Any, state: State, parcels: Sequence[Key], *args: Any
     ) -> State:
         """Add what chunks do with parcels: learn from them, or only answer."""
-        sent = self.sent(f"{name}-parcel", tasks.parcels_task, parcels, len(state.chunks))
+        sent = self.sent(f"{name}-parcel", asking.parcels_task, parcels, len(state.chunks))
         chunks = []
         for c, chunk in enumerate(state.chunks):
             given = (self.plan, c, chunk, sent[c], state.round, *args)
@@ -226,7 +232,7 @@ class Draw:
         if n == 1:
             return list(chunks)
         return [
-            self.task("told", tasks.told_task, list(chunks[m::n]), m, n, w, at=(w, m))
+            self.task("told", asking.told_task, list(chunks[m::n]), m, n, w, at=(w, m))
             for m in range(min(n, len(chunks)))
         ]
 

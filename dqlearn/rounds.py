@@ -32,10 +32,10 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from dqlearn import tasks
 from dqlearn.evaluation import EpisodePlan
 from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.plan import Plan
+from dqlearn.tasks import asking, learning, looking
 
 __all__ = [
     "evaluation_graph",
@@ -73,27 +73,27 @@ def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = Fa
     draw = Draw(state.plan, r, donated=plan.donated, memories=memories)
     if plan.policy_lag:
         routed = [
-            draw.task("route", tasks.route_task, draw.plan, batch, policy, at=(w,))
+            draw.task("route", learning.route_task, draw.plan, batch, policy, at=(w,))
             for w, batch in enumerate(state.batches)
         ]
         batches, shards = draw.rollouts(state.shards, policy, round_=r + 1)
     else:
         made = [
             draw.shard_task(
-                "rollout", tasks.rollout_and_route_task, draw.plan, shard, policy, r, w=w
+                "rollout", learning.rollout_and_route_task, draw.plan, shard, policy, r, w=w
             )
             for w, shard in enumerate(state.shards)
         ]
         routed, shards, batches = made, draw.second(made), []
-    sent = draw.sent("parcel", tasks.pieces_task, routed, len(state.chunks))
+    sent = draw.sent("parcel", learning.pieces_task, routed, len(state.chunks))
     chunks = [
         draw.task(
-            "update", tasks.update_task, draw.plan, c, chunk, sent[c], r + 1, in_place, at=(c,)
+            "update", learning.update_task, draw.plan, c, chunk, sent[c], r + 1, in_place, at=(c,)
         )
         for c, chunk in enumerate(state.chunks)
     ]
     best = draw.best(chunks, round_=r + 1)
-    report = draw.task("report", tasks.report_task, draw.plan, list(best), r)
+    report = draw.task("report", learning.report_task, draw.plan, list(best), r)
     after = State(r + 1, state.plan, best, tuple(chunks), tuple(shards), tuple(batches))
     return draw.to(after, report)
 
@@ -102,9 +102,11 @@ def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Dr
     draw = Draw(state.plan, state.round, donated=plan.donated, memories=memories)
     batches, shards, parcels = draw.turns(state)
     moved = replace(state, round=state.round + 1, shards=tuple(shards), batches=tuple(batches))
-    after = draw.answered("learn", tasks.learn_task, moved, parcels, in_place)
-    notes = [draw.task("note", tasks.note_task, key, at=(c,)) for c, key in enumerate(after.chunks)]
-    report = draw.task("report", tasks.notes_task, draw.plan, notes, state.round)
+    after = draw.answered("learn", asking.learn_task, moved, parcels, in_place)
+    notes = [
+        draw.task("note", asking.note_task, key, at=(c,)) for c, key in enumerate(after.chunks)
+    ]
+    report = draw.task("report", asking.notes_task, draw.plan, notes, state.round)
     return draw.to(after, report)
 
 
@@ -119,7 +121,7 @@ def visited_graph(state: State) -> tuple[Drawn, list[Key]]:
     """Draw the listing of the states that sparse chunks have learned of; one key a chunk."""
     draw = Draw(state.plan, beside(state.round))
     keys = [
-        draw.task("visited", tasks.visited_task, chunk, state.round, at=(c,))
+        draw.task("visited", looking.visited_task, chunk, state.round, at=(c,))
         for c, chunk in enumerate(state.chunks)
     ]
     return draw.to(state), keys
@@ -129,7 +131,7 @@ def visits_graph(state: State) -> tuple[Drawn, list[Key]]:
     """Draw the counting of visits by blocks of states; one key a chunk."""
     draw = Draw(state.plan, beside(state.round))
     keys = [
-        draw.task("visits", tasks.visits_task, draw.plan, chunk, state.round, at=(c,))
+        draw.task("visits", looking.visits_task, draw.plan, chunk, state.round, at=(c,))
         for c, chunk in enumerate(state.chunks)
     ]
     return draw.to(state), keys
@@ -139,7 +141,8 @@ def stamps_graph(state: State) -> tuple[Drawn, list[Key]]:
     """Draw the asking of chunks which round their arrays are in; one key a chunk."""
     draw = Draw(state.plan, beside(state.round))
     keys = [
-        draw.task("stamp", tasks.stamp_task, chunk, at=(c,)) for c, chunk in enumerate(state.chunks)
+        draw.task("stamp", looking.stamp_task, chunk, at=(c,))
+        for c, chunk in enumerate(state.chunks)
     ]
     return draw.to(state), keys
 
@@ -153,7 +156,7 @@ def evaluation_graph(
     edges = [p * episodes.n_episodes // parts for p in range(parts + 1)]
     keys = [
         draw.task(
-            "evaluate", tasks.evaluate_task, draw.plan, policy, episodes, first, last, at=(p,)
+            "evaluate", looking.evaluate_task, draw.plan, policy, episodes, first, last, at=(p,)
         )
         for p, (first, last) in enumerate(pairwise(edges))
         if last > first
@@ -166,4 +169,4 @@ def _whole_policy(plan: Plan, draw: Draw, state: State) -> Key:
         return draw.known_policy(state.chunks, state.round)
     if not state.policy:
         return draw.policy(state.chunks, state.round)[0]
-    return draw.task("policy", tasks.joined_task, draw.plan, list(state.policy))
+    return draw.task("policy", learning.joined_task, draw.plan, list(state.policy))

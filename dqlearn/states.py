@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dqlearn import tasks
 from dqlearn.envs.python import freeze
 from dqlearn.graph import Draw, Drawn, Key, State, beside
 from dqlearn.grid import ChunkGrid
@@ -23,6 +22,7 @@ from dqlearn.plan import Plan
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.version import Version
 from dqlearn.runs.writing import write_chunk, write_known, write_shard
+from dqlearn.tasks import asking, begin
 
 __all__ = [
     "begin_graph",
@@ -55,10 +55,10 @@ def begin_graph(plan: Plan, run: str, memories: int) -> Drawn:
     """
     draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = [
-        draw.shard_task("open", tasks.open_task, draw.plan, w, w=w) for w in range(plan.shards)
+        draw.shard_task("open", begin.open_task, draw.plan, w, w=w) for w in range(plan.shards)
     ]
     chunks = [
-        draw.task("fill", tasks.fill_task, draw.plan, c, at=(c,)) for c in range(plan.grid.n_chunks)
+        draw.task("fill", begin.fill_task, draw.plan, c, at=(c,)) for c in range(plan.grid.n_chunks)
     ]
     begun = plan.origin.round if plan.origin else 0
     state = State(begun, draw.plan, (), tuple(chunks), tuple(shards))
@@ -70,7 +70,7 @@ def _first_batches(plan: Plan, draw: Draw, state: State) -> State:
     if plan.path == "gather":
         batches, shards, parcels = draw.turns(draw.asked(state))
         moved = replace(state, shards=tuple(shards), batches=tuple(batches))
-        return draw.answered("first", tasks.answer_task, moved, parcels)
+        return draw.answered("first", asking.answer_task, moved, parcels)
     policy = state.policy or draw.policy(state.chunks, state.round)
     if not plan.policy_lag:
         return replace(state, policy=policy)
@@ -102,16 +102,16 @@ def load_graph(plan: Plan, run: str, memories: int, version: Version, fresh: boo
     draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = range(plan.shards)
     chunks = [
-        draw.task("load", tasks.load_task, draw.plan, version, c, at=(c,))
+        draw.task("load", begin.load_task, draw.plan, version, c, at=(c,))
         for c in range(plan.grid.n_chunks)
     ]
     opened = [
-        draw.shard_task("load-shard", tasks.load_shard_task, draw.plan, version, w, w=w)
+        draw.shard_task("load-shard", begin.load_shard_task, draw.plan, version, w, w=w)
         for w in shards
         if fresh
     ]
     batches = [
-        draw.task("load-batch", tasks.load_batch_task, version, w, at=(w,))
+        draw.task("load-batch", begin.load_batch_task, version, w, at=(w,))
         for w in shards
         if plan.policy_lag
     ]
@@ -127,7 +127,7 @@ def restart_graph(plan: Plan, state: State, memories: int) -> Drawn:
     draw = Draw(state.plan, beside(state.round), donated=plan.donated, memories=memories)
     first = state.round + plan.policy_lag
     shards = [
-        draw.shard_task("restart", tasks.reopen_task, draw.plan, w, first, state.round, w=w)
+        draw.shard_task("restart", begin.reopen_task, draw.plan, w, first, state.round, w=w)
         for w in range(plan.shards)
     ]
     return draw.to(_with_shards(plan, draw, state, shards))
@@ -196,7 +196,7 @@ def thaw_graph(plan: Plan, state: State, memories: int, placed: int) -> Drawn:
     """Draw what makes donated shards of their copies; `placed` counts how often that was done."""
     draw = Draw(state.plan, beside(state.round), donated=plan.donated, memories=memories)
     shards = [
-        draw.shard_task("thaw", tasks.thaw_task, draw.plan, copy, w, state.round, placed, w=w)
+        draw.shard_task("thaw", begin.thaw_task, draw.plan, copy, w, state.round, placed, w=w)
         for w, copy in enumerate(state.shards)
     ]
     return draw.to(_with_shards(plan, draw, state, shards))
@@ -209,7 +209,7 @@ def rebuild_graph(plan: Plan, state: State, run: str, memories: int, placed: int
     """
     draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = [
-        draw.shard_task("open", tasks.reopen_task, draw.plan, w, state.round, placed, w=w)
+        draw.shard_task("open", begin.reopen_task, draw.plan, w, state.round, placed, w=w)
         for w in range(plan.shards)
     ]
     fresh = replace(state, plan=draw.plan, shards=tuple(shards), batches=())
@@ -242,7 +242,7 @@ def recut_graph(plan: Plan, before: ChunkGrid, state: State, run: str, memories:
     for c in range(plan.grid.n_chunks):
         own = [state.chunks[i] for i in before.owners(plan.laid_out.region(c))]
         args = (draw.plan, before, c, own, state.round)
-        chunks.append(draw.task("recut", tasks.recut_task, *args, at=(c,)))
+        chunks.append(draw.task("recut", begin.recut_task, *args, at=(c,)))
     moved = replace(state, plan=draw.plan, chunks=tuple(chunks))
     if plan.path == "gather":
         return draw.to(draw.asked(moved))

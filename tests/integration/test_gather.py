@@ -39,7 +39,7 @@ from dqlearn.graph import State
 from dqlearn.plan import Plan
 from dqlearn.rounds import round_graph
 from dqlearn.settings import Settings
-from dqlearn.tasks import answer_task, ask_task, learn_task, turn_task
+from dqlearn.tasks.asking import answer_task, ask_task, learn_task, turn_task
 
 N_ENVS = 40
 ONE_STEP = {"steps_per_round": 1, "policy_lag": 1}
