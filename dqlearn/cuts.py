@@ -25,6 +25,7 @@ from dask.utils import format_bytes, parse_bytes
 from dqlearn.errors import TableTooLargeError
 from dqlearn.executor import Executor, LocalExecutor
 from dqlearn.graph import Drawn, Key, State
+from dqlearn.grid import table_nbytes
 from dqlearn.hashgrid import Grid
 from dqlearn.plan import Plan
 from dqlearn.runs.version import Version
@@ -190,7 +191,7 @@ def check_room(
         If there is too little of both.
     """
     n_states, n_actions = shape
-    table = n_states * n_actions * (dtype.itemsize + 4)
+    table = table_nbytes(shape, dtype)
     best = 2 * n_states * (dtype.itemsize + 1) if maxima else 0
     memory, needed = granted(executor), table + best
     if needed <= memory:

@@ -30,7 +30,7 @@ from numba import njit
 from dqlearn.errors import GridError
 from dqlearn.memory import empty
 
-__all__ = ["ChunkGrid", "Slices", "block_bits", "find_owners", "owner_dtype"]
+__all__ = ["ChunkGrid", "Slices", "block_bits", "find_owners", "owner_dtype", "table_nbytes"]
 
 Chunks = Any
 """What dask.array takes as ``chunks=`` for two dimensions, or "auto"."""
@@ -43,6 +43,11 @@ _AUTO_CHUNKS = 8
 _MAX_CHUNK_BYTES = 128 * 2**20
 _MAX_PAIRS = 2**31 - 1
 _GUESSES = 4096
+
+
+def table_nbytes(shape: tuple[int, int], dtype: np.dtype[Any]) -> int:
+    """Return the bytes of the values and the visit counts of a table."""
+    return math.prod(shape) * (dtype.itemsize + 4)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dqlearn.envs.python import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.faults import RAISE, Faults
-from dqlearn.grid import ChunkGrid
+from dqlearn.grid import ChunkGrid, table_nbytes
 from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.origin import Origin
 from dqlearn.schedules import Schedule, VisitCount
@@ -156,7 +156,7 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Bytes of the values and the visit counts of a table that is not sparse."""
-        return math.prod(self.grid.shape) * (self.dtype.itemsize + 4)
+        return table_nbytes(self.grid.shape, self.dtype)
 
     @property
     def at_rest(self) -> ChunkGrid:

@@ -27,7 +27,7 @@ from dask.utils import format_bytes
 
 from dqlearn.chunk import Chunk
 from dqlearn.errors import ConfigurationError
-from dqlearn.grid import ChunkGrid
+from dqlearn.grid import ChunkGrid, table_nbytes
 from dqlearn.maxima import action_dtype, greedy, ties
 from dqlearn.paged import read
 from dqlearn.spaces import Factor
@@ -122,7 +122,7 @@ class Table:
     @property
     def nbytes(self) -> int:
         """Bytes of Q-values and visit counts together."""
-        return int(np.prod(self.grid.shape, dtype=object)) * (self.dtype.itemsize + 4)
+        return table_nbytes(self.grid.shape, self.dtype)
 
     def to_xarray(self) -> xr.Dataset:
         """Return the table as a labelled Dataset, lazily.
