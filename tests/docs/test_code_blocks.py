@@ -71,8 +71,8 @@ WITH_CODE = [p for p in markdown_files() if any(b.info in RUN for b in blocks(p)
 
 
 def as_case(path: Path) -> Any:
-    """Leave the page that starts cluster after cluster to the long suites."""
-    slow = path.name == "clusters.md"
+    """Leave the page that starts cluster after cluster, and the environments, to the slow suite."""
+    slow = path.name == "clusters.md" or path.parent.name == "environments"
     return pytest.param(path, marks=pytest.mark.slow) if slow else path
 
 

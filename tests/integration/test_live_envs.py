@@ -226,15 +226,9 @@ def test_one_per_process_after_a_worker_died(tmp_path: Path, own_client: Client)
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize(
-    ("cut", "policy_lag"),
-    [
-        (True, 0),
-        pytest.param(False, 1, marks=pytest.mark.slow),
-        pytest.param(True, 1, marks=pytest.mark.slow),
-        pytest.param(False, 0, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy_lag", [0, 1])
+@pytest.mark.parametrize("cut", [False, True])
 def test_copyable_ones_go_on_with_the_same_bits(
     cut: bool,
     policy_lag: int,
@@ -287,7 +281,8 @@ ASKING = {"path": "gather", "steps_per_round": 1, "chunks": (5, 1), "seed": 4, "
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("what", ["compiled", pytest.param("copyable", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["compiled", "copyable"])
 def test_shards_that_ask_go_on_from_a_cut(
     what: str, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,6 +182,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_a_worker_dies_after_chunks_were_cut_anew(cluster: LocalCluster) -> None:
     """Before anything else than their history could bring them back."""
     n, died = 4 * batch("broadcast"), []

@@ -16,9 +16,6 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NEEDS = {"sumo_intersection": ("libsumo", "sumo", "sumo_rl")}
 """Packages of the extra that a notebook needs beyond those of the tests."""
 
-LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
-MARKS = {"sumo_intersection": LONG}
-
 CLAIMS = {
     "sumo_intersection": """
 rivals = comparison.drop("learned")
@@ -44,13 +41,13 @@ def runnable() -> list[object]:
         missing = [name for name in NEEDS.get(path.stem, ()) if find_spec(name) is None]
         reason = f"{path.name} needs {', '.join(missing)}: pip install 'dqlearn[sumo]'"
         skip = pytest.mark.skipif(bool(missing), reason=reason)
-        params.append(pytest.param(path, id=path.stem, marks=[skip, *MARKS.get(path.stem, [])]))
+        params.append(pytest.param(path, id=path.stem, marks=skip))
     return params
 
 
 def test_there_are_notebooks() -> None:
     stems = {path.stem for path in NOTEBOOKS}
-    assert {"quickstart", *NEEDS, *MARKS, *CLAIMS} <= stems
+    assert {"quickstart", *NEEDS, *CLAIMS} <= stems
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -61,6 +58,8 @@ def test_has_no_outputs(path: Path) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", runnable())
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MPLBACKEND", raising=False)  # plots go into the notebook, as for a user
