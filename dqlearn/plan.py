@@ -1,6 +1,7 @@
 """The plan of a run: all that a round needs besides the state it starts from.
 
-Invariant: frozen, and the same for every round; tasks refer to one copy of it per worker.
+Invariant: frozen, and the same for every round; tasks refer to one copy of it per worker, which is
+pickled once.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from dqlearn.faults import RAISE, Faults
 from dqlearn.grid import ChunkGrid, table_nbytes
 from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.origin import Origin
+from dqlearn.packing import PackedOnce
 from dqlearn.schedules import Schedule, VisitCount
 
 __all__ = ["Plan", "check_count"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(PackedOnce):
     """What a run does.
 
     Attributes
