@@ -411,8 +411,11 @@ class ClusterExecutor:
         LostWork
             If it has gone, and can no longer be computed.
         """
-        future: TaskRef = self._settle([key])[0]
-        return future
+        future = self._settle([key])[0]
+        if future.status != "finished":  # somebody else has asked for it, in vain
+            raise LostWork(f"{key} has gone with its worker")
+        node: TaskRef = future
+        return node
 
     def same(self, other: Executor) -> bool:
         """Whether the other one is of the same client."""
