@@ -124,7 +124,7 @@ class ClusterExecutor:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._futures: dict[Key, Future] = {}
-        self._all_pinned = False  # whether tasks on chunks are bound to their homes too
+        self._chunks_pinned = False  # to their homes, as donated shards always are
         self._bound: set[str] = set()  # workers that a state was held on
         # One for all rounds: else each would be one of its own, and metrics of it kept for ever.
         with span("dqlearn"):
@@ -303,7 +303,7 @@ class ClusterExecutor:
         """Group a graph's tasks by home, with the annotation that sends them there."""
         by_home: dict[tuple[int, bool], dict[Key, Task]] = {}
         for key, task in drawn.tasks.items():
-            free = not self._all_pinned and key not in drawn.pinned
+            free = not self._chunks_pinned and key not in drawn.pinned
             home = (_place(key) % len(self._homes), free)
             by_home.setdefault(home, {})[key] = task
         return {
@@ -429,7 +429,7 @@ class ClusterExecutor:
 
     def bind(self) -> None:
         """Keep tasks where chunks are, which Dask takes for small, and would move, on disks."""
-        self.depth, self._all_pinned = 1, True
+        self.depth, self._chunks_pinned = 1, True
 
     @property
     def memory(self) -> int:
