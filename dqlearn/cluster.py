@@ -52,7 +52,7 @@ _SWITCH = 5e-4  # seconds until a Python environment lets messages through; Pyth
 _FETCH = 10.0  # seconds for a first attempt
 _LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
 _BEFORE_SPILLING = 0.6  # of a worker's limit, as Dask has it by default
-_POLL = 2.0  # seconds between looks at whether the homes are still there
+_POLL = 1.0  # seconds between looks at whether the homes are still there
 _SECOND_LOOK = 0.5  # seconds; a result that was on its way to the client at the first has come
 _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are here already
 
@@ -362,11 +362,22 @@ class ClusterExecutor:
         except (LostWork, ClusterLostError):
             raise
         except Exception as error:
+            self._release_failed()
             if not self.alive:
                 raise self._lost() from error
             if isinstance(error, _LOSSES) or self._goes(error):
                 raise LostWork(f"a result of this run is lost: {error!r}") from error
             raise
+
+    def _release_failed(self) -> None:
+        """Let go of results that failed: else their errors would keep what they came through.
+
+        That is the learner, and with it its table. The client keeps a result's error, which keeps
+        its traceback, whose frames keep the result.
+        """
+        for future in tuple(self._futures.values()):
+            if future.status in ("error", "cancelled"):
+                future.release()
 
     def _goes(self, error: Exception) -> bool:
         """Whether a home has gone; where an error is not one of ours, or goes within moments."""

@@ -7,6 +7,7 @@ last death, a fetch.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -220,6 +221,21 @@ def test_workers_die_as_runs_begin(cluster: LocalCluster, tmp_path: Path) -> Non
             learner = TORUS.learner().learn(6 * TORUS.round, **TORUS.saving(tmp_path / str(n)))
             timer.join()
             assert Ending.of(learner) == undisturbed(TORUS, 6 * TORUS.round)
+
+
+def test_nothing_is_left_of_a_run_that_lost_a_worker(cluster: LocalCluster, tmp_path: Path) -> None:
+    """Neither with the scheduler nor on a worker: its errors do not keep it."""
+    with Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        kill = Once(partial(kill_a_worker, cluster, random.Random(0)), 6)
+        learner = TORUS.learner().learn(11 * TORUS.round, **TORUS.saving(tmp_path / "run", kill))
+        assert Ending.of(learner) == undisturbed(TORUS, 11 * TORUS.round)
+        del learner
+        deadline = time.monotonic() + 20
+        while cluster.scheduler.tasks:
+            assert time.monotonic() < deadline, list(cluster.scheduler.tasks)
+            gc.collect()
+            time.sleep(0.1)
 
 
 def test_a_worker_dies_just_before_what_is_held_is_let_go(cluster: LocalCluster) -> None:
