@@ -18,7 +18,7 @@ from dask.callbacks import Callback as TaskCallback
 from distributed import Client, LocalCluster
 
 import dqlearn
-from dqlearn import QLearner, TabularEnv, tasks
+from dqlearn import QLearner, TabularEnv
 from dqlearn.chunk import Chunk, Stamp, filled
 from dqlearn.envs.resolve import resolve
 from dqlearn.envs.torus import torus
@@ -28,6 +28,7 @@ from dqlearn.random import integers
 from dqlearn.schedules import Constant
 from dqlearn.settings import Settings
 from dqlearn.table import Table
+from dqlearn.tasks import asking, begin
 
 ENVS = 200
 MODEL = torus(side=40, max_episode_steps=20)
@@ -62,12 +63,12 @@ def contents(table: Table) -> tuple[bytes, bytes]:
 def test_a_round_writes_where_it_may(in_place: bool) -> None:
     """To a chunk's own arrays, or to copies that the next round may write to."""
     plan = Settings(4, 1, 1, policy_lag=1, path="gather", chunks=-1).plan(resolve(MODEL), 1)
-    chunk, shard = tasks.fill_task(plan, 0), tasks.open_task(plan, 0)
-    asked = tasks.answer_task(plan, 0, chunk, [tasks.ask_task(plan, shard, 0)], 0)
-    batch, shard, _ = tasks.turn_task(plan, 0, shard, [asked], 0)
-    again = tasks.answer_task(plan, 0, chunk, [tasks.ask_task(plan, shard, 0, batch)], 0)
-    *_, parcel = tasks.turn_task(plan, 0, shard, [again], 0, batch)
-    after = tasks.learn_task(plan, 0, again, [parcel], 1, in_place)
+    chunk, shard = begin.fill_task(plan, 0), begin.open_task(plan, 0)
+    asked = asking.answer_task(plan, 0, chunk, [asking.ask_task(plan, shard, 0)], 0)
+    batch, shard, _ = asking.turn_task(plan, 0, shard, [asked], 0)
+    again = asking.answer_task(plan, 0, chunk, [asking.ask_task(plan, shard, 0, batch)], 0)
+    *_, parcel = asking.turn_task(plan, 0, shard, [again], 0, batch)
+    after = asking.learn_task(plan, 0, again, [parcel], 1, in_place)
     assert after.visits.sum() == 4
     assert (after.q is chunk.q) == (after.visits is chunk.visits) == in_place
     assert after.at(1) is after
