@@ -30,12 +30,12 @@ class PackedOnce:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Return what makes a copy: what it was once pickled to, or came as."""
-        state, *buffers = self.__dict__.get(_PACKED) or _keep(self, *_packed(self))
+        state, *buffers = self.__dict__.get(_PACKED) or _keep(self, *_pickled(self))
         shared: Any = pickle.PickleBuffer if protocol >= 5 else bytes
         return _unpack, (type(self), state, *map(shared, buffers))
 
 
-def _packed(value: Any) -> tuple[Any, ...]:
+def _pickled(value: Any) -> tuple[Any, ...]:
     """Pickle the fields of a value; large buffers stay out."""
     buffers: list[pickle.PickleBuffer] = []
     state = {field.name: getattr(value, field.name) for field in fields(value)}

@@ -163,13 +163,11 @@ class Runner:
             self._save_cut(plan.out_of_core)
             self.executor = target
             self._placer.plan = plan
-            with self._going_back():
-                self._go_to_cut()
+            self._go_to_cut()
         elif self._settled is NOWHERE or self._stranded(here):
             if isinstance(here, ClusterExecutor):
                 here.rehome()
-            with self._going_back():
-                self._go_to_cut()
+            self._go_to_cut()
 
     def submit(self) -> int:
         """Submit the next round; return its number."""
@@ -338,8 +336,7 @@ class Runner:
             given_up = isinstance(error, ClusterLostError)  # nobody came in the time there was
             patience = _PATIENCE if self._may_live and not given_up else 0.0
             self.executor.rehome(timeout=0.0 if given_up else _TIMEOUT, patience=patience)
-            with self._going_back():
-                self._go_to_cut()
+            self._go_to_cut()
         elif self._torn():
             self._give_up_table(error)
         elif self.plan.donated:
@@ -499,16 +496,17 @@ class Runner:
         """
         before, self._settled = self._settled, NOWHERE
         self.executor.drop([before.plan, *before.keys])
-        self._settled = self._place()
-        if self.plan.donated and self._cut is None:
-            with suppress(LostWork):  # the next round meets it again
-                self.cut()
-        if self._live:
-            warnings.warn(
-                f"the environments cannot be copied: at round {self._settled.round} all of them "
-                "were built and reset anew; the table is that of the round",
-                stacklevel=6,
-            )
+        with self._going_back():
+            self._settled = self._place()
+            if self.plan.donated and self._cut is None:
+                with suppress(LostWork):  # the next round meets it again
+                    self.cut()
+            if self._live:
+                warnings.warn(
+                    f"the environments cannot be copied: at round {self._settled.round} all of "
+                    "them were built and reset anew; the table is that of the round",
+                    stacklevel=6,
+                )
 
     def _place(self) -> State:
         """Place the last cut, or make the state of round 0."""
