@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import warnings
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +158,8 @@ class Sampled(gymnasium.Env[Any, Any]):
         return self.observation_space.sample(), reward, False, False, {}
 
 
-@pytest.mark.parametrize(("seen", "done"), [*zip(cycle(OBSERVATIONS), ACTIONS, strict=False)])
+@pytest.mark.parametrize("seen", OBSERVATIONS)
+@pytest.mark.parametrize("done", ACTIONS)
 def test_predict(seen: str, done: str) -> None:
     """One observation or a batch, in every layout; after learning, the action that pays best."""
     (space, bins), actions = OBSERVATIONS[seen], ACTIONS[done]

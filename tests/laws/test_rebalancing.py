@@ -196,6 +196,7 @@ def test_a_worker_dies_after_chunks_were_cut_anew(cluster: LocalCluster) -> None
         assert is_cut_anew(here)
     assert died
     assert bits(here) == undisturbed(11)  # here, with what the cluster has learned
+    assert bits(here.learn(13 * n)) == undisturbed(13)
 
 
 @pytest.mark.cluster

@@ -58,9 +58,9 @@ def test_blackjack() -> None:
         steps_per_round=32,
         gamma=1.0,
         learning_rate=VisitCount(0.8),
-        epsilon=Linear(1.0, 0.1, 525_000),
+        epsilon=Linear(1.0, 0.1, 900_000),
     )
-    assert learner.learn(700_000).evaluate(40_000).mean >= -0.05
+    assert learner.learn(1_200_000).evaluate(100_000).mean >= -0.05
 
 
 @pytest.mark.slow
