@@ -10,7 +10,9 @@
     ├── TableTooLargeError   more bytes than there is room for    (also MemoryError)
     ├── IncompatibleTableError  a stored table that does not fit  (also ValueError)
     ├── EnvironmentFault     the environment broke its contract   (also RuntimeError)
+    │   ├── InterfaceError   what it returns is not what Gymnasium's interface says
     │   ├── RewardError      NaN or infinite reward
+    │   ├── SharedEnvironmentError  a factory returned an environment again
     │   └── StateRangeError  a state outside the declared range
     ├── StoreError           a run's repository                   (also RuntimeError)
     │   ├── CheckpointError  a checkpoint that could not be written
@@ -37,10 +39,12 @@ __all__ = [
     "EnvironmentFault",
     "GridError",
     "IncompatibleTableError",
+    "InterfaceError",
     "NoCheckpointError",
     "RewardError",
     "RunInUseError",
     "ScheduleError",
+    "SharedEnvironmentError",
     "SpaceError",
     "StaleShardError",
     "StateRangeError",
@@ -82,8 +86,16 @@ class EnvironmentFault(DQLearnError, RuntimeError):
     """An environment broke its contract, or raised."""
 
 
+class InterfaceError(EnvironmentFault):
+    """An environment returned something else than Gymnasium's interface says."""
+
+
 class RewardError(EnvironmentFault):
-    """An environment returned a reward that is NaN or infinite."""
+    """An environment returned a reward that is NaN, infinite, or no number."""
+
+
+class SharedEnvironmentError(EnvironmentFault):
+    """A factory returned an environment that it had returned before."""
 
 
 class StateRangeError(EnvironmentFault):

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.envs.python import PythonEnv
+from dqlearn.envs.returned import flag, reset_pair, reward, step_five
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
+from dqlearn.faults import RAISED
 from dqlearn.policy import KnownPolicy, Policy
 from dqlearn.random import EVALUATION, streams
 
@@ -159,18 +161,21 @@ def play_python(
 ) -> Played:
     """Play the episodes ``first .. last - 1`` in Python environments, one after another."""
     returns, lengths, cut = np.empty(last - first), np.empty(last - first, np.int64), 0
-    one = _One(env)
+    one = None
     try:
+        one = _One(env)
         for i, key in enumerate(episodes.streams(first, last)):
             state, total, t, ended = one.reset(int(key >> np.uint64(33))), 0.0, 0, False
             while not ended and t < episodes.max_steps:
                 state, reward, ended = one.step(int(policy.choose(np.array([state]))[0]))
                 total, t = total + reward, t + 1
             returns[i], lengths[i], cut = total, t, cut + (not ended)
-    except Exception as error:
-        raise EnvironmentFault(f"an environment failed in an evaluation: {error!r}") from error
+    except RAISED as error:
+        kind = type(error) if isinstance(error, EnvironmentFault) else EnvironmentFault
+        raise kind(f"an environment failed in an evaluation: {error!r}") from error
     finally:
-        one.close()
+        if one:
+            one.close()
     return Played(returns, lengths, cut)
 
 
@@ -179,21 +184,18 @@ class _One:
 
     def __init__(self, env: PythonEnv) -> None:
         self.env = env
-        self.made = env.vector(1) if env.vectorised else env.make()
+        self.made = env.vector(1) if env.vectorised else env.single()
 
     def reset(self, seed: int) -> int:
         """Begin an episode."""
-        return self._state(self.made.reset(seed=seed)[0])
+        return self._state(reset_pair(self.made.reset(seed=seed))[0])
 
     def step(self, action: int) -> tuple[int, float, bool]:
         """Step; return state, reward and whether the episode ended."""
-        if self.env.vectorised:
-            chosen = self.env.actions.decode(np.array([action]))
-            observation, reward, terminated, truncated, _ = self.made.step(chosen)
-            return self._state(observation), float(reward[0]), bool(terminated[0] | truncated[0])
-        chosen = self.env.actions.decode_one(action)
-        observation, reward, terminated, truncated, _ = self.made.step(chosen)
-        return self._state(observation), float(reward), bool(terminated or truncated)
+        actions = self.env.actions
+        chosen = actions.decode([action]) if self.env.vectorised else actions.decode_one(action)
+        observation, paid, terminated, truncated, _ = step_five(self.made.step(chosen))
+        return self._state(observation), reward(paid), flag(terminated) or flag(truncated)
 
     def close(self) -> None:
         """Close the environment."""

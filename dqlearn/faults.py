@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from asyncio import CancelledError
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -22,7 +23,10 @@ import numpy as np
 
 from dqlearn.errors import ConfigurationError, EnvironmentFault, RewardError, StateRangeError
 
-__all__ = ["CLOSING", "OPENING", "RAISE", "Faults", "Watch", "check_transition"]
+__all__ = ["CLOSING", "OPENING", "RAISE", "RAISED", "Faults", "Watch", "check_transition"]
+
+RAISED = (Exception, SystemExit, CancelledError)
+"""What environments raise: an exit of theirs is a fault, and never the program's end."""
 
 OPENING, CLOSING = -1, -2
 """Instead of a step: environments are made and reset, or closed."""
@@ -118,11 +122,12 @@ class Watch:
         which = f"s {self.first_env} .. {last}" if environment is None else f" {environment}"
         return f"environment{which} of shard {self.shard}"
 
-    def fault(self, error: Exception, environment: int | None = None) -> EnvironmentFault:
+    def fault(self, error: BaseException, environment: int | None = None) -> EnvironmentFault:
         """Return what says that one raised, or that one of all did."""
         who = self.who(environment)
-        if isinstance(error, RewardError | StateRangeError):  # of a compiled model's Gymnasium face
-            return type(error)(f"{who} broke its contract: {error}")
+        if isinstance(error, EnvironmentFault):  # which says already what is wrong
+            when = f" at step {self.step}" if self.step >= 0 else ""
+            return type(error)(f"{who} broke its contract{when}: {error}")
         if self.step < 0:
             return EnvironmentFault(f"{who} could not be {_WORK[self.step]}: {error!r}")
         cure = "" if environment is None else ", or build such ones anew: on_env_error='restart'"

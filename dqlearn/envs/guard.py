@@ -33,7 +33,7 @@ import pickle
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
@@ -44,11 +44,12 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from dqlearn.envs.returned import flag, keeper, reset_pair, reward, step_five
 from dqlearn.errors import EnvironmentFault
-from dqlearn.faults import CLOSING, OPENING, Watch
+from dqlearn.faults import CLOSING, OPENING, RAISED, Watch
 from dqlearn.random import SEEDS, streams
 
-__all__ = ["Guard", "close_all", "guarded", "timed"]
+__all__ = ["Guard", "close_all", "guarded", "tell_of_masks", "timed"]
 
 _IN_A_ROW = 5  # restarts of one environment without a transition between them
 
@@ -60,7 +61,8 @@ T = TypeVar("T")
 class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment that is named when it raises, or built anew.
 
-    It drops infos: nothing is learned from them, and merging them costs microseconds a step.
+    What it returns is taken over as :mod:`dqlearn.envs.returned` says. It drops infos: nothing is
+    learned from them, and merging them costs microseconds a step.
 
     Parameters
     ----------
@@ -78,34 +80,42 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         watch.enter(environment)
         try:
             super().__init__(make())
-        except Exception as error:
+            self.keep = keeper(self.env.observation_space)
+        except RAISED as error:
             raise watch.fault(error, environment) from error
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, without an info; after a restart, into a new episode."""
         self.watch.environment = self.environment
         try:
-            observation, reward, terminated, truncated, _ = self.env.step(action)
-        except Exception as error:
+            observation, paid, terminated, truncated, _ = step_five(self.env.step(action))
+            return self.keep(observation), reward(paid), flag(terminated), flag(truncated), {}
+        except RAISED as error:
             return self._lost(error)
-        return observation, reward, terminated, truncated, {}
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Reset, without an info."""
         if self.watch.step == OPENING:
             self.watch.enter(self.environment)
         try:
-            return self.env.reset(**kwargs)[0], {}
-        except Exception as error:
+            return self._begun(**kwargs), {}
+        except RAISED as error:
             return self._anew(error), {}
 
     def close(self) -> None:
         """Close the environment; one that cannot be closed does not keep others open."""
         self.watch.environment, self.watch.beat = self.environment, time.monotonic()
-        with suppress(Exception):
+        with suppress(*RAISED):
             self.env.close()
 
-    def _lost(self, error: Exception) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def _begun(self, **kwargs: Any) -> Any:
+        """Reset; return a copy of the observation."""
+        observation, info = reset_pair(self.env.reset(**kwargs))
+        if self.environment == 0 and self.watch.step == OPENING:
+            tell_of_masks(self.env, info)
+        return self.keep(observation)
+
+    def _lost(self, error: BaseException) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Answer a step that failed. Where none ever works, a run would not end: give up."""
         watch = self.watch
         self.in_a_row = self.in_a_row + 1 if watch.step == self.lost_at + 1 else 1
@@ -119,7 +129,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         watch.lost.append(self.environment - watch.first_env)
         return observation, 0.0, False, False, {}
 
-    def _anew(self, error: Exception) -> Any:
+    def _anew(self, error: BaseException) -> Any:
         """Close the environment, build it anew and return its first observation."""
         watch, broken = self.watch, isinstance(error, EnvironmentFault)
         if broken or watch.step == OPENING or watch.faults.on_error == "raise":
@@ -130,9 +140,9 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             watch.enter(self.environment)
             self.env = self.make()
             watch.enter(self.environment)
-            observation, _ = self.env.reset(seed=self._fresh_seed())
+            observation = self._begun(seed=self._fresh_seed())
             watch.enter(self.environment)
-        except Exception as another:
+        except RAISED as another:
             raise EnvironmentFault(
                 f"{watch.who(self.environment)} {story}; it could not be built anew: {another!r}"
             ) from another
@@ -181,6 +191,17 @@ def _itself(guard: Guard) -> Guard:
     return guard
 
 
+def tell_of_masks(env: Any, info: Mapping[str, Any]) -> None:
+    """Say that an environment's masks of its actions are not used, if it has any."""
+    if "action_mask" in info or hasattr(env.unwrapped, "action_masks"):
+        name = env.spec.id if env.spec else type(env.unwrapped).__name__
+        _log.warning(
+            "%s says which actions are valid (action_mask), which is not used: all its actions are "
+            "tried and learned, and must be possible in every state",
+            name,
+        )
+
+
 def close_all(envs: VectorEnv[Any, Any, Any], watch: Watch) -> None:
     """Close environments that nobody will miss; what they hold may be broken, or hang.
 
@@ -223,7 +244,7 @@ def timed(work: Callable[[], T], watch: Watch) -> T:
         return _waited_for(work, watch)
     except EnvironmentFault as error:
         fault, cause = error, error.__cause__
-    except Exception as error:
+    except RAISED as error:
         fault, cause = watch.fault(error), error
     fault.__context__ = None  # the cause, if it is anything
     try:

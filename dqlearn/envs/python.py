@@ -27,14 +27,23 @@ from functools import cached_property, partial
 from typing import Any
 
 import cloudpickle
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
 
-from dqlearn.envs.guard import close_all, guarded, timed
-from dqlearn.errors import ConfigurationError, SpaceError, StaleShardError, StateRangeError
-from dqlearn.faults import RAISE, Faults, Watch
+from dqlearn.envs.distinct import check_new
+from dqlearn.envs.guard import close_all, guarded, tell_of_masks, timed
+from dqlearn.envs.returned import keeping, reset_pair
+from dqlearn.errors import (
+    ConfigurationError,
+    InterfaceError,
+    SpaceError,
+    StaleShardError,
+    StateRangeError,
+)
+from dqlearn.faults import RAISE, RAISED, Faults, Watch
 from dqlearn.random import SEEDS, streams
 from dqlearn.spaces import SpaceIndex
 
@@ -74,6 +83,12 @@ class PythonEnv:
         """Whether `make` makes a vector environment."""
         return takes_num_envs(self.make)
 
+    def single(self) -> gymnasium.Env[Any, Any]:
+        """Make an environment by a factory of single ones."""
+        made: gymnasium.Env[Any, Any] = self.make()
+        check_new(made)
+        return made
+
     def vector(self, n_envs: int) -> VectorEnv[Any, Any, Any]:
         """Make environments by a factory of vector environments."""
         made = self.make(num_envs=n_envs)
@@ -82,7 +97,8 @@ class PythonEnv:
                 f"a factory that takes num_envs must return a VectorEnv of {n_envs} "
                 f"environments, got {made!r}"
             )
-        return made
+        check_new(made)
+        return keeping(made)
 
 
 def takes_num_envs(make: Callable[..., Any]) -> bool:
@@ -113,6 +129,8 @@ class PythonShard:
         The round whose rollout comes next.
     steps : int
         Vector steps made.
+    alike : int
+        Episodes, if that is all, whose last state was the first of the next.
     """
 
     watch: Watch
@@ -123,6 +141,7 @@ class PythonShard:
     resetting: npt.NDArray[np.bool_] = field(init=False)
     round: int = 0
     steps: int = 0
+    alike: int = 0
 
     def __post_init__(self) -> None:
         """Begin every episode."""
@@ -156,9 +175,27 @@ class PythonShard:
 
     @property
     def autoreset(self) -> AutoresetMode:
-        """When the environments reset; Gymnasium's default where they do not say."""
-        mode = self.envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        """When the environments reset."""
+        return autoreset_of(self.envs)
+
+
+def autoreset_of(envs: VectorEnv[Any, Any, Any]) -> AutoresetMode:
+    """Return when environments reset.
+
+    Raises
+    ------
+    InterfaceError
+        If they do not say: what a step returns at an episode's end looks the same in two modes.
+    """
+    mode = envs.metadata.get("autoreset_mode")
+    try:
         return AutoresetMode(mode)
+    except ValueError:
+        raise InterfaceError(
+            f"{type(envs.unwrapped).__name__} must say when it resets its environments, "
+            f'metadata = {{"autoreset_mode": AutoresetMode.NEXT_STEP}}, SAME_STEP or DISABLED of '
+            f"gymnasium.vector, got {mode!r}"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -231,14 +268,17 @@ def _made_and_reset(
     env: PythonEnv, watch: Watch, seeds: Any
 ) -> tuple[VectorEnv[Any, Any, Any], npt.NDArray[np.int64]]:
     """Make environments; return them with their first states."""
-    envs = env.vector(watch.n_envs) if env.vectorised else guarded(env.make, watch)
+    envs = env.vector(watch.n_envs) if env.vectorised else guarded(env.single, watch)
     try:
+        autoreset_of(envs)
         watch.enter()
         own = isinstance(envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
-        observation, _ = envs.reset(seed=seeds if own else seeds[0])
+        observation, info = reset_pair(envs.reset(seed=seeds if own else seeds[0]))
+        if watch.first_env == 0:
+            tell_of_masks(envs, info)
         return envs, encode(env, envs, watch.first_env, observation)
     except BaseException:
-        with suppress(Exception):
+        with suppress(*RAISED):
             envs.close()
         raise
 
@@ -246,13 +286,26 @@ def _made_and_reset(
 def encode(
     env: PythonEnv, envs: VectorEnv[Any, Any, Any], first_env: int, observation: Any
 ) -> npt.NDArray[np.int64]:
-    """Return the states of a batch of observations."""
+    """Return the states of a batch of observations.
+
+    Raises
+    ------
+    InterfaceError
+        If there is not one for each environment.
+    StateRangeError
+        If one is no element of the space.
+    """
     try:
-        return env.states.encode(observation)
+        state = env.states.encode(observation)
     except SpaceError:
         for e, one in enumerate(iterate(envs.observation_space, observation)):
             encode_one(env, envs, first_env + e, one)
         raise
+    if len(state) != envs.num_envs:
+        raise InterfaceError(
+            f"expected the observations of {envs.num_envs} environments, got {len(state)}"
+        )
+    return state
 
 
 def encode_one(

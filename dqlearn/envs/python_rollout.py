@@ -13,6 +13,7 @@ only.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ from numba import njit
 
 from dqlearn.envs.guard import timed
 from dqlearn.envs.python import PythonEnv, PythonShard, encode, encode_one
-from dqlearn.errors import RewardError
+from dqlearn.envs.returned import flags, reset_pair, rewards, step_five
+from dqlearn.errors import InterfaceError, RewardError
 from dqlearn.maxima import action_dtype
 from dqlearn.policy import Policy
 from dqlearn.random import STEPS, choose, exploration_threshold, step_key, streams
@@ -31,6 +33,11 @@ from dqlearn.rollout import BLOCK, state_dtype
 from dqlearn.transitions import NO_BOOTSTRAP, Tally, Transitions
 
 __all__ = ["python_rollout"]
+
+_log = logging.getLogger("dqlearn")
+
+_SUSPICIOUS, _NEVER = 32, -(2**62)
+_FINAL = ("final_obs", "final_observation")  # its name before Gymnasium 1.0
 
 
 def python_rollout(
@@ -103,14 +110,29 @@ def _step(
     """Step once; return rewards, terminated, truncated, final states, and states to go on from."""
     shard.watch.step = shard.steps
     shard.watch.enter()
-    chosen = env.actions.decode(action)
-    observation, reward, terminated, truncated, info = shard.envs.step(chosen)
+    chosen, n = env.actions.decode(action), len(action)
+    observation, paid, over, cut, info = step_five(shard.envs.step(chosen))
+    reward, terminated, truncated = rewards(paid, n), flags(over, n), flags(cut, n)
     done = terminated | truncated
     final = after = encode(env, shard.envs, shard.first_env, observation)
+    if shard.resetting.any():
+        _check_resets(shard, done, reward)
     if done.any():
         final, after = _ends(env, shard, done, after, info)
     shard.steps += 1
-    return np.asarray(reward, np.float64), terminated, truncated, final, after
+    return reward, terminated, truncated, final, after
+
+
+def _check_resets(
+    shard: PythonShard, done: npt.NDArray[np.bool_], reward: npt.NDArray[np.float64]
+) -> None:
+    """Refuse a step that was to reset an environment only, and did more."""
+    for e in np.flatnonzero(shard.resetting & (done | (reward != 0.0)))[:1]:
+        raise InterfaceError(
+            f"environment {shard.first_env + int(e)} declares NEXT_STEP autoreset, so the step "
+            f"after an episode's end resets it, pays nothing and ends nothing; got the reward "
+            f"{reward[e]}{' and another end' if done[e] else ''}: declare the mode that it has"
+        )
 
 
 def _ends(
@@ -121,17 +143,56 @@ def _ends(
     info: Mapping[str, Any],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the final states of episodes that ended, and where their environments go on."""
-    if shard.autoreset is AutoresetMode.SAME_STEP:
+    last = next((info[name] for name in _FINAL if name in info), None)
+    if (last is None) == (shard.autoreset is AutoresetMode.SAME_STEP):
+        raise InterfaceError(
+            f"{type(shard.envs.unwrapped).__name__} declares {shard.autoreset.name} autoreset, but "
+            f"the info of an episode's last step has {'no ' if last is None else ''}final_obs, "
+            "which is how SAME_STEP returns the last observation: declare the mode that it has"
+        )
+    if last is not None:
         final = after.copy()
-        for e in np.flatnonzero(done):
-            last = _element(info["final_obs"], int(e))
-            final[e] = encode_one(env, shard.envs, shard.first_env + int(e), last)
+        for e in np.flatnonzero(done).tolist():
+            final[e] = encode_one(env, shard.envs, shard.first_env + e, _element(last, e))
+        _suspect_views(shard, final[done], after[done])
         return final, after
     if shard.autoreset is AutoresetMode.DISABLED:
-        observation, _ = shard.envs.reset(options={"reset_mask": done.copy()})
-        fresh = encode(env, shard.envs, shard.first_env, observation)
-        return after, np.where(done, fresh, after)
+        return after, _reset(env, shard, done, after)
     return after, after
+
+
+def _suspect_views(
+    shard: PythonShard, final: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
+) -> None:
+    """Say that final observations may be views of what a reset has written to meanwhile.
+
+    Environments in other processes, or of another's making, reset before anybody can copy what
+    they returned. It shows in every episode: its last state is the first of the next.
+    """
+    shard.alike = shard.alike + len(final) if (final == first).all() else _NEVER
+    if shard.alike >= _SUSPICIOUS:
+        shard.alike = _NEVER
+        _log.warning(
+            "all of the first %d final observations of shard %d are those of the next episode's "
+            "beginning: if the environment goes on writing to what it has returned, let it return "
+            "copies, or use another autoreset mode than SAME_STEP",
+            _SUSPICIOUS,
+            shard.watch.shard,
+        )
+
+
+def _reset(
+    env: PythonEnv, shard: PythonShard, done: npt.NDArray[np.bool_], after: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Reset the environments whose episodes ended; the others stay where they are."""
+    observation, _ = reset_pair(shard.envs.reset(options={"reset_mask": done.copy()}))
+    fresh = encode(env, shard.envs, shard.first_env, observation)
+    for e in np.flatnonzero(~done & (fresh != after))[:1]:
+        raise InterfaceError(
+            f"reset(options={{'reset_mask': ...}}) must leave an environment that is not in the "
+            f"mask where it is, got another state of environment {shard.first_env + int(e)}"
+        )
+    return fresh
 
 
 def _element(batch: Any, e: int) -> Any:

@@ -21,10 +21,12 @@ from typing import Any
 
 import gymnasium
 
+from dqlearn.envs.distinct import FACTORY, check_new
 from dqlearn.envs.python import PythonEnv, takes_num_envs
 from dqlearn.envs.registry import compiled_model, plain_kwargs
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
+from dqlearn.faults import RAISED
 from dqlearn.spaces import BinsLike, Factor, SpaceIndex
 
 __all__ = ["EnvLike", "Resolved", "resolve"]
@@ -99,11 +101,13 @@ def resolve(
     if isinstance(env, str):
         spec = _id_spec(env, kwargs or {})
         return _gymnasium(partial(gymnasium.make, env, **(kwargs or {})), bins, spec)
-    if callable(env):
+    if callable(env) and not isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv):
         _refuse(kwargs, None)
         return _gymnasium(env, bins, {"name": getattr(env, "__qualname__", repr(env))})
     raise ConfigurationError(
-        f"expected a Gymnasium id, a TabularEnv or a factory of environments, got {env!r}"
+        f"expected a Gymnasium id, a TabularEnv or a factory of environments, got {env!r}: "
+        "environments are made where they are stepped, so pass an id with env_kwargs=, or "
+        f"{FACTORY}"
     )
 
 
@@ -148,6 +152,7 @@ def _gymnasium(make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any]) -
         if model is not None:
             _refuse(None, bins)
             return _tabular(model, spec)
+        check_new(one)
         vector = isinstance(one, gymnasium.vector.VectorEnv)
         seen = one.single_observation_space if vector else one.observation_space
         done = one.single_action_space if vector else one.action_space
@@ -162,7 +167,7 @@ def _probe(make: Callable[..., Any], name: str) -> Any:
     """Make one environment, to look at it."""
     try:
         one = make(num_envs=1) if takes_num_envs(make) else make()
-    except Exception as error:
+    except RAISED as error:
         raise EnvironmentFault(f"{name!r} could not make an environment: {error!r}") from error
     if not isinstance(one, gymnasium.Env | gymnasium.vector.VectorEnv):
         raise ConfigurationError(
