@@ -14,9 +14,14 @@ the run answers by going back to its last cut.
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sys
+import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -28,10 +33,20 @@ import dask.threaded
 from dask._task_spec import Task, TaskRef
 from dask.base import get_annotations
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, span
+from distributed import (
+    Client,
+    Future,
+    KilledWorker,
+    Worker,
+    WorkerPlugin,
+    get_client,
+    get_worker,
+    span,
+)
 from distributed.system import MEMORY_LIMIT
 
-from dqlearn import paged
+from dqlearn import marks, paged
+from dqlearn.envs.python import close_open_shards
 from dqlearn.errors import (
     ClusterError,
     ClusterLostError,
@@ -54,6 +69,8 @@ _LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for l
 _BEFORE_SPILLING = 0.6  # of a worker's limit, as Dask has it by default
 _POLL = 1.0  # seconds between looks at whether the homes are still there
 _SECOND_LOOK = 0.5  # seconds; a result that was on its way to the client at the first has come
+_HERE = "go on in this process with dask.config.set(scheduler='threads')"
+_of_the_parent: weakref.WeakSet[Client] = weakref.WeakSet()
 _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are here already
 
 
@@ -69,7 +86,22 @@ class _SetUp(WorkerPlugin):
         if worker.nanny is not None:
             keep_freed_pages(worker.memory_manager.memory_limit)
             paged.live_in(worker.local_directory)
+            marks.live_in(os.path.dirname(worker.local_directory))  # which outlives the worker
             sys.setswitchinterval(_SWITCH)
+            _ignore_interrupts()
+
+    async def teardown(self, worker: Worker) -> None:
+        if worker.nanny is not None:
+            await asyncio.to_thread(close_open_shards)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the client: terminals and Jupyter send it to the workers of a machine too.
+
+    A nanny ends its worker by other means.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class LostWork(ClusterError):
@@ -78,6 +110,9 @@ class LostWork(ClusterError):
 
 def current_executor(here: Executor | None = None) -> Executor:
     """Return where Dask would run now: the active Client's cluster, or this process.
+
+    Inside a task of a cluster that is the worker's process: the cluster would wait for the task,
+    and the task for the cluster.
 
     `here` is returned if it is of the same Client, whose cluster has been looked at already.
 
@@ -88,19 +123,57 @@ def current_executor(here: Executor | None = None) -> Executor:
     ClusterLostError, VersionMismatchError
         If there is a Client whose cluster cannot be used.
     """
+    if (worker := _this_task_s_worker()) is not None:
+        return local_executor(dask.threaded.get, _limit(worker), worker.state.nthreads)
     try:
         get = dask.base.get_scheduler() or dask.threaded.get
-    except RuntimeError as error:  # a Client that lost its scheduler leaves this behind
-        raise ClusterLostError(
-            f"{error} Connect a new Client, or go on in this process with "
-            "dask.config.set(scheduler='threads')"
-        ) from error
+    except RuntimeError as error:
+        raise _unusable(error) from error
     client = getattr(get, "__self__", None)
     if not isinstance(client, Client):
         return local_executor(get, MEMORY_LIMIT)
+    if client in _of_the_parent:
+        raise ClusterLostError(
+            f"this process was forked from the one that {client!r} works in: connect a Client of "
+            f"its own, start processes by 'spawn', or {_HERE}"
+        )
     if isinstance(here, ClusterExecutor) and here.client is client and here.alive:
         return here
     return ClusterExecutor(client)
+
+
+def _this_task_s_worker() -> Worker | None:
+    """Return the worker whose task this is; a learner in a task stays in the process it is in."""
+    try:
+        return get_worker()
+    except ValueError:
+        return None
+
+
+def _limit(worker: Worker) -> int:
+    return worker.memory_manager.memory_limit or MEMORY_LIMIT
+
+
+def _unusable(error: RuntimeError) -> ClusterLostError:
+    """Return what says why Dask has a Client, and nothing can be run on it."""
+    with suppress(ValueError):
+        if get_client().asynchronous:
+            return ClusterLostError(
+                "an asynchronous Client cannot be waited for in its own event loop: make the "
+                "learner, and let it learn, in a thread (await asyncio.to_thread(function)), or "
+                + _HERE
+            )
+    return ClusterLostError(f"{error} Connect a new Client, or {_HERE}")  # its scheduler has gone
+
+
+def _note_fork() -> None:
+    """Note which Client does not work in a fork of its process: threads are not copied."""
+    with suppress(ValueError):
+        _of_the_parent.add(Client.current())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 class ClusterExecutor:
@@ -171,10 +244,16 @@ class ClusterExecutor:
         workers: dict[str, Any] = identity["workers"]
         return {at: worker for at, worker in workers.items() if worker["status"] != _LEAVING}
 
-    def rehome(self, timeout: float = 60.0, patience: float = 0.0) -> None:
+    def rehome(
+        self,
+        timeout: float = 60.0,
+        patience: float = 0.0,
+        interrupted: threading.Event | None = None,
+    ) -> None:
         """Deal homes anew over the workers there are; wait for one if there is none.
 
-        With `patience`, seconds, wait first until there are as many as before.
+        With `patience`, seconds, wait first until there are as many as before. No wait goes on when
+        it is `interrupted`.
 
         Raises
         ------
@@ -183,27 +262,31 @@ class ClusterExecutor:
         VersionMismatchError
             If a new one runs other versions of the packages whose results must agree.
         """
+        hurried = interrupted or threading.Event()
         deadline = time.monotonic() + timeout
-        self._await_as_many(time.monotonic() + patience)
+        self._await_as_many(time.monotonic() + patience, hurried)
         while True:
             try:
                 homes = self._workers()
                 break
             except ClusterLostError:
-                if not self.alive or time.monotonic() > deadline:
+                if not self.alive or time.monotonic() > deadline or hurried.wait(0.2):
                     raise
-                time.sleep(0.2)
         if not {*self._homes}.issuperset(homes):
             self._check_versions()  # before they are homes: those are not looked at again
         self._homes = homes
         self._bound.clear()
 
-    def _await_as_many(self, deadline: float) -> None:
+    def _await_as_many(self, deadline: float, hurried: threading.Event) -> None:
         """Wait for the successors of workers that have gone."""
         while self.alive and time.monotonic() < deadline:
-            if len(self._present()) >= len(self._homes):
+            if len(self._present()) >= len(self._homes) or hurried.wait(0.2):
                 return
-            time.sleep(0.2)
+
+    def scenes(self, run: str) -> list[marks.Scene]:
+        """Return where environments of a run have ended the processes that they were in."""
+        found = self.client.run(marks.left, run, on_error="ignore")
+        return list(chain.from_iterable(found.values()))
 
     def put(self, values: Mapping[Key, Any]) -> None:
         """Place data at their homes, from where others fetch what they need.

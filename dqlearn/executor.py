@@ -102,15 +102,25 @@ class LocalExecutor:
         A scheduler's ``get(graph, keys)``.
     memory : int, optional
         Bytes that this process may have; by default all of this machine's.
+    threads : int, optional
+        How many to use; by default as many as Dask would.
     """
 
     depth, memories, uneven = 1, 1, 50_000
 
     def __init__(
-        self, get: Callable[..., Any] = dask.threaded.get, memory: int | None = None
+        self,
+        get: Callable[..., Any] = dask.threaded.get,
+        memory: int | None = None,
+        threads: int | None = None,
     ) -> None:
-        self.get, self._memory = get, memory
+        self.get = partial(get, num_workers=threads) if threads else get
+        self._memory, self._threads = memory, threads
         self._values: dict[Key, Any] = {}
+
+    def run_as(self, other: LocalExecutor) -> None:
+        """Go on as another one of this process would."""
+        self.get, self._memory, self._threads = other.get, other._memory, other._threads
 
     def put(self, values: Mapping[Key, Any]) -> None:
         """Keep data."""
@@ -165,6 +175,8 @@ class LocalExecutor:
         """Threads of the scheduler."""
         if self.get is dask.local.get_sync:
             return 1
+        if self._threads:
+            return self._threads
         pool = dask.config.get("pool", None)
         workers = getattr(pool, "_max_workers", None) or dask.config.get("num_workers", None)
         return int(workers or os.cpu_count() or 1)
@@ -194,7 +206,19 @@ def this_machine() -> int:
     return int(psutil.virtual_memory().total)
 
 
-def local_executor(get: Callable[..., Any], memory: int) -> LocalExecutor:
+def _forget_pools() -> None:
+    """Let Dask make new threads in a fork, where those of its pools are not."""
+    dask.threaded.default_pool = None
+    dask.threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)
+
+
+def local_executor(
+    get: Callable[..., Any], memory: int, threads: int | None = None
+) -> LocalExecutor:
     """Return the executor of a scheduler that runs in this process, which has so much memory.
 
     Raises
@@ -207,4 +231,4 @@ def local_executor(get: Callable[..., Any], memory: int) -> LocalExecutor:
             "Dask's 'processes' scheduler cannot keep a table between rounds; expected "
             "scheduler='threads' or 'synchronous', or a distributed.Client for processes"
         )
-    return LocalExecutor(get, memory)
+    return LocalExecutor(get, memory, threads)

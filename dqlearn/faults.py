@@ -16,12 +16,23 @@ import logging
 import threading
 import time
 from asyncio import CancelledError
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
 
 import numpy as np
 
-from dqlearn.errors import ConfigurationError, EnvironmentFault, RewardError, StateRangeError
+from dqlearn.errors import (
+    ClusterLostError,
+    ConfigurationError,
+    DQLearnError,
+    EnvironmentFault,
+    RewardError,
+    StateRangeError,
+)
+from dqlearn.marks import Mark, Scene
 
 __all__ = ["CLOSING", "OPENING", "RAISE", "RAISED", "Faults", "Watch", "check_transition"]
 
@@ -78,16 +89,14 @@ class Watch:
 
     Attributes
     ----------
-    shard, first_env, n_envs : int
-        Which shard it is, and the environments it has.
+    mark : Mark
+        Which shard it is, its vector step under way, and the environment at work.
+    first_env, n_envs : int
+        The environments it has.
     seed : int
         Seed of the run.
     faults : Faults
         What to do about those that fail.
-    step : int
-        The vector step under way; -1 while environments are made and reset, -2 while closed.
-    environment : int, optional
-        The one at work; None where that cannot be known.
     beat : float
         When the piece of work under way began, by the monotonic clock.
     given_up : bool
@@ -98,17 +107,48 @@ class Watch:
         What has been built anew since the last :meth:`tell`.
     """
 
-    shard: int
+    mark: Mark
     first_env: int
     n_envs: int
     seed: int
     faults: Faults
-    step: int = OPENING
-    environment: int | None = None
     beat: float = 0.0
     given_up: bool = False
     lost: list[int] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
+
+    @property
+    def shard(self) -> int:
+        """Which shard it is."""
+        return int(self.mark.shard[0])
+
+    @property
+    def step(self) -> int:
+        """The vector step under way; -1 while environments are made and reset, -2 while closed."""
+        return int(self.mark.step[0])
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self.mark.step[0] = step
+
+    @property
+    def environment(self) -> int | None:
+        """The one at work; None where that cannot be known."""
+        at = int(self.mark.environment[0])
+        return None if at < 0 else at
+
+    @environment.setter
+    def environment(self, environment: int | None) -> None:
+        self.mark.environment[0] = -1 if environment is None else environment
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Mark that the environments are at work inside, for when they end the process."""
+        self.mark.at_work[0] = 1
+        try:
+            yield
+        finally:
+            self.mark.at_work[0] = 0
 
     def enter(self, environment: int | None = None) -> None:
         """Note that a piece of work begins; in a thread that was given up, end here."""
@@ -150,6 +190,37 @@ class Watch:
             logging.getLogger("dqlearn").warning("%s%s", self.restarts[0], more)
         self.restarts.clear()
         return n
+
+
+def given_up(losses: int, scenes: Counter[Scene], round_: int) -> DQLearnError:
+    """Return what says why a run on a cluster does not get any further.
+
+    Parameters
+    ----------
+    losses : int
+        Deaths of workers since it was further than ever.
+    scenes : Counter of Scene
+        Where environments were at work then.
+    round_ : int
+        How far it was.
+
+    Returns
+    -------
+    EnvironmentFault or ClusterLostError
+        The former if it was at the same place in most cases.
+    """
+    for scene, n in scenes.most_common(1):
+        if 2 * n > losses:
+            which = "one" if scene.environment < 0 else f"environment {scene.environment}"
+            when = f"at step {scene.step}" if scene.step >= 0 else f"while {_WORK[OPENING]}"
+            return EnvironmentFault(
+                f"{which} of shard {scene.shard} ended its process {when}, {n} times: the run goes "
+                "back and makes the step again, but not for ever; correct it, so that it raises"
+            )
+    return ClusterLostError(
+        f"workers died {losses} times while the run tried to get further than round {round_}: "
+        "see their logs (are they too short of memory?), and call learn again"
+    )
 
 
 def check_transition(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,7 +30,7 @@ from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
 from dqlearn.cluster import LostWork, current_executor
 from dqlearn.cuts import Cut, check_room, fitted
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
-from dqlearn.errors import ConfigurationError
+from dqlearn.errors import ClusterLostError, ConfigurationError
 from dqlearn.evaluation import EpisodePlan, EvaluationResult
 from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
 from dqlearn.every import EveryLike, as_every
@@ -57,6 +58,8 @@ from dqlearn.stored import Stored, environment_of, fingerprint_of
 from dqlearn.table import Labels, Table
 
 __all__ = ["QLearner"]
+
+_A_MOMENT = 0.05  # seconds
 
 Answer = TypeVar("Answer")
 
@@ -194,7 +197,7 @@ class QLearner:
             check_room(shape, settings.table_dtype, executor, maxima=maxima)
         self._plan = fitted(settings.plan(self._resolved, executor.width, origin), executor)
         self._runner: Runner | None = None
-        self._learning = False
+        self._learner: threading.Thread | None = None  # which learns
         self._history = History()
         self._callbacks = CallbackList()
         self._policy: tuple[Key, Policy | KnownPolicy] | None = None
@@ -275,9 +278,11 @@ class QLearner:
             )
             bar = stack.enter_context(shown)
             interrupted = stack.enter_context(interruptible())
+            runner.interrupted = interrupted
             loop = Loop(runner, self._history, self._callbacks, bar, recorder)
             stop = self.emit(TrainingStart(self, total_timesteps))
             stack.enter_context(self._learn_in_progress())
+            stack.enter_context(_interrupt_first(interrupted))
             loop.start()
             while stop is None and not interrupted.is_set():
                 stop = self._advance(loop, total_timesteps)
@@ -349,7 +354,7 @@ class QLearner:
         if self._runner is None:
             base = self._recorder.base if self._recorder else None
             self._runner = Runner(self._plan, Cut.at(base) if base else None)
-        elif not self._learning:
+        elif not self._learner:
             if self._recorder:
                 self._recorder.abandon()  # what an interrupted call left under way
             self._runner.move()
@@ -358,23 +363,26 @@ class QLearner:
 
     @contextmanager
     def _learn_in_progress(self) -> Iterator[None]:
-        self._learning = True
+        self._learner = threading.current_thread()
         try:
             yield
         finally:
-            self._learning = False
+            self._learner = None
 
     def _ask(self, question: Callable[[Runner], Answer]) -> Answer:
-        """Ask the run; after a loss between two calls of `learn`, where it has gone back to."""
+        """Ask the run; after a loss, where it has gone back to."""
+        runner = self._at_hand()
         while True:
-            runner = self._at_hand()
             try:
                 return question(runner)
             except LostWork as error:
-                if self._learning:
+                if self._learner is threading.current_thread():
                     raise  # for the loop, which goes back and makes the round again
-                runner.recover(error)
-                self._history.truncate(runner.settled.round)
+                if self._learner:
+                    time.sleep(_A_MOMENT)  # the loop goes back meanwhile
+                else:
+                    runner.recover(error)
+                    self._history.truncate(runner.settled.round)
 
     def emit(self, event: Event) -> Stop | None:
         """Tell the callbacks of the running `learn` of an event.
@@ -515,6 +523,42 @@ class QLearner:
         """Episodes that ended while this learner learned."""
         return self._history.n_episodes
 
+    def close(self) -> None:
+        """Close the environments, wherever they are; ``with QLearner(...)`` does so at its end.
+
+        What was learned stays: the table, `predict`, `evaluate` and `save`. A further `learn` makes
+        new environments. Without it they are closed when nothing refers to the learner any more,
+        and at the end of the process.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is called while the learner learns.
+
+        Examples
+        --------
+        >>> import dqlearn
+        >>> with dqlearn.QLearner("FrozenLake-v1", num_envs=2, shards=1) as learner:
+        ...     table = learner.learn(total_timesteps=100).table
+        >>> table.q.shape
+        (16, 4)
+        """
+        if self._learner:
+            raise ConfigurationError(
+                "close() is for a learner that does not learn: to end learn(), let a callback "
+                "return callbacks.Stop(reason)"
+            )
+        if self._runner:
+            self._runner.close_environments()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the environments."""
+        self.close()
+
     @property
     def observation_space(self) -> SpaceIndex:
         """The observation space, as indices of states."""
@@ -650,3 +694,17 @@ class QLearner:
                 "checkpoints": self._recorder.place.name if self._recorder else "none",
             },
         )
+
+
+@contextmanager
+def _interrupt_first(interrupted: threading.Event) -> Iterator[None]:
+    """Tell who has interrupted of that, also if nobody is there any more to end the round.
+
+    The workers may have got the same Ctrl-C. What their last cut holds is kept, and the store.
+    """
+    try:
+        yield
+    except ClusterLostError as error:
+        if interrupted.is_set():
+            raise KeyboardInterrupt(f"round and workers are gone: {error}") from error
+        raise

@@ -206,5 +206,7 @@ class Loop:
         if self._recorder and isinstance(error, Exception):
             self._recorder.abandon()
         self._keep(self._runner.over())
-        self._runner.recover(error)
-        self._history.truncate(self._runner.settled.round)
+        try:
+            self._runner.recover(error)
+        finally:
+            self._history.truncate(self._runner.reached)

@@ -16,9 +16,10 @@ same; and the scheduler never holds more tasks than lie between two cuts.
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -33,18 +34,21 @@ from dqlearn.balance import evener, load
 from dqlearn.cluster import ClusterExecutor, LostWork, current_executor
 from dqlearn.cuts import NOWHERE, Cut, Placer, check_left, fitted, granted, submit_new
 from dqlearn.door import Door
+from dqlearn.envs.python import PythonEnv
 from dqlearn.errors import ClusterError, ClusterLostError, TableTooLargeError
 from dqlearn.events import RoundReport
 from dqlearn.executor import Executor, LocalExecutor
+from dqlearn.faults import given_up
 from dqlearn.graph import Drawn, Key, State
 from dqlearn.grid import ChunkGrid
 from dqlearn.interrupt import uninterrupted
+from dqlearn.marks import Scene
 from dqlearn.plan import Plan
 from dqlearn.policy import KnownPolicy, Policy
 from dqlearn.rounds import policy_graph, round_graph, stamps_graph, visited_graph, visits_graph
 from dqlearn.runs.version import Version
 from dqlearn.runs.writing import Written
-from dqlearn.states import freeze_graph, restart_graph, write_graph
+from dqlearn.states import close_graph, freeze_graph, restart_graph, write_graph
 
 __all__ = ["Runner"]
 
@@ -54,7 +58,7 @@ _CUT_SHARE = 0.03  # of the time, at most, goes into cuts
 _PATIENCE = 15.0  # seconds for a worker that died to come back, before live environments share
 _TIMEOUT = 60.0  # seconds for any worker to come
 _FIRST_LOOK = 8  # rounds until the loads of chunks are compared
-_ATTEMPTS = 5  # at getting beyond one cut
+_ATTEMPTS = 5  # at getting further than ever
 
 
 class Runner:
@@ -81,8 +85,13 @@ class Runner:
         self._pending: deque[Drawn] = deque()
         self._over: deque[RoundReport] = deque()
         self._cut = cut
-        self._failures = self._tasks = 0
+        self._tasks = 0
+        self.interrupted = threading.Event()  # somebody does not want to wait any longer
+        self._losses, self._furthest = 0, 0  # since the run was further than ever; that round
+        self._scenes: Counter[Scene] = Counter()  # where environments ended their processes
+        self._adrift = False  # what was settled is lost, and there is nowhere to go back to it
         self._broken: BaseException | None = None  # left the shards in mid-round
+        self._closed = False  # the shards
         self._lent: State | None = None  # whose chunks somebody else holds too
         self._door = Door()
         self._cut_at, self._cut_seconds = time.monotonic(), 0.0
@@ -154,10 +163,11 @@ class Runner:
 
     def move(self) -> None:
         """Go where Dask would run now, if that is elsewhere, with the state or the last cut."""
+        self._losses = 0  # somebody tries again
         here = self.executor
         target = current_executor(here)
         if isinstance(target, LocalExecutor) and isinstance(here, LocalExecutor):
-            here.get = target.get
+            here.run_as(target)
         elif not target.same(here):
             plan = fitted(self.plan, target)
             self._save_cut(plan.out_of_core)
@@ -173,6 +183,8 @@ class Runner:
         """Submit the next round; return its number."""
         if self._broken is not None:
             self._rebuild_shards(self._broken)
+        if self._closed:
+            self._open_shards()
         if self.plan.sparse and isinstance(self.executor, LocalExecutor):
             check_left()
         state = self.state
@@ -256,6 +268,13 @@ class Runner:
         if on_cluster and not self.plan.out_of_core and self._settled.round > known:
             self._cut = self.copy()
 
+    def close_environments(self) -> None:
+        """Close Python environments; the next round makes new ones. What was learned stays."""
+        if self.plan.donated and self._settled is not NOWHERE and not self._closed:
+            self._closed = True
+            with suppress(ClusterError):  # where a worker has gone, so have its environments
+                self.fetch(*close_graph(self._settled))
+
     def warn_without_store(self) -> None:
         """Say once that a table which the client cannot hold is nowhere but on the cluster."""
         on_cluster = isinstance(self.executor, ClusterExecutor)
@@ -322,25 +341,46 @@ class Runner:
 
         Raises
         ------
-        LostWork
-            If work is lost again and again.
+        EnvironmentFault
+            If environments end their processes again and again.
         ClusterLostError
-            If no worker comes.
+            If work is lost again and again for another reason, or no worker comes.
         """
         self._drop_pending()
-        lost = isinstance(error, LostWork)
-        self._failures += lost
-        if self._failures > _ATTEMPTS:
-            raise error
         if isinstance(self.executor, ClusterExecutor) and isinstance(error, ClusterError):
-            given_up = isinstance(error, ClusterLostError)  # nobody came in the time there was
-            patience = _PATIENCE if self._may_live and not given_up else 0.0
-            self.executor.rehome(timeout=0.0 if given_up else _TIMEOUT, patience=patience)
+            self._adrift = True
+            self._rehome(self.executor, error)
+            if isinstance(error, LostWork):
+                self._count_loss(self.executor, error)
             self._go_to_cut()
         elif self._torn():
             self._give_up_table(error)
         elif self.plan.donated:
             self._rebuild_shards(error)
+
+    def _rehome(self, executor: ClusterExecutor, error: ClusterError) -> None:
+        """Find the workers there are; wait for some, unless that was done, or is interrupted."""
+        given_up = isinstance(error, ClusterLostError)  # nobody came in the time there was
+        patience = _PATIENCE if self._may_live and not given_up else 0.0
+        executor.rehome(0.0 if given_up else _TIMEOUT, patience, self.interrupted)
+
+    def _count_loss(self, executor: ClusterExecutor, error: LostWork) -> None:
+        """Count what was lost since there was new ground; say why there is none, and give up."""
+        self._losses += 1
+        if isinstance(self.plan.env, PythonEnv):
+            self._scenes.update(executor.scenes(self.plan.env.run))
+        if self._losses >= _ATTEMPTS:
+            losses, scenes, self._scenes = self._losses, self._scenes, Counter()
+            self._losses, before, self._settled = 0, self._settled, NOWHERE
+            self.executor.drop([before.plan, *before.keys])
+            raise given_up(losses, scenes, self._furthest) from error
+
+    @property
+    def reached(self) -> int:
+        """The round that the run is at, or will go back to when there are workers again."""
+        begun = self.plan.origin.round if self.plan.origin else 0
+        back = self._cut.round if self._cut else begun
+        return back if self._adrift else self._settled.round
 
     @contextmanager
     def _going_back(self) -> Iterator[None]:
@@ -433,7 +473,9 @@ class Runner:
         self._door.close()
         self._pending.popleft()
         before, self._settled = self._settled, drawn.state
-        self._failures = 0
+        if self._settled.round > self._furthest:
+            self._furthest, self._losses = self._settled.round, 0
+            self._scenes.clear()
         kept = {key for d in self._pending for key in d.state.keys} | {*drawn.state.keys}
         self.executor.drop([drawn.report, *(key for key in before.keys if key not in kept)])
         self._door.open()
@@ -520,6 +562,7 @@ class Runner:
         placed = self._placer.place(self.executor, self._cut)
         if self._cut and self._cut.values:
             self._lent = placed  # to the cut, whose copies these may be
+        self._adrift = self._closed = False
         return placed
 
     def _rebuild_shards(self, error: BaseException) -> None:
@@ -529,8 +572,14 @@ class Runner:
             "before, and all environments are built and reset anew",
             stacklevel=6,
         )
-        before, self._broken = self._settled, error  # tried again if it fails
-        self._settled = self._placer.rebuild(self.executor, before)
+        self._broken = error  # tried again if it fails
+        self._open_shards()
         self._broken = None
+
+    def _open_shards(self) -> None:
+        """Make all environments of the settled state anew."""
+        before = self._settled
+        self._settled = self._placer.rebuild(self.executor, before)
+        self._closed = False
         self._lent = self._settled if self._lent is before else self._lent
         self.executor.drop({*before.keys}.difference(self._settled.keys))

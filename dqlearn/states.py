@@ -5,7 +5,7 @@
     begin   ─► the state of round 0, or of a stored table       load ─► that of a checkpoint
     recut   ─► the same state in other chunks
     freeze  ─► copies of Python environments ─► thaw            write ─► a checkpoint
-    restart, rebuild ─► Python environments in new episodes
+    restart, rebuild ─► Python environments in new episodes     close ─► none that are open
 
 Invariant: as of a round's: every task is a pure function of its inputs, donated shards excepted.
 """
@@ -26,6 +26,7 @@ from dqlearn.tasks import asking, begin
 
 __all__ = [
     "begin_graph",
+    "close_graph",
     "freeze_graph",
     "load_graph",
     "rebuild_graph",
@@ -190,6 +191,16 @@ def freeze_graph(plan: Plan, state: State) -> Drawn:
     draw = Draw(state.plan, beside(state.round), donated=plan.donated)
     copies = [draw.shard_task("freeze", freeze, shard, w=w) for w, shard in enumerate(state.shards)]
     return draw.to(replace(state, shards=tuple(copies)))
+
+
+def close_graph(state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the closing of donated shards; return the keys of that, too."""
+    draw = Draw(state.plan, beside(state.round), donated=True)
+    keys = [
+        draw.shard_task("close", begin.close_task, shard, w=w)
+        for w, shard in enumerate(state.shards)
+    ]
+    return draw.to(state), keys
 
 
 def thaw_graph(plan: Plan, state: State, memories: int, placed: int) -> Drawn:

@@ -217,6 +217,7 @@ def close_all(envs: VectorEnv[Any, Any, Any], watch: Watch) -> None:
         timed(envs.close, watch)
     except EnvironmentFault as fault:
         _log.warning("%s", fault)
+    watch.mark.remove()
 
 
 def timed(work: Callable[[], T], watch: Watch) -> T:
@@ -277,7 +278,10 @@ def _waited_for(work: Callable[[], T], watch: Watch) -> T:
     thread = threading.Thread(
         target=run, args=(_into, result, work), name=f"dqlearn-{watch.shard}", daemon=True
     )
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # at the end of the interpreter there are no new ones
+        return work()
     try:
         while not result.done():
             left = watch.beat + float(timeout) - time.monotonic()

@@ -44,15 +44,16 @@ from dqlearn.errors import (
     StateRangeError,
 )
 from dqlearn.faults import RAISE, RAISED, Faults, Watch
+from dqlearn.marks import Mark
 from dqlearn.random import SEEDS, streams
 from dqlearn.spaces import SpaceIndex
 
 __all__ = [
     "FIRST",
     "Begin",
-    "Parked",
     "PythonEnv",
     "PythonShard",
+    "close_open_shards",
     "encode",
     "encode_one",
     "freeze",
@@ -72,11 +73,14 @@ class PythonEnv:
         ``make() -> gymnasium.Env``, or ``make(num_envs=n) -> gymnasium.vector.VectorEnv``.
     states, actions : SpaceIndex
         Its observation and action space.
+    run : str
+        Tells the environments of one learner from those of others.
     """
 
     make: Callable[..., Any]
     states: SpaceIndex
     actions: SpaceIndex
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     @cached_property
     def vectorised(self) -> bool:
@@ -109,7 +113,7 @@ def takes_num_envs(make: Callable[..., Any]) -> bool:
         return False
 
 
-@dataclass
+@dataclass(eq=False)
 class PythonShard:
     """Successive Python environments, where they are, and which round they are in.
 
@@ -151,8 +155,18 @@ class PythonShard:
         self.close_at_end()
 
     def close_at_end(self) -> None:
-        """Have the environments closed when nothing refers to the shard any more."""
-        weakref.finalize(self, close_all, self.envs, self.watch).atexit = False
+        """Have the environments closed when nothing refers to the shard, or the process ends."""
+        self._end = weakref.finalize(self, close_all, self.envs, self.watch)
+        _open[id(self)] = self
+
+    def close(self) -> None:
+        """Close the environments; no round can use the shard any more. Again does nothing."""
+        self.round = _CLOSED
+        self._end()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what ends in this process."""
+        return {name: value for name, value in vars(self).items() if name != "_end"}
 
     @property
     def first_env(self) -> int:
@@ -220,6 +234,9 @@ class Begin:
 FIRST = Begin()
 """The beginning of a run."""
 
+_CLOSED = -2  # in place of a round
+_open: weakref.WeakValueDictionary[int, PythonShard] = weakref.WeakValueDictionary()
+
 
 def open_python_shard(
     env: PythonEnv,
@@ -259,8 +276,9 @@ def open_python_shard(
     """
     own_seeds = streams(np.uint64(seed), SEEDS, first_env + (begin.attempt << 32), n_envs)
     seeds: Any = [int(own >> np.uint64(33)) for own in own_seeds]
-    watch = Watch(shard, first_env, n_envs, seed, faults)
-    envs, state = timed(partial(_made_and_reset, env, watch, seeds), watch)
+    watch = Watch(Mark(env.run, shard), first_env, n_envs, seed, faults)
+    with watch.at_work():
+        envs, state = timed(partial(_made_and_reset, env, watch, seeds), watch)
     return PythonShard(watch, envs, state, begin.round, begin.steps)
 
 
@@ -322,36 +340,25 @@ def encode_one(
         ) from error
 
 
-@dataclass(frozen=True)
-class Parked:
-    """In place of a copy: the ticket of a live shard, which waits in its process."""
-
-    ticket: str
-
-
-_parked: dict[str, PythonShard] = {}
-
-
-def freeze(shard: PythonShard, stay: bool = False) -> bytes | Parked | None:
-    """Copy a shard, as bytes that stay in memory.
-
-    Live environments have no copy: None, or, if the run will `stay` where it is, a ticket.
-    """
+def freeze(shard: PythonShard) -> bytes | None:
+    """Copy a shard, as bytes that stay in memory; live environments have no copy: None."""
     try:
         copy: bytes = cloudpickle.dumps(shard)
-        return copy
     except Exception:
-        if not stay:
-            return None
-    parked = Parked(uuid.uuid4().hex)
-    _parked[parked.ticket] = shard
-    return parked
+        return None
+    return copy
 
 
-def thaw(copy: bytes | Parked | None) -> PythonShard | None:
-    """Make a shard of its copy, or hand out the parked one, once; None if there is neither."""
-    if not isinstance(copy, bytes):
-        return _parked.pop(copy.ticket, None) if copy else None
+def thaw(copy: bytes | None) -> PythonShard | None:
+    """Make a shard of its copy; None if there is none."""
+    if copy is None:
+        return None
     shard: PythonShard = cloudpickle.loads(copy)
     shard.close_at_end()
     return shard
+
+
+def close_open_shards() -> None:
+    """Close the environments of this process, which is about to end."""
+    for shard in list(_open.values()):
+        shard.close()

@@ -99,7 +99,8 @@ def python_rollout(
             _choose(keys, shard.steps, own, policy.action, threshold, env.actions.n, action)
             rows.record(k, shard, action, *_step(env, shard, action))
 
-    timed(roll, shard.watch)
+    with shard.watch.at_work():
+        timed(roll, shard.watch)
     shard.round = round_ + 1  # here, where a thread that was given up never comes
     return rows.transitions(policy.timesteps, epsilon, shard.watch.tell()), shard
 

@@ -16,7 +16,6 @@ from dqlearn.balance import joined
 from dqlearn.chunk import Chunk, Stamp, filled
 from dqlearn.envs.python import (
     Begin,
-    Parked,
     PythonEnv,
     PythonShard,
     open_python_shard,
@@ -32,6 +31,7 @@ from dqlearn.transitions import Transitions
 
 __all__ = [
     "Shard",
+    "close_task",
     "fill_task",
     "load_batch_task",
     "load_shard_task",
@@ -56,7 +56,7 @@ def open_task(plan: Plan, w: int) -> Shard:
     return open_shard(plan.env, first, last - first, plan.seed, drawn)
 
 
-def thaw_task(plan: Plan, copy: bytes | Parked | None, w: int, round_: int, placed: int) -> Shard:
+def thaw_task(plan: Plan, copy: bytes | None, w: int, round_: int, placed: int) -> Shard:
     """Make a donated shard of its copy; build it anew where there is none."""
     shard = thaw(copy)
     return reopen_task(plan, w, round_ + plan.policy_lag, placed) if shard is None else shard
@@ -69,6 +69,11 @@ def reopen_task(plan: Plan, w: int, round_: int, placed: int) -> Shard:
     env = cast("PythonEnv", plan.env)  # shards of compiled ones are never opened again
     begin = Begin(round_, drawn, placed)
     return open_python_shard(env, first, last - first, plan.seed, begin, w, plan.faults)
+
+
+def close_task(shard: PythonShard) -> None:
+    """Close the environments of a donated shard."""
+    shard.close()
 
 
 def fill_task(plan: Plan, c: int) -> Chunk:

@@ -239,7 +239,7 @@ def test_forms_of_flags_and_rewards_mean_the_same(what: str, form: str) -> None:
 def test_forms_of_observations(form: str) -> None:
     form_of = FORMS[form]
     if form == "object":
-        with pytest.raises(EnvironmentFault, match="expects integers, got array.dtype=object"):
+        with pytest.raises(EnvironmentFault, match="expects integers"):
             counted(observations=form_of)
     else:
         assert counted(observations=form_of) == counted()
