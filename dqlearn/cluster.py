@@ -57,6 +57,7 @@ from dqlearn.errors import (
 from dqlearn.executor import Executor, local_executor
 from dqlearn.graph import Drawn, Key, State
 from dqlearn.holding import hold, take
+from dqlearn.lending import Lent
 from dqlearn.memory import keep_freed_pages
 
 __all__ = ["ClusterExecutor", "LostWork", "current_executor"]
@@ -199,6 +200,7 @@ class ClusterExecutor:
         self._futures: dict[Key, Future] = {}
         self._chunks_pinned = False  # to their homes, as donated shards always are
         self._bound: set[str] = set()  # workers that a state was held on
+        self._lent = Lent(client)
         # One for all rounds: else each would be one of its own, and metrics of it kept for ever.
         with span("dqlearn"):
             self._span = get_annotations()["span"]
@@ -508,6 +510,7 @@ class ClusterExecutor:
         future = self._settle([key])[0]
         if future.status != "finished":  # somebody else has asked for it, in vain
             raise LostWork(f"{key} has gone with its worker")
+        self._lent.add(future)
         node: TaskRef = future
         return node
 
