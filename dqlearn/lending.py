@@ -17,9 +17,11 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from distributed import Client, Future
+
+from dqlearn.graph import Key
 
 __all__ = ["Lent"]
 
@@ -78,7 +80,7 @@ class Lent:
             return []
         working: Any = client.processing()
         runs = {key[1] for keys in working.values() for key in keys if _is_ours(key)}
-        return [future for future in away if working and runs.isdisjoint(future.key)]
+        return [it for it in away if working and runs.isdisjoint(cast("Key", it.key))]
 
 
 def _is_ours(key: Any) -> bool:
@@ -89,7 +91,7 @@ def _cancel(client: Client, lost: Sequence[Future]) -> None:
     """Cancel what somebody waits for first: the scheduler loses its way from the other end."""
     if lost:
         keys = client.run_on_scheduler(_waiting_for, [future.key for future in lost])
-        waiting = [Future(key, client) for key in keys]
+        waiting: list[Future[Any]] = [Future(key, client) for key in keys]
         client.cancel(waiting, reason=_REASON, msg=_REMEDY)
         client.cancel(list(lost), reason=_REASON, msg=_REMEDY)
 

@@ -355,7 +355,7 @@ class Runner:
             self._go_to_cut()
         elif self._torn():
             self._give_up_table(error)
-        elif self.plan.donated:
+        elif self.plan.donated and self._settled is not NOWHERE:
             self._rebuild_shards(error)
 
     def _rehome(self, executor: ClusterExecutor, error: ClusterError) -> None:
