@@ -40,6 +40,10 @@ class EpisodePlan:
                 "an evaluation needs n_episodes and max_steps of at least 1, got "
                 f"{self.n_episodes=} and {self.max_steps=}"
             )
+        if not 0 <= self.seed < 2**64:
+            raise ConfigurationError(
+                f"an evaluation's seed must be in 0 .. 2**64 - 1, got {self.seed}"
+            )
 
     def streams(self, first: int, last: int) -> npt.NDArray[np.uint64]:
         """Return the streams of random numbers of some episodes."""

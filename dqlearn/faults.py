@@ -192,7 +192,9 @@ class Watch:
         return n
 
 
-def given_up(losses: int, scenes: Counter[Scene], round_: int) -> DQLearnError:
+def given_up(
+    losses: int, scenes: Counter[Scene], round_: int, lost: ClusterLostError | None = None
+) -> DQLearnError:
     """Return what says why a run on a cluster does not get any further.
 
     Parameters
@@ -203,6 +205,8 @@ def given_up(losses: int, scenes: Counter[Scene], round_: int) -> DQLearnError:
         Where environments were at work then.
     round_ : int
         How far it was.
+    lost : ClusterLostError, optional
+        What ended the run, if that was not the number of its losses.
 
     Returns
     -------
@@ -217,7 +221,7 @@ def given_up(losses: int, scenes: Counter[Scene], round_: int) -> DQLearnError:
                 f"{which} of shard {scene.shard} ended its process {when}, {n} times: the run goes "
                 "back and makes the step again, but not for ever; correct it, so that it raises"
             )
-    return ClusterLostError(
+    return lost or ClusterLostError(
         f"workers died {losses} times while the run tried to get further than round {round_}: "
         "see their logs (are they too short of memory?), and call learn again"
     )

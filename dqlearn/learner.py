@@ -484,7 +484,7 @@ class QLearner:
         """
 
         def play(runner: Runner) -> EvaluationResult:
-            fresh = self._plan.seed + 1 + runner.settled.round if seed is None else seed
+            fresh = (self._plan.seed + 1 + runner.settled.round) % 2**64 if seed is None else seed
             episodes = EpisodePlan(n_episodes, fresh, max_steps)
             parts = min(runner.executor.width, n_episodes)
             draw = partial(evaluation_graph, self._plan, episodes=episodes, parts=parts)

@@ -164,6 +164,7 @@ class Runner:
     def move(self) -> None:
         """Go where Dask would run now, if that is elsewhere, with the state or the last cut."""
         self._losses = 0  # somebody tries again
+        self._scenes.clear()
         here = self.executor
         target = current_executor(here)
         if isinstance(target, LocalExecutor) and isinstance(here, LocalExecutor):
@@ -360,9 +361,12 @@ class Runner:
 
     def _rehome(self, executor: ClusterExecutor, error: ClusterError) -> None:
         """Find the workers there are; wait for some, unless that was done, or is interrupted."""
-        given_up = isinstance(error, ClusterLostError)  # nobody came in the time there was
-        patience = _PATIENCE if self._may_live and not given_up else 0.0
-        executor.rehome(0.0 if given_up else _TIMEOUT, patience, self.interrupted)
+        none_came = isinstance(error, ClusterLostError)  # in the time there was
+        patience = _PATIENCE if self._may_live and not none_came else 0.0
+        try:
+            executor.rehome(0.0 if none_came else _TIMEOUT, patience, self.interrupted)
+        except ClusterLostError as lost:  # who starts workers may have given up before the run
+            raise given_up(self._losses, self._scenes, self._furthest, lost) from error
 
     def _count_loss(self, executor: ClusterExecutor, error: LostWork) -> None:
         """Count what was lost since there was new ground; say why there is none, and give up."""
@@ -370,10 +374,9 @@ class Runner:
         if isinstance(self.plan.env, PythonEnv):
             self._scenes.update(executor.scenes(self.plan.env.run))
         if self._losses >= _ATTEMPTS:
-            losses, scenes, self._scenes = self._losses, self._scenes, Counter()
-            self._losses, before, self._settled = 0, self._settled, NOWHERE
+            before, self._settled = self._settled, NOWHERE
             self.executor.drop([before.plan, *before.keys])
-            raise given_up(losses, scenes, self._furthest) from error
+            raise given_up(self._losses, self._scenes, self._furthest) from error
 
     @property
     def reached(self) -> int:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask
 import gymnasium
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def crashing(at: int, how: str) -> QLearner:
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("at", "how", "place"),
+    ("at", "how", "words"),
     [
         (31, "exit", "environment 1 of shard 0 ended its process at step 30, 5 times"),
         (5, "SIGSEGV", "environment 1 of shard 0 ended its process at step 4, 5 times"),
@@ -229,16 +230,13 @@ def crashing(at: int, how: str) -> QLearner:
     ],
 )
 def test_an_environment_that_ends_its_process_again_and_again(
-    at: int, how: str, place: str, tmp_path: Path
+    at: int, how: str, words: str, tmp_path: Path
 ) -> None:
-    with Client(
-        n_workers=1,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        local_directory=str(tmp_path),
-    ):
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "10m"})
+    place = {"dashboard_address": "127.0.0.1:0", "local_directory": str(tmp_path)}
+    with patient, Client(n_workers=1, threads_per_worker=1, **place):
         learner = crashing(at, how)
-        with pytest.raises(EnvironmentFault, match=place):
+        with pytest.raises(EnvironmentFault, match=words):
             learner.learn(2_000)
         if at:  # the learner is whole: at its last cut
             assert learner.timesteps == 0

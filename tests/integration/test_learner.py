@@ -732,3 +732,11 @@ def test_stable_baselines3_evaluates_it() -> None:
     )
     mean, deviation = evaluation.evaluate_policy(learner, env, n_eval_episodes=5, warn=False)
     assert (mean, deviation) == (1.0, 0.0)
+
+
+def test_the_largest_seed_can_be_evaluated() -> None:
+    learner = QLearner("dqlearn/Torus-v0", env_kwargs={"side": 4}, num_envs=8, seed=2**64 - 1)
+    assert learner.learn(100).evaluate(2, max_steps=5).n_episodes == 2
+    for seed in (-1, 2**64):
+        with pytest.raises(ConfigurationError, match="seed must be in 0"):
+            learner.evaluate(2, seed=seed)
