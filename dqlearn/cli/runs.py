@@ -163,9 +163,8 @@ def _echo_table(rows: Sequence[tuple[str, ...]]) -> None:
 
 def _saving(attrs: dict[str, Any]) -> dict[str, str]:
     """Say how checkpoints are made, as `train` reads it."""
-    keep = attrs["keep_checkpoints"]
     return {
         "checkpoint_every": format_every(Every(**nested(attrs, "checkpoint_every"))),
-        "keep_checkpoints": "all" if keep is None else str(keep),
-        "restart_envs": str(attrs["restart_envs"]),
+        "keep_checkpoints": str(attrs.get("keep_checkpoints", "all")),
+        "restart_envs": str(bool(attrs["restart_envs"])),
     }
