@@ -79,7 +79,7 @@ def dataset(
     if states is None:
         numbers = da.arange(sum(rows), chunks=(rows,), dtype=np.int64)
     else:
-        numbers = da.from_array(states, chunks=(rows,))
+        numbers = da.from_array(states, chunks=(rows,), name=False)  # they may be too many to hash
     coords: dict[Hashable, Any] = dict(state_coordinates(factors_of(attrs), numbers).items())
     if states is not None:
         coords["state"] = ("state", states)
