@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dqlearn import callbacks, envs, exact, random, schedules, spaces
+from dqlearn.axes import unfold
 from dqlearn.baseline import evaluate_policy
 from dqlearn.envs.registry import register
 from dqlearn.envs.tabular import TabularEnv
@@ -19,7 +20,7 @@ from dqlearn.learner import QLearner
 from dqlearn.reopen import load, resume
 from dqlearn.runs import open_history, open_table
 from dqlearn.sparse_table import SparseTable
-from dqlearn.table import Table, unfold
+from dqlearn.table import Table
 
 __version__ = "0.1.0"
 

@@ -57,7 +57,7 @@ class RoundReport:
     return_min, return_max : float
         Least and greatest of their returns; +inf and -inf when no episode ended.
     td_abs_sum : float
-        Sum of |y - Q(s, a)| over the round's transitions, in units of reward.
+        Sum of abs(y - Q(s, a)) over the round's transitions, in units of reward.
     wall_time : float
         Seconds from the start of training until the report arrived.
     n_restarts : int
@@ -101,7 +101,7 @@ class RoundReport:
 
     @property
     def mean_abs_td(self) -> float:
-        """Mean |y - Q(s, a)|; NaN when the round made no transition."""
+        """Mean abs(y - Q(s, a)); NaN when the round made no transition."""
         return _mean(self.td_abs_sum, self.n_transitions)
 
 

@@ -9,6 +9,9 @@
     piecewise:0=1.0,1e6=0.5,3e6=0.05       Piecewise of (transitions, value)
     visits   visits:0.8:1:1                VisitCount(omega, offset, scale)
     auto   1000000   1000000,4             chunks along states, and along actions
+    20   20,10                             bins of all dimensions, or of each
+    {"arm": [4, 2], "lamp": null}          those of a Dict; [4, [2, 2]] those of a Tuple
+    {"low": -3, "high": 3, "n": [6, 2]}    between ends, where a Box has none of its own
     side=64   map_name=8x8                 an environment's argument: JSON, else a string
     1e6   100r   60s   5min   2h   1d      Every so many transitions, rounds or seconds
     36h   7d                               timedelta
@@ -25,7 +28,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -41,6 +44,7 @@ from dqlearn.schedules import (
     as_learning_rate,
     as_schedule,
 )
+from dqlearn.spaces import Bins, BinsLike
 
 __all__ = [
     "AT",
@@ -64,6 +68,10 @@ __all__ = [
 _FORMS = (
     "a number, linear:START:END:OVER, exponential:START:END:OVER, piecewise:T=V,T=V,.. or, for a "
     "learning rate, visits:OMEGA:OFFSET:SCALE"
+)
+_BINS = (
+    "expected N, N,N,.. or JSON of the structure of the observations, such as "
+    '{"arm": [4, 2]}, with {"low": -1, "high": 1, "n": 4} where a bound is not finite'
 )
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 _QUANTITY = re.compile(r"(?P<number>.*\d|inf)\s*(?P<unit>s|min|h|d|r)")
@@ -288,7 +296,7 @@ def _parse_learning_rate(text: str) -> Schedule | VisitCount:
 def _parse_chunks(text: str) -> str | int | tuple[int, int]:
     if text == "auto":
         return text
-    sizes = _parse_bins(text)
+    sizes = _parse_counts(text)
     if isinstance(sizes, tuple) and len(sizes) != 2:
         raise ValueError(f"expected auto, STATES or STATES,ACTIONS, got {text!r}")
     return sizes
@@ -317,9 +325,36 @@ def _parse_tag(text: str) -> str:
     return text
 
 
-def _parse_bins(text: str) -> int | tuple[int, ...]:
+def _parse_counts(text: str) -> int | tuple[int, ...]:
     numbers = tuple(parse_whole(part) for part in text.split(","))
+    if min(numbers) < 1:
+        raise ValueError(f"expected numbers of at least 1, got {text!r}")
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _parse_bins(text: str) -> BinsLike:
+    """Read numbers, or JSON of the structure of the space."""
+    if not text.lstrip().startswith(("{", "[")):
+        return _parse_counts(text)
+    try:
+        return _bins(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{_BINS}; got {text!r}: {error}") from None
+
+
+def _bins(given: Any) -> BinsLike:
+    match given:
+        case {"low": low, "high": high, "n": n, **others} if not others:
+            return Bins.uniform(low, high, n)
+        case dict():
+            return {name: _bins(part) for name, part in given.items()}
+        case list():
+            return tuple(map(_bins, given))
+        case bool() | float() | str():
+            raise ValueError(f"{given!r} is no number of bins")
+        case int() if given < 1:
+            raise ValueError(f"{given!r} is no number of bins")
+    return cast("BinsLike", given)
 
 
 def _parse_pair(text: str) -> tuple[str, Any]:
@@ -338,7 +373,7 @@ def _parse_pair(text: str) -> tuple[str, Any]:
 EPSILON = Parsed("schedule", _parse_epsilon)
 LEARNING_RATE = Parsed("schedule", _parse_learning_rate)
 CHUNKS = Parsed("chunks", _parse_chunks)
-BINS = Parsed("n[,n...]", _parse_bins)
+BINS = Parsed("n[,n...]|json", _parse_bins)
 PAIR = Parsed("key=value", _parse_pair)
 EVERY = Parsed("transitions|rounds|time", parse_every)
 DURATION = Parsed("time", _parse_duration)

@@ -70,13 +70,11 @@ class Saving:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The same as attributes of a repository."""
-        return {
-            # The numbers may be NumPy's, which are no JSON.
-            "checkpoint_every": json.dumps(self.checkpoint_every.spec(), default=np.generic.item),
-            "keep_checkpoints": self.keep_checkpoints and int(self.keep_checkpoints),
-            "restart_envs": bool(self.restart_envs),
-        }
+        """The same as attributes of a repository; without a number of checkpoints all are kept."""
+        # The numbers may be NumPy's, which are no JSON.
+        every = json.dumps(self.checkpoint_every.spec(), default=np.generic.item)
+        keep = {"keep_checkpoints": int(self.keep_checkpoints)} if self.keep_checkpoints else {}
+        return {"checkpoint_every": every, "restart_envs": int(self.restart_envs), **keep}
 
     @classmethod
     def from_attributes(cls, attrs: Mapping[str, Any]) -> Saving:
@@ -89,7 +87,7 @@ class Saving:
         """
         try:
             every = Every(**json.loads(attrs["checkpoint_every"]))
-            return cls(every, attrs["keep_checkpoints"], bool(attrs["restart_envs"]))
+            return cls(every, attrs.get("keep_checkpoints"), bool(attrs["restart_envs"]))
         except (KeyError, TypeError, ValueError) as error:
             raise IncompatibleTableError(
                 f"expected when a run makes its checkpoints, got {error!r}: were its attributes "
@@ -229,10 +227,10 @@ class Recorder:
         counters = {
             "round": state.round,
             "timesteps": timesteps,
-            "best_mean": best_mean if math.isfinite(best_mean) else None,
-            "best_round": best_round if math.isfinite(best_mean) else None,
             **self.saving.attributes,
         }
+        if math.isfinite(best_mean):
+            counters |= {"best_mean": best_mean, "best_round": best_round}
         rows = history.stored(draft.rows)
         best, missed = state.round in self._bests, self._missed()
         flushing = self._flushing

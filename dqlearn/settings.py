@@ -140,7 +140,7 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
         "policy_lag": plan.policy_lag,
         "path": plan.path,
         "chunks": json.dumps(plan.grid.chunks),
-        "balanced": plan.balanced,
+        "balanced": int(plan.balanced),
         "sparse": plan.grid.block if isinstance(plan.grid, HashGrid) else 0,
         "dtype": str(plan.dtype),
         "seed": str(plan.seed),  # JSON readers in other languages lose bits beyond 2**53

@@ -25,11 +25,12 @@ from dask._task_spec import GraphNode, List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
+from dqlearn.axes import dataset
 from dqlearn.chunk import Chunk
 from dqlearn.hashgrid import HashGrid
 from dqlearn.maxima import action_dtype, greedy, ties
 from dqlearn.settling import visited
-from dqlearn.table import Labels, dataset
+from dqlearn.table import Labels
 
 __all__ = ["SparseTable", "merged"]
 

@@ -11,8 +11,7 @@ asked for are never written to, and the arrays hold on to theirs.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,22 +24,14 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
+from dqlearn.axes import dataset, factors_to_json
 from dqlearn.chunk import Chunk
-from dqlearn.errors import ConfigurationError
 from dqlearn.grid import ChunkGrid, table_nbytes
 from dqlearn.maxima import action_dtype, greedy, ties
 from dqlearn.paged import read
 from dqlearn.spaces import Factor
 
-__all__ = ["Labels", "Table", "dataset", "derived", "unfold"]
-
-
-_VARIABLES = (
-    ("q", ("state", "action"), "action value", "reward"),
-    ("visits", ("state", "action"), "updates of the pair", "1"),
-    ("value", ("state",), "state value", "reward"),
-    ("policy", ("state",), "greedy action", "1"),
-)
+__all__ = ["Labels", "Table", "derived"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ class Labels:
     @property
     def attributes(self) -> dict[str, Any]:
         """The attributes, with what a state is made of."""
-        return self.attrs | {"state_factors": _factors_to_json(self.factors)}
+        return self.attrs | {"state_factors": factors_to_json(self.factors)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +122,9 @@ class Table:
         -------
         xarray.Dataset
             ``q`` and ``visits`` over (state, action); ``value`` and ``policy`` over state; the
-            hyperparameters, counters and spaces as attributes. :func:`unfold` gives it one
-            dimension per factor of the state.
+            hyperparameters, counters and spaces as attributes. If a state is made of several
+            factors, these are coordinates along it, up to 2**22 states; :func:`dqlearn.unfold`
+            gives it one dimension per factor.
         """
         arrays = {"q": self.q, "visits": self.visits, "value": self.value, "policy": self.policy}
         return dataset(arrays, self.labels.actions, self.labels.attributes)
@@ -199,120 +191,3 @@ def _greedy(
 ) -> npt.NDArray[Any]:
     first = block_info[0]["array-location"][0][0]
     return greedy(q, (first, 0), q.shape[1], ties(seed, round_))[which]
-
-
-def dataset(
-    arrays: Mapping[str, da.Array],
-    action_labels: Sequence[str] | None,
-    attrs: Mapping[str, Any],
-    states: npt.NDArray[np.int64] | None = None,
-) -> xr.Dataset:
-    """Label the arrays of a table.
-
-    Parameters
-    ----------
-    arrays : mapping
-        ``q``, ``visits`` (state, action), ``value`` and ``policy`` (state,).
-    action_labels : sequence of str, optional
-        Names of the actions.
-    attrs : mapping
-        Of the Dataset.
-    states : int64 (n,), optional
-        Which states the rows are, of a sparse table.
-
-    Returns
-    -------
-    xarray.Dataset
-    """
-    coords: dict[Hashable, Any] = {} if states is None else {"state": ("state", states)}
-    if action_labels is not None:
-        # Not NumPy's fixed-length text, which no Zarr v3 specification knows.
-        coords["action"] = ("action", np.array(action_labels, object))
-    variables = {
-        name: (dims, arrays[name], {"long_name": long_name, "units": units})
-        for name, dims, long_name, units in _VARIABLES
-    }
-    return xr.Dataset(variables, coords, attrs)
-
-
-def unfold(dataset: xr.Dataset) -> xr.Dataset:
-    """Give a table's Dataset one dimension per factor of the state.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Of :meth:`Table.to_xarray`, or opened from a stored table.
-
-    Returns
-    -------
-    xarray.Dataset
-        With ``state`` replaced by its factors, lazily where the data are lazy. Of a sparse table
-        the states stay, with their factors as further coordinates.
-
-    Raises
-    ------
-    ConfigurationError
-        If the Dataset does not say what its states are made of.
-
-    Examples
-    --------
-    >>> import json
-    >>> factors = json.dumps([{"name": "row", "size": 2}, {"name": "column", "size": 3}])
-    >>> flat = xr.Dataset({"value": ("state", np.arange(6))}, attrs={"state_factors": factors})
-    >>> unfold(flat)["value"].sel(row=1).values
-    array([3, 4, 5])
-    """
-    try:
-        factors = json.loads(dataset.attrs["state_factors"])
-        sizes = [int(factor["size"]) for factor in factors]
-        names = [str(factor["name"]) for factor in factors]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"expected a table's Dataset with the attribute 'state_factors', got {dataset.attrs}"
-        ) from error
-    if "state" in dataset.indexes:
-        return dataset.assign_coords(_digits(dataset["state"].values, factors, sizes))
-    parts = {name: _unfolded(array, names, sizes) for name, array in dataset.data_vars.items()}
-    coords = {
-        name: (name, factor["labels"])
-        for name, factor in zip(names, factors, strict=True)
-        if factor.get("labels")
-    }
-    kept = {name: coord for name, coord in dataset.coords.items() if "state" not in coord.dims}
-    return xr.Dataset(parts, {**kept, **coords}, dataset.attrs)
-
-
-def _digits(
-    states: npt.NDArray[np.int64], factors: Sequence[Mapping[str, Any]], sizes: Sequence[int]
-) -> dict[str, tuple[str, npt.NDArray[Any]]]:
-    """Return the factors of some states, as coordinates along them."""
-    digits = np.unravel_index(states, sizes)
-    return {
-        str(factor["name"]): (
-            "state",
-            np.asarray(factor["labels"])[digit] if factor.get("labels") else digit,
-        )
-        for factor, digit in zip(factors, digits, strict=True)
-    }
-
-
-def _unfolded(array: xr.DataArray, names: list[str], sizes: list[int]) -> xr.Variable:
-    if "state" not in array.dims:
-        return array.variable
-    rest = [dim for dim in array.dims if dim != "state"]
-    variable = array.variable.transpose("state", *rest)
-    shape = (*sizes, *variable.shape[1:])
-    return xr.Variable((*names, *rest), variable.data.reshape(shape), variable.attrs)
-
-
-def _factors_to_json(factors: Sequence[Factor]) -> str:
-    return json.dumps(
-        [{"name": f.name, "size": f.size, "labels": _labels(f.labels, f.size)} for f in factors]
-    )
-
-
-def _labels(labels: Sequence[Any] | None, size: int) -> list[Any] | None:
-    """Return labels as JSON; a range too long to write out stands for itself."""
-    if labels is None or size > 100_000:
-        return None
-    return [label.item() if isinstance(label, np.generic) else label for label in labels]

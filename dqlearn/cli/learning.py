@@ -15,16 +15,27 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, fields
 from inspect import signature
 from typing import Any
 
 import click
 
-from dqlearn.cli.looking import echo_mean
-from dqlearn.cli.places import at_option, check_apart, check_out, cluster, opened, whole
+from dqlearn.cli.hints import hints
+from dqlearn.cli.places import (
+    at_option,
+    check_apart,
+    check_out,
+    cluster,
+    expecting_run,
+    opened,
+    whole,
+)
+from dqlearn.cli.progress_lines import progress_lines
+from dqlearn.cli.saying import echo_json, echo_mean, json_option, played
 from dqlearn.errors import ClusterError, DQLearnError
+from dqlearn.evaluation import EvaluationResult
 from dqlearn.learner import QLearner
 from dqlearn.options import BINS, CHUNKS, EPSILON, EVERY, LEARNING_RATE, PAIR, Whole
 from dqlearn.reopen import resume as resumed
@@ -70,6 +81,8 @@ class _Task:
         To play at the end.
     quiet : bool
         Whether to say nothing.
+    as_json : bool
+        Whether to print a document.
     workers : int, optional
         Processes to start.
     scheduler : str, optional
@@ -84,6 +97,7 @@ class _Task:
     overwrite: bool
     episodes: int
     quiet: bool
+    as_json: bool
     workers: int | None
     scheduler: str | None
     saving: dict[str, Any] = field(default_factory=dict)
@@ -109,7 +123,7 @@ class _Task:
 
 def _setting(name: str, kind: Any, text: str) -> Decorator:
     """Make the option of one of QLearner's parameters, with the default it has there."""
-    default = _DEFAULTS[name]
+    default = int(_DEFAULTS[name]) if isinstance(_DEFAULTS[name], bool) else _DEFAULTS[name]
     return click.option(
         f"--{name.replace('_', '-')}",
         type=kind,
@@ -153,6 +167,7 @@ _WAYS = (
         help="Greedy episodes to play at the end.",
     ),
     click.option("--quiet", is_flag=True, help="Say nothing but errors, and play no episodes."),
+    json_option,
 )
 
 
@@ -184,7 +199,7 @@ def _all(options: tuple[Decorator, ...]) -> Decorator:
     multiple=True,
     help="An argument of ENV; repeatable.",
 )
-@_setting("bins", BINS, "Bins of real observations: of all dimensions, or of each.")
+@_setting("bins", BINS, "Bins of real observations, of all dimensions or of each: see the guide.")
 @_setting("num_envs", Whole(1), "Environments that are stepped together.")
 @_setting("steps_per_round", Whole(1), "Steps of each of them in a round.")
 @_setting("shards", Whole(1), "Tasks they are divided over; as many as there are threads.")
@@ -215,7 +230,12 @@ def train(env: str, restart_envs: bool, **options: Any) -> None:
     if given and not task.store:
         raise click.UsageError(f"--{given[0].replace('_', '-')} is of checkpoints: give --store")
     options["env_kwargs"] = dict(options["env_kwargs"])
-    _run(task, lambda: QLearner(env, **options))
+
+    def make() -> QLearner:
+        with hints(env, options["env_kwargs"]):
+            return QLearner(env, **options)
+
+    _run(task, make)
 
 
 @click.command()
@@ -238,23 +258,32 @@ def resume(at: str | int, **options: Any) -> None:
 def _run(task: _Task, make: Callable[[], QLearner]) -> None:
     """Learn, and say what came of it."""
     task.check()
+    place = expecting_run(task.store) if task.store else nullcontext()
     with cluster(task.workers, task.scheduler):
-        learner = make()
-        before = learner.timesteps
-        seconds = _learn(learner, task)
-        if not task.quiet:
+        with place:
+            learner = make()
+            before = learner.timesteps
+            seconds = _learn(learner, task)
+        plays = task.episodes and not task.quiet
+        result = learner.evaluate(task.episodes) if plays else None
+        if task.as_json:
+            echo_json(_document(learner, task, before, seconds, result))
+        elif not task.quiet:
             _echo_rate(learner.timesteps, before, seconds)
-            if task.episodes:
-                echo_mean(learner.evaluate(task.episodes))
+            if result:
+                echo_mean(result)
             _echo_places(learner, task)
 
 
 def _learn(learner: QLearner, task: _Task) -> float:
     """Learn and save, also when learning ends before its time; return the seconds it took."""
     before, began = learner.timesteps, time.monotonic()
-    show_bar = not task.quiet and sys.stderr.isatty()
+    bar = not task.quiet and sys.stderr.isatty()
+    silent = task.quiet or bar
+    shown = nullcontext() if silent else progress_lines(learner, task.timesteps)
     try:
-        learner.learn(task.timesteps, progress_bar=show_bar, store=task.store, **task.saving)
+        with shown:
+            learner.learn(task.timesteps, progress_bar=bar, store=task.store, **task.saving)
     except (KeyboardInterrupt, DQLearnError) as error:
         learned = learner.timesteps > before
         if task.store and (learned or isinstance(error, KeyboardInterrupt)):
@@ -267,6 +296,29 @@ def _learn(learner: QLearner, task: _Task) -> float:
     if task.out:
         learner.save(task.out)
     return seconds
+
+
+def _document(
+    learner: QLearner,
+    task: _Task,
+    before: int,
+    seconds: float,
+    result: EvaluationResult | None,
+) -> dict[str, Any]:
+    """Return what came of it as a document."""
+    n_states, n_actions = learner.table.grid.shape
+    checkpoint = opened(task.store).version().number if task.store else None
+    return {
+        "timesteps": learner.timesteps,
+        "learned": learner.timesteps - before,
+        "seconds": seconds,
+        "states": n_states,
+        "actions": n_actions,
+        "evaluation": result and played(result),
+        "run": task.store,
+        "checkpoint": checkpoint,
+        "table": task.out,
+    }
 
 
 def _echo_way_on(store: str, timesteps: int) -> None:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import click
 import xarray as xr
+from dask.utils import format_bytes
 
-from dqlearn.cli.places import at_option, opened, size
+from dqlearn.cli.places import at_option, expecting_table, opened, size
+from dqlearn.cli.saying import QUANTILES, echo_json, echo_lines, echo_mean, json_option, played
 from dqlearn.errors import DQLearnError, IncompatibleTableError
-from dqlearn.evaluation import EvaluationResult
 from dqlearn.learner import QLearner
 from dqlearn.options import Whole, format_schedule
 from dqlearn.reopen import load, resume
@@ -28,9 +28,7 @@ from dqlearn.runs.repository import LATEST
 from dqlearn.schedules import from_spec
 from dqlearn.store import nested, read_attributes
 
-__all__ = ["contents", "echo_lines", "echo_mean", "evaluate", "info", "settings"]
-
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+__all__ = ["contents", "evaluate", "info", "lines", "settings"]
 
 
 @click.command()
@@ -45,30 +43,37 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
     show_default=True,
     help="Cut an episode off after so many.",
 )
-def evaluate(path: str, at: str | int, episodes: int, seed: int | None, max_steps: int) -> None:
+@json_option
+def evaluate(
+    path: str, at: str | int, episodes: int, seed: int | None, max_steps: int, as_json: bool
+) -> None:
     """Play greedy episodes with a stored TABLE, or with a checkpoint of a RUN."""
     result = _learner(path, at).evaluate(episodes, seed, max_steps)
+    if as_json:
+        echo_json(played(result))
+        return
     echo_mean(result)
-    quantiles = "   ".join(f"{q:.0%}: {result.quantile(q):.6g}" for q in _QUANTILES)
+    quantiles = "   ".join(f"{q:.0%}: {result.quantile(q):.6g}" for q in QUANTILES)
     click.echo(f"Quantiles of the return: {quantiles}")
     click.echo(f"Mean length: {result.mean_length:.6g} transitions")
 
 
 @click.command()
 @click.argument("path", metavar="TABLE")
-def info(path: str) -> None:
+@json_option
+def info(path: str, as_json: bool) -> None:
     """Say what a stored TABLE is and what it was learned with; makes no environment.
 
     Of a run: dqlearn runs info.
     """
-    try:
+    with expecting_table(path):
         attrs = read_attributes(path)
-    except IncompatibleTableError:
-        _check_no_run(path)
-        raise
     with xr.open_zarr(path) as dataset:
-        lines = contents(dataset)
-    echo_lines(lines | size(path) | settings(attrs))
+        facts = contents(dataset) | size(path)
+    if as_json:
+        echo_json(facts | settings(attrs))
+    else:
+        echo_lines(lines(facts, settings(attrs)))
 
 
 def _learner(path: str, at: str | int) -> QLearner:
@@ -86,56 +91,55 @@ def _learner(path: str, at: str | int) -> QLearner:
     return resume(path, at)
 
 
-def _check_no_run(path: str) -> None:
-    """Show the way to a run's own command."""
-    with suppress(DQLearnError):
-        opened(path)
-        raise click.UsageError(f"there is a run at {path!r}: look at it by dqlearn runs info")
-
-
-def contents(dataset: xr.Dataset) -> dict[str, str]:
-    """Say what the arrays of a table hold."""
+def contents(dataset: xr.Dataset) -> dict[str, Any]:
+    """Return what the arrays of a table hold."""
     q, attrs = dataset["q"], dataset.attrs
-    seen = float((dataset["visits"] > 0).mean())
-    (rows, columns), chunk = q.shape, q.data.chunksize
     return {
-        "table": f"{rows:,} states x {columns:,} actions, {q.dtype}",
-        "chunks": f"{chunk[0]:,} states x {chunk[1]:,} actions",
-        "visited pairs": f"{100 * seen:.4g}% of {rows * columns:,}",
-        "learned from": f"{attrs['timesteps']:,} transitions in {attrs['round']:,} rounds",
+        "states": q.shape[0],
+        "actions": q.shape[1],
+        "dtype": str(q.dtype),
+        "chunks": q.data.chunksize,
+        "visited_pairs": int((dataset["visits"] > 0).sum()),
+        "timesteps": attrs["timesteps"],
+        "rounds": attrs["round"],
     }
 
 
-def settings(attrs: Mapping[str, Any]) -> dict[str, str]:
-    """Say what a table was learned with, schedules as `train` reads them."""
-    spec = nested(attrs, "environment")
-    arguments = [f"{key}={json.dumps(value)}" for key, value in spec.get("kwargs", {}).items()]
+def settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a table was learned with, schedules as `train` reads them."""
     plain = ("num_envs", "steps_per_round", "shards", "gamma", "initial_value", "policy_lag")
-    path = attrs.get("path", "broadcast")  # tables of earlier versions do not say it
     return (
-        {"environment": " ".join([spec.get("id") or spec["name"], *arguments])}
-        | {name: str(attrs[name]) for name in plain}
-        | {"path": str(path), "seed": str(attrs["seed"])}
+        {"environment": nested(attrs, "environment")}
+        | {name: attrs[name] for name in plain}
+        # Tables of earlier versions do not say the path.
+        | {"path": attrs.get("path", "broadcast"), "seed": int(attrs["seed"])}
         | {
             name: format_schedule(from_spec(nested(attrs, name)))
             for name in ("learning_rate", "epsilon")
         }
-        | {"versions": ", ".join(f"{k} {v}" for k, v in nested(attrs, "versions").items())}
+        | {"versions": nested(attrs, "versions")}
     )
 
 
-def echo_lines(lines: Mapping[str, str]) -> None:
-    """Print names and what they stand for, in two columns."""
-    width = max(map(len, lines))
-    for name, text in lines.items():
-        click.echo(f"{name:<{width}}  {text}")
-
-
-def echo_mean(result: EvaluationResult) -> None:
-    """Print what greedy episodes returned."""
-    click.echo(
-        f"Mean return of {result.n_episodes:,} greedy episodes: "
-        f"{result.mean:.4g} +- {result.standard_error:.2g} (standard error)"
+def lines(facts: Mapping[str, Any], learned_with: Mapping[str, Any]) -> dict[str, str]:
+    """Return the same for people to read."""
+    rows, columns = facts["states"], facts["actions"]
+    chunk, pairs = facts["chunks"], rows * columns
+    spec = learned_with["environment"]
+    arguments = [f"{key}={json.dumps(value)}" for key, value in spec.get("kwargs", {}).items()]
+    said = {
+        "table": f"{rows:,} states x {columns:,} actions, {facts['dtype']}",
+        "chunks": f"{chunk[0]:,} states x {chunk[1]:,} actions",
+        "visited pairs": f"{100 * facts['visited_pairs'] / max(pairs, 1):.4g}% of {pairs:,}",
+        "learned from": f"{facts['timesteps']:,} transitions in {facts['rounds']:,} rounds",
+    }
+    if "size_on_disk" in facts:
+        said["size on disk"] = format_bytes(facts["size_on_disk"])
+    return (
+        said
+        | {name: str(value) for name, value in learned_with.items()}
+        | {
+            "environment": " ".join([spec.get("id") or spec["name"], *arguments]),
+            "versions": ", ".join(f"{k} {v}" for k, v in learned_with["versions"].items()),
+        }
     )
-    if result.cut:
-        click.echo(f"Cut off before their end: {result.cut:,} episodes")

@@ -5,24 +5,43 @@ Invariant: a place that cannot be used is refused before the work is done, not a
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import click
-from dask.utils import format_bytes
 from distributed import Client
 
-from dqlearn.errors import ClusterLostError, ConfigurationError, IncompatibleTableError
+from dqlearn.errors import (
+    ClusterLostError,
+    ConfigurationError,
+    DQLearnError,
+    IncompatibleTableError,
+    NoCheckpointError,
+)
+from dqlearn.interrupt import uninterrupted
 from dqlearn.options import AT
 from dqlearn.runs.place import place_of
 from dqlearn.runs.repository import LATEST, Repository
 from dqlearn.store import read_attributes
 
-__all__ = ["at_option", "check_apart", "check_out", "cluster", "opened", "size", "whole"]
+__all__ = [
+    "at_option",
+    "check_apart",
+    "check_out",
+    "cluster",
+    "expecting_run",
+    "expecting_table",
+    "is_run",
+    "opened",
+    "size",
+    "whole",
+]
 
 
 def at_option(text: str) -> Callable[[Any], Any]:
@@ -41,20 +60,59 @@ def opened(run: str) -> Repository:
     return Repository(place, place.open())
 
 
-def size(path: str) -> dict[str, str]:
-    """Say what a folder takes of the disk; nothing of a URL."""
+def size(path: str) -> dict[str, int]:
+    """Return how many bytes a folder takes of the disk; nothing of a URL."""
     if "://" in path:
         return {}
-    total = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
-    return {"size on disk": format_bytes(total)}
+    files = (file for file in Path(path).rglob("*") if file.is_file())
+    return {"size_on_disk": sum(file.stat().st_size for file in files)}
+
+
+@contextmanager
+def expecting_run(path: str) -> Iterator[None]:
+    """Show the way to the commands of saved tables, where one is in a run's place."""
+    try:
+        yield
+    except (IncompatibleTableError, NoCheckpointError) as error:
+        try:
+            read_attributes(path)
+        except (DQLearnError, OSError, ImportError):  # as a URL may need what is not installed
+            raise error from None
+        raise IncompatibleTableError(
+            f"expected a run's repository, got a saved table at {path!r}: look at it by dqlearn "
+            "info, play with it by dqlearn evaluate, go on with it by dqlearn.load in Python"
+        ) from error
+
+
+@contextmanager
+def expecting_table(path: str) -> Iterator[None]:
+    """Show the way to the commands of runs, where one is in a table's place."""
+    try:
+        yield
+    except IncompatibleTableError as error:
+        if is_run(path):
+            raise click.UsageError(
+                f"there is a run at {path!r}: look at it by dqlearn runs info"
+            ) from error
+        raise
+
+
+def is_run(path: str) -> bool:
+    """Whether there is a run, or one that was only begun."""
+    try:
+        opened(path).tip()
+    except DQLearnError:
+        return False
+    return True
 
 
 def check_out(out: str, overwrite: bool) -> None:
     """Refuse to put a table where one may not, or cannot."""
     if "://" not in out and not os.path.lexists(out):
         folder = os.path.dirname(out)
-        os.makedirs(folder, exist_ok=True)
-        if not os.access(folder, os.W_OK):
+        with suppress(FileExistsError, NotADirectoryError):
+            os.makedirs(folder, exist_ok=True)
+        if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
             raise PermissionError(
                 f"choose another place: expected a folder to write to at {folder!r}"
             )
@@ -64,6 +122,10 @@ def check_out(out: str, overwrite: bool) -> None:
     except IncompatibleTableError as error:
         if "://" in out:
             return
+        if is_run(out):
+            raise IncompatibleTableError(
+                f"choose another place: there is a run at {out!r}"
+            ) from error
         raise IncompatibleTableError(f"choose another place: {error}") from error
     if not overwrite:
         raise ConfigurationError(f"there is a table at {out!r}: pass --overwrite to replace it")
@@ -84,13 +146,48 @@ def cluster(workers: int | None, scheduler: str | None) -> AbstractContextManage
     return _joined(scheduler) if scheduler else nullcontext()
 
 
-def _started(workers: int) -> Client:
-    """Start processes that ignore Ctrl-C: a terminal sends it to all, and it is for this one."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is ignored, a child ignores too
+@contextmanager
+def _started(workers: int) -> Iterator[Client]:
+    """Start processes that never see Ctrl-C: a terminal sends it to all, and it is for this one."""
+    client = None
     try:
-        return Client(n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0")  # type: ignore[no-untyped-call]
+        with _held_back():
+            client = Client(  # type: ignore[no-untyped-call]
+                n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+            )
+        yield client
     finally:
-        signal.signal(signal.SIGINT, before)
+        if client is not None:
+            with _held_back(), _without_warnings():
+                client.close()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Say nothing of processes that are killed, as they are in the midst of a round."""
+    logger = logging.getLogger("distributed.nanny")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold Ctrl-C back until the end; from processes that start meanwhile, for ever.
+
+    They inherit what the thread that starts them blocks, and so do the threads that start others
+    in their place.
+    """
+    resource_tracker.ensure_running()  # it unblocks what was blocked when it starts
+    with uninterrupted():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _joined(scheduler: str) -> Client:

@@ -12,16 +12,26 @@ Invariant: no environment is made, and a run that goes on is not disturbed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import wraps
 from typing import Any
 
 import click
 from dask.utils import format_bytes
 
-from dqlearn.cli.looking import contents, echo_lines, settings
-from dqlearn.cli.places import at_option, check_apart, check_out, opened, size, whole
+from dqlearn.cli.looking import contents, lines, settings
+from dqlearn.cli.places import (
+    at_option,
+    check_apart,
+    check_out,
+    expecting_run,
+    opened,
+    size,
+    whole,
+)
+from dqlearn.cli.saying import echo_json, echo_lines, echo_rows, json_option
 from dqlearn.errors import DamagedChunkError, NoCheckpointError
 from dqlearn.every import Every
 from dqlearn.options import DURATION, TAG, Whole, format_every
@@ -35,7 +45,18 @@ from dqlearn.store import nested, write_dataset
 
 __all__ = ["runs"]
 
-_RUN = click.argument("run", metavar="RUN")
+
+def _of_run(command: Callable[..., None]) -> Any:
+    """Make a command of a function of a run, which says so if a table is there."""
+
+    @wraps(command)
+    def checked(run: str, **options: Any) -> None:
+        with expecting_run(run):
+            command(run, **options)
+
+    return click.argument("run", metavar="RUN")(checked)
+
+
 _COLUMNS = ("number", "round", "transitions", "written", "names")
 
 
@@ -45,14 +66,18 @@ def runs() -> None:
 
 
 @runs.command("list")
-@_RUN
-def list_(run: str) -> None:
+@_of_run
+@json_option
+def list_(run: str, as_json: bool) -> None:
     """List the checkpoints of RUN, the newest first.
 
     The latest is the one that the run goes on from; those with higher numbers were given up.
     """
     repository = opened(run)
-    latest = _latest(repository)
+    latest, found = _latest(repository), repository.checkpoints()
+    if as_json:
+        echo_json({"checkpoints": [_document(it, latest) for it in found]})
+        return
     rows = [
         (
             str(it.number),
@@ -61,30 +86,40 @@ def list_(run: str) -> None:
             _local(it.written),
             ", ".join(_names(it, latest)),
         )
-        for it in repository.checkpoints()
+        for it in found
     ]
-    _echo_table([_COLUMNS, *rows])
+    echo_rows([_COLUMNS, *rows], numbers=3)
 
 
 @runs.command()
-@_RUN
+@_of_run
 @at_option("Which checkpoint: latest, previous, best, a number, or a tag.")
-def info(run: str, at: str | int) -> None:
+@json_option
+def info(run: str, at: str | int, as_json: bool) -> None:
     """Say what RUN is and what it is learned with; makes no environment."""
     repository = opened(run)
     version, found = repository.version(at), repository.checkpoints()
     here = next((it for it in found if it.snapshot == version.snapshot), None)
     if here is None:
         raise NoCheckpointError(f"checkpoint {version.number} of {run!r} was deleted just now")
-    dataset = table_of(version)
-    names = "".join(f", {name}" for name in _names(here, _latest(repository)))
+    dataset, latest = table_of(version), _latest(repository)
+    facts, learned_with = contents(dataset) | size(whole(run)), settings(dataset.attrs)
+    if as_json:
+        kept = {"checkpoint": _document(here, latest), "checkpoints": len(found)}
+        echo_json(facts | kept | learned_with | _saving(dataset.attrs))
+        return
+    names = "".join(f", {name}" for name in _names(here, latest))
     checkpoint = {"checkpoint": f"{here.number}, written {_local(here.written)}{names}"}
-    lines = contents(dataset) | checkpoint | {"checkpoints": f"{len(found):,}"}
-    echo_lines(lines | size(whole(run)) | settings(dataset.attrs) | _saving(dataset.attrs))
+    saving = {
+        name: "all" if value is None else str(value)
+        for name, value in _saving(dataset.attrs).items()
+    }
+    said = lines(facts, learned_with)
+    echo_lines(said | checkpoint | {"checkpoints": f"{len(found):,}"} | saving)
 
 
 @runs.command()
-@_RUN
+@_of_run
 @click.argument("name", type=TAG)
 @at_option("Which checkpoint: latest, previous, best, a number, or another tag.")
 def tag(run: str, name: str, at: str | int) -> None:
@@ -94,7 +129,7 @@ def tag(run: str, name: str, at: str | int) -> None:
 
 
 @runs.command()
-@_RUN
+@_of_run
 @click.argument("name")
 def untag(run: str, name: str) -> None:
     """Take a NAME away; it cannot be given again."""
@@ -103,7 +138,7 @@ def untag(run: str, name: str) -> None:
 
 
 @runs.command()
-@_RUN
+@_of_run
 @click.option("--keep", type=Whole(1), help="Keep so many of the newest.")
 @click.option("--older-than", type=DURATION, help="Keep the younger ones: 36h, 7d.")
 def expire(run: str, keep: int | None, older_than: timedelta | None) -> None:
@@ -121,7 +156,7 @@ def expire(run: str, keep: int | None, older_than: timedelta | None) -> None:
 
 
 @runs.command()
-@_RUN
+@_of_run
 @click.argument("out")
 @at_option("Which checkpoint: latest, previous, best, a number, or a tag.")
 @click.option("--overwrite", is_flag=True, help="Replace a table that is at OUT.")
@@ -152,20 +187,20 @@ def _local(written: datetime) -> str:
     return written.astimezone().isoformat(timespec="seconds")
 
 
-def _echo_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows, numbers to the right and texts to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        numbers = (text.rjust(width) for text, width in zip(row[:3], widths, strict=False))
-        texts = (text.ljust(width) for text, width in zip(row[3:], widths[3:], strict=True))
-        click.echo("  ".join([*numbers, *texts]).rstrip())
+def _document(it: CheckpointInfo, latest: str) -> dict[str, Any]:
+    return {
+        "number": it.number,
+        "round": it.round,
+        "timesteps": it.timesteps,
+        "written": it.written.isoformat(),
+        "names": _names(it, latest),
+    }
 
 
-def _saving(attrs: dict[str, Any]) -> dict[str, str]:
-    """Say how checkpoints are made, as `train` reads it."""
-    keep = attrs["keep_checkpoints"]
+def _saving(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Return how checkpoints are made, as `train` reads it."""
     return {
         "checkpoint_every": format_every(Every(**nested(attrs, "checkpoint_every"))),
-        "keep_checkpoints": "all" if keep is None else str(keep),
-        "restart_envs": str(attrs["restart_envs"]),
+        "keep_checkpoints": attrs.get("keep_checkpoints"),
+        "restart_envs": bool(attrs["restart_envs"]),
     }

@@ -17,7 +17,8 @@ can be stored as JSON.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import Parameter, signature
 from pkgutil import resolve_name
 from typing import Any
 
@@ -31,7 +32,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.envs.torus import torus
 from dqlearn.envs.vector_view import TabularVectorEnv
 
-__all__ = ["compiled_model", "family", "plain_kwargs", "register"]
+__all__ = ["arguments", "compiled_model", "family", "plain_kwargs", "register"]
 
 _GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # no family's own
 _FUNCTIONS: dict[str, Callable[..., TabularEnv]] = {"Torus": torus, "Garnet": garnet}
@@ -117,6 +118,36 @@ def _own_limit(model: str) -> int | None:
 def _model(model: str, limit: int | None, kwargs: dict[str, Any]) -> TabularEnv:
     make = family(model).make if model in _FAMILIES else _FUNCTIONS[model]
     return make(**kwargs, max_episode_steps=limit)
+
+
+def arguments(env: str) -> list[str]:
+    """Return the names of the arguments that an environment takes.
+
+    Parameters
+    ----------
+    env : str
+        Its id.
+
+    Returns
+    -------
+    list of str
+        Empty if it takes any.
+
+    Examples
+    --------
+    >>> from dqlearn.envs.registry import arguments
+    >>> arguments("dqlearn/Torus-v0")
+    ['side', 'slip', 'step_reward', 'goal_reward', 'max_episode_steps']
+    """
+    spec = gymnasium.spec(env)
+    ours = spec.entry_point == f"{__name__}:make"
+    model = str(spec.kwargs.get("model")) if ours else ""
+    if model in _FAMILIES:
+        return ["size", *(field.name for field in fields(family(model)))]
+    made: Any = _FUNCTIONS.get(model) or spec.entry_point
+    found = signature(resolve_name(made) if isinstance(made, str) else made).parameters
+    open_ended = any(it.kind is Parameter.VAR_KEYWORD for it in found.values())
+    return [] if open_ended else list(found)
 
 
 def plain_kwargs(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import gymnasium
 
+from dqlearn.envs.action_names import action_names
 from dqlearn.envs.distinct import FACTORY, check_new
 from dqlearn.envs.python import PythonEnv, takes_num_envs
 from dqlearn.envs.registry import compiled_model, plain_kwargs
@@ -158,9 +159,10 @@ def _gymnasium(make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any]) -
         done = one.single_action_space if vector else one.action_space
         states = SpaceIndex.from_space(seen, bins)
         actions = SpaceIndex.from_space(done, name="action")
+        names = action_names(one, actions)
     finally:
         one.close()
-    return Resolved(PythonEnv(make, states, actions), states, actions, states.factors, None, spec)
+    return Resolved(PythonEnv(make, states, actions), states, actions, states.factors, names, spec)
 
 
 def _probe(make: Callable[..., Any], name: str) -> Any:

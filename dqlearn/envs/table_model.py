@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from dqlearn.envs.action_names import documented_names
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.random import uniform
@@ -45,8 +46,8 @@ def from_table(env: gymnasium.Env[Any, Any]) -> TabularEnv:
     >>> import gymnasium
     >>> from dqlearn.envs import from_table
     >>> model = from_table(gymnasium.make("FrozenLake8x8-v1"))
-    >>> model.n_states, model.n_actions, model.max_episode_steps
-    (64, 4, 200)
+    >>> model.n_states, model.action_labels, model.max_episode_steps
+    (64, ('left', 'down', 'right', 'up'), 200)
     """
     table = getattr(env.unwrapped, "P", None)
     start = getattr(env.unwrapped, "initial_state_distrib", None)
@@ -72,6 +73,7 @@ def from_table(env: gymnasium.Env[Any, Any]) -> TabularEnv:
         _transition,
         params=(np.cumsum(start), np.cumsum(chance, axis=2), next_state, reward, terminated),
         max_episode_steps=env.spec.max_episode_steps if env.spec else None,
+        action_labels=documented_names(env),
     )
 
 

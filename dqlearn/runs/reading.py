@@ -24,6 +24,7 @@ import xarray as xr
 from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
 
+from dqlearn.axes import dataset, factors_of
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.grid import ChunkGrid
 from dqlearn.hashgrid import Grid, HashGrid
@@ -38,7 +39,7 @@ from dqlearn.settling import unsettled
 from dqlearn.spaces import SpaceIndex
 from dqlearn.sparse_table import merged
 from dqlearn.store import write_dataset
-from dqlearn.table import dataset, derived
+from dqlearn.table import derived
 
 __all__ = [
     "checkpoints",
@@ -95,6 +96,7 @@ def table_of(version: Version) -> xr.Dataset:
     attrs: dict[str, Any] = dict(version.group.attrs)
     try:
         grid = _grid(attrs)
+        factors_of(attrs)
         labels, seed = json.loads(attrs["action_labels"]), int(np.uint64(int(attrs["seed"])))
     except (LookupError, OverflowError, TypeError, ValueError) as error:
         raise IncompatibleTableError(

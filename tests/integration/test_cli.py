@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
 import termios
@@ -237,16 +236,26 @@ def test_ctrl_c_saves_the_table(where: tuple[str, ...], tmp_path: Path) -> None:
     *_, saved, interrupted = re.findall(r"^(?:Saved|Interrupted).*", shown, re.MULTILINE)
     assert saved.rstrip() == f"Saved the table of {timesteps:,} transitions: {out}"
     assert interrupted.rstrip() == "Interrupted."
+    assert "Traceback" not in shown
+    assert "distributed" not in shown
+
+
+BEFORE_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])
+"""
 
 
 def press_ctrl_c_while_learning(*arguments: object) -> tuple[int, str]:
     """Train before a terminal, press Ctrl-C once the bar moves; return exit code and what it shows.
 
-    A terminal sends the signal to all processes of the command, the workers too.
+    The terminal sends the signal to all processes of the command, the workers too.
     """
     reader, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 120))  # lines, columns: room for the bar
-    whole = [sys.executable, "-m", "dqlearn", "train", *map(str, arguments)]
+    typed = ["dqlearn", "train", *map(str, arguments)]
+    whole = [sys.executable, "-c", BEFORE_A_TERMINAL, *typed]
     process = subprocess.Popen(
         whole, stdout=subprocess.DEVNULL, stderr=terminal, start_new_session=True
     )
@@ -256,7 +265,7 @@ def press_ctrl_c_while_learning(*arguments: object) -> tuple[int, str]:
         while chunk := _read(reader):
             shown += chunk
             if not pressed and b", return " in shown:
-                os.killpg(process.pid, signal.SIGINT)
+                os.write(reader, b"\x03")
                 pressed = True
         return process.wait(timeout=60), shown.decode()
     finally:

@@ -35,6 +35,7 @@ from dqlearn.callbacks import (
     StopTrainingOnRewardThreshold,
 )
 from dqlearn.envs.torus import torus
+from dqlearn.errors import ConfigurationError
 from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
 from dqlearn.random import bernoulli
 from dqlearn.schedules import Linear
