@@ -32,8 +32,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.outcomes import Outcomes, outcomes_of

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from dask.array.core import normalize_chunks
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.errors import GridError
 from dqlearn.memory import empty
 

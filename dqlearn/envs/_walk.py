@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.greedy import greedy_action
 from dqlearn.random import choose, reset_key, step_key, uniform
 from dqlearn.routing import route_tile

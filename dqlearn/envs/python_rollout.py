@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.envs.guard import timed
 from dqlearn.envs.python import PythonEnv, PythonShard, encode, encode_one
 from dqlearn.errors import RewardError

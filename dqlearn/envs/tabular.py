@@ -28,8 +28,9 @@ import numpy as np
 
 from dqlearn.envs.picture import Picture
 from dqlearn.errors import ConfigurationError
+from dqlearn.fingerprint import fingerprint
 from dqlearn.spaces import Factor
-from dqlearn.specialise import fingerprint, specialise
+from dqlearn.specialise import specialise
 
 __all__ = ["TabularEnv"]
 
@@ -157,7 +158,7 @@ class TabularEnv:
         module
             One a process.
         """
-        return specialise(template, functions, self._token, cached=self.digest is not None)
+        return specialise(template, functions, self._token)
 
     @property
     def limits(self) -> tuple[int, int, int]:
