@@ -10,6 +10,7 @@
     ├── TableTooLargeError   more bytes than there is room for    (also MemoryError)
     ├── IncompatibleTableError  a stored table that does not fit  (also ValueError)
     ├── EnvironmentFault     the environment broke its contract   (also RuntimeError)
+    │   ├── ProbabilityError a probability outside 0 .. 1     (also ConfigurationError)
     │   ├── RewardError      NaN or infinite reward
     │   └── StateRangeError  a state outside the declared range
     ├── StoreError           a run's repository                   (also RuntimeError)
@@ -38,6 +39,7 @@ __all__ = [
     "GridError",
     "IncompatibleTableError",
     "NoCheckpointError",
+    "ProbabilityError",
     "RewardError",
     "RunInUseError",
     "ScheduleError",
@@ -80,6 +82,10 @@ class IncompatibleTableError(DQLearnError, ValueError):
 
 class EnvironmentFault(DQLearnError, RuntimeError):
     """An environment broke its contract, or raised."""
+
+
+class ProbabilityError(EnvironmentFault, ConfigurationError):
+    """An environment's probability is NaN or outside 0 .. 1."""
 
 
 class RewardError(EnvironmentFault):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.envs.model_faults import check_transition
 from dqlearn.envs.python import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
@@ -142,7 +143,7 @@ def play_compiled(
 ) -> Played:
     """Play the episodes ``first .. last - 1`` of a compiled model."""
     returns, lengths = np.empty(last - first), np.empty(last - first, np.int64)
-    cut = env.kernels.play(
+    cut, fault = env.kernels.play(
         episodes.streams(first, last),
         env.limits,
         env.params,
@@ -151,6 +152,8 @@ def play_compiled(
         returns,
         lengths,
     )
+    if fault[0] >= 0:
+        check_transition(env, f"episode {first + fault[0]} of an evaluation", *fault[1:])
     return Played(returns, lengths, int(cut))
 
 

@@ -1,4 +1,4 @@
-"""Faults of environments: what a run does about them, and what is wrong with a transition.
+"""Faults of environments: what a run does about them.
 
 ::
 
@@ -18,11 +18,9 @@ import time
 from dataclasses import dataclass, field
 from numbers import Real
 
-import numpy as np
-
 from dqlearn.errors import ConfigurationError, EnvironmentFault, RewardError, StateRangeError
 
-__all__ = ["CLOSING", "OPENING", "RAISE", "Faults", "Watch", "check_transition"]
+__all__ = ["CLOSING", "OPENING", "RAISE", "Faults", "Watch"]
 
 OPENING, CLOSING = -1, -2
 """Instead of a step: environments are made and reset, or closed."""
@@ -145,17 +143,3 @@ class Watch:
             logging.getLogger("dqlearn").warning("%s%s", self.restarts[0], more)
         self.restarts.clear()
         return n
-
-
-def check_transition(
-    environment: int, state: int, action: int, next_state: int, reward: float, n_states: int
-) -> None:
-    """Raise the error that names what is wrong with a transition."""
-    where = f"environment {environment} in state {state}, action {action}"
-    if not np.isfinite(reward):
-        raise RewardError(f"a reward must be finite, got {reward} from {where}")
-    if not 0 <= next_state < n_states:
-        raise StateRangeError(
-            f"a state must be in 0 .. {n_states - 1}, got {next_state} after {where}: "
-            "check n_states, or the transition"
-        )

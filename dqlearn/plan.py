@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from dqlearn.count import check_count
 from dqlearn.envs.python import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
@@ -24,7 +25,7 @@ from dqlearn.origin import Origin
 from dqlearn.packing import PackedOnce
 from dqlearn.schedules import Schedule, VisitCount
 
-__all__ = ["Plan", "check_count"]
+__all__ = ["Plan"]
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,3 @@ class Plan(PackedOnce):
         blocks = -(-self.num_envs // unit)
         edges = [w * blocks // self.shards * unit for w in range(self.shards)]
         return (*edges, self.num_envs)
-
-
-def check_count(name: str, value: int) -> int:
-    """Return a count of something that there must be."""
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ConfigurationError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)

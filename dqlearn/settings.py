@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.count import check_count
 from dqlearn.envs.resolve import Resolved
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
@@ -23,7 +24,7 @@ from dqlearn.faults import Faults
 from dqlearn.grid import ChunkGrid, Chunks
 from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.origin import Origin
-from dqlearn.plan import Plan, check_count
+from dqlearn.plan import Plan
 from dqlearn.schedules import Schedule, VisitCount, as_learning_rate, as_schedule, from_spec
 
 __all__ = ["Settings"]

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 
+from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import ConfigurationError, SpaceError, StateRangeError
-from dqlearn.faults import check_transition
+from dqlearn.errors import ConfigurationError, SpaceError
 from dqlearn.random import VIEW, stream
 
 __all__ = ["TabularGymEnv"]
@@ -38,12 +38,6 @@ def view_kernels(model: TabularEnv) -> types.ModuleType:
 def view_stream(seed: int) -> np.uint64:
     """Return the stream of the environment that is reset with `seed`."""
     return np.uint64(stream(np.uint64(seed % 2**64), VIEW, np.uint64(0)))
-
-
-def check_initial(state: int, n_states: int) -> None:
-    """Raise if an initial state is outside the model's."""
-    if not 0 <= state < n_states:
-        raise StateRangeError(f"initial() must return a state in 0 .. {n_states - 1}, got {state}")
 
 
 class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
@@ -165,7 +159,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         after, reward, terminated = view_kernels(model).step_at(
             self._stream, self._calls, state, int(action), model.params
         )
-        check_transition(0, state, int(action), after, reward, model.n_states)
+        check_transition(model, "environment 0", state, int(action), after, reward)
         self._state, self._action = after, int(action)
         self._calls += 1
         self._elapsed += 1
