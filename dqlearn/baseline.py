@@ -80,6 +80,11 @@ def evaluate_policy(
         raise ConfigurationError(
             f"expected a TabularEnv, or an environment that is nothing but one, got {env!r}"
         )
+    if not callable(policy):
+        raise ConfigurationError(
+            f"expected a function policy(states, t) -> actions, got {policy!r}; of an array of one "
+            "action a state make lambda states, t: array[states]"
+        )
     streams = EpisodePlan(n_episodes, seed, max_steps).streams(0, n_episodes)
     return _play(model, policy, streams, min(max_steps, model.limits[2]))
 

@@ -6,13 +6,14 @@ was meant.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from dqlearn.errors import ConfigurationError
 
-__all__ = ["check_count", "is_whole"]
+__all__ = ["check_count", "is_number", "is_whole"]
 
 
 def is_whole(value: Any) -> bool:
@@ -34,6 +35,27 @@ def is_whole(value: Any) -> bool:
     (True, True, False, False)
     """
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number, Python's or NumPy's.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+
+    Returns
+    -------
+    bool
+        False for bools.
+
+    Examples
+    --------
+    >>> is_number(0.5), is_number(np.float32(1)), is_number(True), is_number("0.5")
+    (True, True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: Any) -> int:

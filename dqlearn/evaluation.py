@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.count import is_whole
 from dqlearn.envs.model_faults import check_transition
 from dqlearn.envs.python import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
@@ -34,10 +35,15 @@ class EpisodePlan:
 
     def __post_init__(self) -> None:
         """Check that there is something to play."""
-        if self.n_episodes < 1 or self.max_steps < 1:
+        counts = self.n_episodes, self.max_steps
+        if not all(map(is_whole, counts)) or min(counts) < 1:
             raise ConfigurationError(
                 "an evaluation needs n_episodes and max_steps of at least 1, got "
                 f"{self.n_episodes=} and {self.max_steps=}"
+            )
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**64:
+            raise ConfigurationError(
+                f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
             )
 
     def streams(self, first: int, last: int) -> npt.NDArray[np.uint64]:

@@ -40,7 +40,7 @@ else:
 
     @njit(cache=True)
     def draw(state, action, key, params):
-        """Events form: bit k of a mask is whether event k happens; and whether each can be drawn."""
+        """Events form: a mask whose bit k is whether event k happens; and whether each could."""
         p = events(state, action, params)
         happened, fit = 0, True
         for k in range(len(p)):

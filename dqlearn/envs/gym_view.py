@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 
+from dqlearn.count import is_whole
 from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError
@@ -33,6 +34,12 @@ def view_kernels(model: TabularEnv) -> types.ModuleType:
     """Return the model's kernels of ``_view.py``."""
     own = {name: getattr(model.kernels, name) for name in ("first", "step", "enumerate_outcomes")}
     return model.specialised(_TEMPLATE, own)
+
+
+def check_model(model: Any) -> None:
+    """Raise unless it is a model."""
+    if not isinstance(model, TabularEnv):
+        raise ConfigurationError(f"expected a TabularEnv, got {model!r}")
 
 
 def view_stream(seed: int) -> np.uint64:
@@ -59,7 +66,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     Raises
     ------
     ConfigurationError
-        If `render_mode` is another one.
+        If `model` is none, or `render_mode` is another one.
 
     Examples
     --------
@@ -74,6 +81,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     """
 
     def __init__(self, model: TabularEnv, render_mode: str | None = None) -> None:
+        check_model(model)
         modes = ["ansi", "rgb_array"] if model.picture else ["ansi"]
         if render_mode not in (None, *modes):
             known = " or ".join(map(repr, [None, *modes]))
@@ -154,7 +162,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         model, state = self.model, self._state
         if self._stream is None:
             raise ResetNeeded("call reset() before step()")
-        if not 0 <= action < model.n_actions:
+        if not is_whole(action) or not 0 <= action < model.n_actions:
             raise SpaceError(f"an action must be in 0 .. {model.n_actions - 1}, got {action!r}")
         after, reward, terminated = view_kernels(model).step_at(
             self._stream, self._calls, state, int(action), model.params

@@ -93,8 +93,10 @@ def check_transition(
         The model.
     who : str
         Whose transition it is.
-    state, action, next_state, reward
-        The transition.
+    state, action, next_state : int
+        Where it leads from and to.
+    reward : float
+        Its reward.
 
     Raises
     ------
