@@ -77,6 +77,12 @@ class TabularEnv:
         When the model is first used, which making a `QLearner` of it is: if Numba cannot compile a
         function, or it returns something else than said above.
 
+    Notes
+    -----
+    The functions may be plain ones or have ``numba.njit``; functions that they call must have it.
+    Leave out ``cache=True``: dqlearn keeps their machine code, and notices when something that they
+    call has changed, which Numba's own cache does not.
+
     Examples
     --------
     A walk on five states that ends at the right one:
