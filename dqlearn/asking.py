@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from dqlearn.chunk import Answer, Chunk
+from dqlearn.compiled import njit
 from dqlearn.errors import StaleShardError
 from dqlearn.hashgrid import Grid
 from dqlearn.maxima import greedy, merge

@@ -17,12 +17,12 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.envs.gym_view import check_initial, view_kernels
+from dqlearn.envs.gym_view import view_kernels
+from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.registry import compiled_model
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError
 from dqlearn.evaluation import EpisodePlan, EvaluationResult
-from dqlearn.faults import check_transition
 
 __all__ = ["evaluate_policy"]
 
@@ -80,6 +80,11 @@ def evaluate_policy(
         raise ConfigurationError(
             f"expected a TabularEnv, or an environment that is nothing but one, got {env!r}"
         )
+    if not callable(policy):
+        raise ConfigurationError(
+            f"expected a function policy(states, t) -> actions, got {policy!r}; of an array of one "
+            "action a state make lambda states, t: array[states]"
+        )
     streams = EpisodePlan(n_episodes, seed, max_steps).streams(0, n_episodes)
     return _play(model, policy, streams, min(max_steps, model.limits[2]))
 
@@ -130,4 +135,4 @@ def _check(
     wrong = (after < 0) | (after >= model.n_states) | ~np.isfinite(reward)
     for i in np.flatnonzero(wrong)[:1]:
         values = int(before[i]), int(action[i]), int(after[i]), float(reward[i])
-        check_transition(int(i), *values, model.n_states)
+        check_transition(model, f"episode {i} of an evaluation", *values)

@@ -11,6 +11,7 @@
     ├── IncompatibleTableError  a stored table that does not fit  (also ValueError)
     ├── EnvironmentFault     the environment broke its contract   (also RuntimeError)
     │   ├── InterfaceError   what it returns is not what Gymnasium's interface says
+    │   ├── ProbabilityError a probability outside 0 .. 1     (also ConfigurationError)
     │   ├── RewardError      NaN or infinite reward
     │   ├── SharedEnvironmentError  a factory returned an environment again
     │   └── StateRangeError  a state outside the declared range
@@ -41,6 +42,7 @@ __all__ = [
     "IncompatibleTableError",
     "InterfaceError",
     "NoCheckpointError",
+    "ProbabilityError",
     "RewardError",
     "RunInUseError",
     "ScheduleError",
@@ -88,6 +90,10 @@ class EnvironmentFault(DQLearnError, RuntimeError):
 
 class InterfaceError(EnvironmentFault):
     """An environment returned something else than Gymnasium's interface says."""
+
+
+class ProbabilityError(EnvironmentFault, ConfigurationError):
+    """An environment's probability is NaN or outside 0 .. 1."""
 
 
 class RewardError(EnvironmentFault):

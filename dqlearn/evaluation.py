@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.count import is_whole
+from dqlearn.envs.model_faults import check_transition
 from dqlearn.envs.python import PythonEnv
 from dqlearn.envs.returned import flag, reset_pair, reward, step_five
 from dqlearn.envs.tabular import TabularEnv
@@ -35,14 +37,15 @@ class EpisodePlan:
 
     def __post_init__(self) -> None:
         """Check that there is something to play."""
-        if self.n_episodes < 1 or self.max_steps < 1:
+        counts = self.n_episodes, self.max_steps
+        if not all(map(is_whole, counts)) or min(counts) < 1:
             raise ConfigurationError(
                 "an evaluation needs n_episodes and max_steps of at least 1, got "
                 f"{self.n_episodes=} and {self.max_steps=}"
             )
-        if not 0 <= self.seed < 2**64:
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**64:
             raise ConfigurationError(
-                f"an evaluation's seed must be in 0 .. 2**64 - 1, got {self.seed}"
+                f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
             )
 
     def streams(self, first: int, last: int) -> npt.NDArray[np.uint64]:
@@ -148,7 +151,7 @@ def play_compiled(
 ) -> Played:
     """Play the episodes ``first .. last - 1`` of a compiled model."""
     returns, lengths = np.empty(last - first), np.empty(last - first, np.int64)
-    cut = env.kernels.play(
+    cut, fault = env.kernels.play(
         episodes.streams(first, last),
         env.limits,
         env.params,
@@ -157,6 +160,8 @@ def play_compiled(
         returns,
         lengths,
     )
+    if fault[0] >= 0:
+        check_transition(env, f"episode {first + fault[0]} of an evaluation", *fault[1:])
     return Played(returns, lengths, int(cut))
 
 

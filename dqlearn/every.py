@@ -11,8 +11,8 @@ from datetime import timedelta
 from numbers import Real
 from typing import TypeAlias
 
+from dqlearn.count import check_count
 from dqlearn.errors import ConfigurationError
-from dqlearn.plan import check_count
 
 __all__ = ["Every", "EveryLike", "as_every"]
 

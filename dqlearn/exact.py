@@ -32,8 +32,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from dqlearn.compiled import njit
+from dqlearn.count import check_count, is_number
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.outcomes import Outcomes, outcomes_of
@@ -212,7 +213,10 @@ def bellman_residual(
     0.333...
     """
     outcomes = outcomes_of(env, max_bytes=0)
-    q = np.asarray(q, np.float64)
+    try:
+        q = np.asarray(q, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"q must be an array of numbers, got {q!r}") from error
     if q.shape != (outcomes.n_states, outcomes.n_actions):
         raise ConfigurationError(
             f"q must have shape ({outcomes.n_states}, {outcomes.n_actions}), got {q.shape}"
@@ -221,7 +225,7 @@ def bellman_residual(
 
 
 def _checked_gamma(gamma: float) -> float:
-    if not 0.0 <= gamma <= 1.0:
+    if not is_number(gamma) or not 0.0 <= gamma <= 1.0:
         raise ConfigurationError(f"gamma must be in 0 .. 1, got {gamma!r}")
     return float(gamma)
 
@@ -235,6 +239,9 @@ def _iterate(
 ) -> tuple[npt.NDArray[np.float64], int, float]:
     """Sweep until the stopping rule holds; return the values, the sweeps and the residual."""
     gamma = _checked_gamma(gamma)
+    check_count("max_iterations", max_iterations)
+    if not is_number(tolerance) or not tolerance >= 0.0:
+        raise ConfigurationError(f"tolerance must be a number of at least 0, got {tolerance!r}")
     factor = gamma / (1.0 - gamma) if gamma < 1.0 else 1.0
     value = np.zeros(outcomes.n_states)
     residual = np.inf

@@ -1,4 +1,4 @@
-"""Faults of environments: what a run does about them, and what is wrong with a transition.
+"""Faults of environments: what a run does about them.
 
 ::
 
@@ -22,19 +22,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
 
-import numpy as np
-
 from dqlearn.errors import (
     ClusterLostError,
     ConfigurationError,
     DQLearnError,
     EnvironmentFault,
-    RewardError,
-    StateRangeError,
 )
 from dqlearn.marks import Mark, Scene
 
-__all__ = ["CLOSING", "OPENING", "RAISE", "RAISED", "Faults", "Watch", "check_transition"]
+__all__ = ["CLOSING", "OPENING", "RAISE", "RAISED", "Faults", "Watch", "given_up"]
 
 RAISED = (Exception, SystemExit, CancelledError)
 """What environments raise: an exit of theirs is a fault, and never the program's end."""
@@ -225,17 +221,3 @@ def given_up(
         f"workers died {losses} times while the run tried to get further than round {round_}: "
         "see their logs (are they too short of memory?), and call learn again"
     )
-
-
-def check_transition(
-    environment: int, state: int, action: int, next_state: int, reward: float, n_states: int
-) -> None:
-    """Raise the error that names what is wrong with a transition."""
-    where = f"environment {environment} in state {state}, action {action}"
-    if not np.isfinite(reward):
-        raise RewardError(f"a reward must be finite, got {reward} from {where}")
-    if not 0 <= next_state < n_states:
-        raise StateRangeError(
-            f"a state must be in 0 .. {n_states - 1}, got {next_state} after {where}: "
-            "check n_states, or the transition"
-        )

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from dqlearn.compiled import njit
 from dqlearn.known import look_up
 from dqlearn.maxima import untried
 

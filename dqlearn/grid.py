@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from dask.array.core import normalize_chunks
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.errors import GridError
 from dqlearn.memory import empty
 
@@ -117,6 +117,8 @@ class ChunkGrid:
         if isinstance(chunks, str) and chunks == "auto":
             chunks = (_auto_rows(n_states, n_actions * itemsize), n_actions)
         try:
+            if isinstance(chunks, bool):
+                raise TypeError("a bool is no size")
             rows, columns = normalize_chunks(chunks, shape=(n_states, n_actions))
         except (ValueError, TypeError, ZeroDivisionError) as error:
             raise GridError(

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.errors import GridError
 from dqlearn.grid import ChunkGrid
 from dqlearn.memory import empty

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.hashgrid import hash_of_block
 from dqlearn.memory import empty
 from dqlearn.transitions import Sized

@@ -28,6 +28,7 @@ import xarray as xr
 
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
 from dqlearn.cluster import LostWork, current_executor
+from dqlearn.count import is_number
 from dqlearn.cuts import Cut, check_room, fitted
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.errors import ClusterLostError, ConfigurationError
@@ -262,6 +263,11 @@ class QLearner:
             After Ctrl-C, when the round under way has ended. A second Ctrl-C does not wait, unless
             that would tear the table.
         """
+        if not is_number(total_timesteps) or total_timesteps != total_timesteps // 1:
+            raise ConfigurationError(
+                "total_timesteps must be a whole number, such as 1_000_000, "
+                f"got {total_timesteps!r}"
+            )
         if total_timesteps < 0:
             raise ConfigurationError(f"total_timesteps must not be negative, got {total_timesteps}")
         changes = {

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from dqlearn.chunk import Chunk
+from dqlearn.compiled import njit
 from dqlearn.memory import copy, empty
 from dqlearn.random import TIES, stream, word
 from dqlearn.transitions import Sized, Tally

@@ -21,9 +21,11 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.count import is_whole
 from dqlearn.envs.gym_view import TabularGymEnv, view_kernels
+from dqlearn.envs.model_faults import check_events, check_outcome
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import ConfigurationError, RewardError, StateRangeError
+from dqlearn.errors import ConfigurationError
 
 __all__ = ["Block", "Outcomes", "outcomes_of"]
 
@@ -96,7 +98,8 @@ class ModelOutcomes:
         if row >= 0:
             state, action = divmod(row, self.n_actions)
             fault = tuple(drawn[outcome] for drawn in self._drawn)
-            _check_outcome(first + state, action, fault, self.n_states)
+            check_events(env, first + state, action)
+            check_outcome(first + state, action, fault, self.n_states)
         next_state, weight = self._scratch
         return Block(reward, start, next_state[: start[-1]], weight[: start[-1]])
 
@@ -132,6 +135,8 @@ def outcomes_of(env: TabularEnv | gymnasium.Env[Any, Any], max_bytes: int) -> Ou
     ConfigurationError
         If they cannot be enumerated.
     """
+    if not is_whole(max_bytes) or max_bytes < 0:
+        raise ConfigurationError(f"max_bytes must be an integer of at least 0, got {max_bytes!r}")
     base: Any = env.unwrapped if isinstance(env, gymnasium.Env) else env
     model: Any = base.model if isinstance(base, TabularGymEnv) else base
     if isinstance(model, TabularEnv) and model.events is not None:
@@ -165,22 +170,8 @@ def _tabled(table: Table) -> TableOutcomes:
 
 def _check_outcomes(state: int, action: int, outcomes: Sequence[Outcome], n_states: int) -> None:
     for outcome in outcomes:
-        _check_outcome(state, action, outcome, n_states)
+        check_outcome(state, action, outcome, n_states)
     if abs(sum(p for p, *_ in outcomes) - 1.0) > 1e-6:
         raise ConfigurationError(
             f"probabilities must add up to 1, got {outcomes} in state {state}, action {action}"
         )
-
-
-def _check_outcome(
-    state: int, action: int, outcome: Outcome | tuple[Any, ...], n_states: int
-) -> None:
-    """Raise the error that names what is wrong with an outcome."""
-    p, next_state, reward, _ = outcome
-    where = f"in state {state}, action {action}"
-    if not 0.0 <= p <= 1.0:
-        raise ConfigurationError(f"a probability must be in 0 .. 1, got an outcome of {p} {where}")
-    if not 0 <= next_state < n_states:
-        raise StateRangeError(f"a state must be in 0 .. {n_states - 1}, got {next_state} {where}")
-    if not np.isfinite(reward):
-        raise RewardError(f"a reward must be finite, got {reward} {where}")

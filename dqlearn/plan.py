@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Integral, Real
 from typing import Any, cast
 
 import numpy as np
 
+from dqlearn.count import check_count, is_number, is_whole
 from dqlearn.envs.python import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
@@ -24,7 +24,7 @@ from dqlearn.origin import Origin
 from dqlearn.packing import PackedOnce
 from dqlearn.schedules import Schedule, VisitCount
 
-__all__ = ["Plan", "check_count"]
+__all__ = ["Plan"]
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class Plan(PackedOnce):
             raise ConfigurationError(
                 f"shards must be at most num_envs, got {self.shards=} and {self.num_envs=}"
             )
-        if not (isinstance(self.gamma, Real) and 0.0 <= self.gamma <= 1.0):
+        if not (is_number(self.gamma) and 0.0 <= self.gamma <= 1.0):
             raise ConfigurationError(f"gamma must be in 0 .. 1, got {self.gamma!r}")
-        if not (isinstance(self.initial_value, Real) and math.isfinite(self.initial_value)):
+        if not (is_number(self.initial_value) and math.isfinite(self.initial_value)):
             raise ConfigurationError(f"initial_value must be finite, got {self.initial_value!r}")
-        if self.policy_lag not in (0, 1):
-            raise ConfigurationError(f"policy_lag must be 0 or 1, got {self.policy_lag}")
+        if not is_whole(self.policy_lag) or self.policy_lag not in (0, 1):
+            raise ConfigurationError(f"policy_lag must be 0 or 1, got {self.policy_lag!r}")
         if self.path not in ("broadcast", "gather"):
             raise ConfigurationError(
                 f"path must be 'auto', 'broadcast' or 'gather', got {self.path!r}"
@@ -118,7 +118,7 @@ class Plan(PackedOnce):
             )
         if self.dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
-        if not (isinstance(self.seed, Integral) and 0 <= self.seed < 2**64):
+        if not (is_whole(self.seed) and 0 <= self.seed < 2**64):
             raise ConfigurationError(
                 f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
             )
@@ -196,10 +196,3 @@ class Plan(PackedOnce):
         blocks = -(-self.num_envs // unit)
         edges = [w * blocks // self.shards * unit for w in range(self.shards)]
         return (*edges, self.num_envs)
-
-
-def check_count(name: str, value: int) -> int:
-    """Return a count of something that there must be."""
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ConfigurationError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from dqlearn.compiled import njit
 
 __all__ = ["bernoulli", "integers", "uniform"]
 

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dqlearn.count import check_count
 from dqlearn.errors import (
     ConfigurationError,
     DQLearnError,
@@ -32,7 +33,7 @@ from dqlearn.errors import (
 )
 from dqlearn.every import Every
 from dqlearn.history import History
-from dqlearn.plan import Plan, check_count
+from dqlearn.plan import Plan
 from dqlearn.runner import Runner
 from dqlearn.runs.place import Place
 from dqlearn.runs.repository import Draft, Repository

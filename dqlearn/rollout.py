@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import StateRangeError
-from dqlearn.faults import check_transition
 from dqlearn.maxima import action_dtype
 from dqlearn.memory import empty
 from dqlearn.policy import Policy
@@ -85,10 +84,7 @@ def open_shard(
     wide = np.empty(n_envs, np.int64)
     env.kernels.begin(streams(np.uint64(seed), STEPS, first_env, n_envs), steps, env.params, wide)
     for e in np.flatnonzero((wide < 0) | (wide >= env.n_states))[:1]:
-        raise StateRangeError(
-            f"initial() must return a state in 0 .. {env.n_states - 1}, "
-            f"got {int(wide[e])} for environment {first_env + int(e)}"
-        )
+        check_initial(int(wide[e]), env.n_states, f"environment {first_env + int(e)}")
     state[:] = wide
     return CompiledShard(first_env, state, np.zeros(n_envs, np.int64), np.zeros(n_envs), steps)
 
@@ -127,10 +123,9 @@ def rollout(
 
     Raises
     ------
-    RewardError
-        If a reward is NaN or infinite.
-    StateRangeError
-        If a state is outside the model's range.
+    EnvironmentFault
+        If a state is outside the model's range, a reward is not finite, or a probability of events
+        is outside 0 .. 1.
     """
     walk = Walk(env, shard, policy, epsilon, seed, n_steps)
     out = walk.room(walk.n_envs)
@@ -186,10 +181,10 @@ class Walk:
             self._episodes,
             *args,
         )
-        at, state, action, next_state, reward = fault
-        if at >= 0:
-            where = self._shard.first_env + at
-            check_transition(where, state, action, next_state, reward, self.env.n_states)
+        if fault[0] >= 0:
+            check_transition(
+                self.env, f"environment {self._shard.first_env + fault[0]}", *fault[1:]
+            )
 
     def tally(self) -> Tally:
         """Count what was taken."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.grid import ChunkGrid, find_owners, owner_dtype
 from dqlearn.hashgrid import HashGrid
 from dqlearn.memory import empty

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.count import check_count, is_whole
 from dqlearn.envs.resolve import Resolved
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
@@ -23,7 +24,7 @@ from dqlearn.faults import Faults
 from dqlearn.grid import ChunkGrid, Chunks
 from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.origin import Origin
-from dqlearn.plan import Plan, check_count
+from dqlearn.plan import Plan
 from dqlearn.schedules import Schedule, VisitCount, as_learning_rate, as_schedule, from_spec
 
 __all__ = ["Settings"]
@@ -60,6 +61,8 @@ class Settings:
     def table_dtype(self) -> np.dtype[Any]:
         """The dtype as one."""
         try:
+            if self.dtype is None:  # which NumPy takes for float64
+                raise TypeError("no dtype")
             return np.dtype(self.dtype)
         except TypeError as error:
             raise ConfigurationError(
@@ -114,6 +117,11 @@ class Settings:
         return auto if self.balanced is None else self.balanced
 
     def _grid(self, n_states: int, n_actions: int, itemsize: int) -> Grid:
+        if not isinstance(self.sparse, bool):
+            if not is_whole(self.sparse) or self.sparse < 0:
+                raise ConfigurationError(
+                    f"sparse must be a bool, or the states of a block, got {self.sparse!r}"
+                )
         if self.sparse:
             return HashGrid.of(n_states, n_actions, self.chunks, int(self.sparse))
         return ChunkGrid.of(n_states, n_actions, self.chunks, itemsize)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from dqlearn.chunk import Chunk
+from dqlearn.compiled import njit
 from dqlearn.hashgrid import HashGrid
 from dqlearn.known import Known
 from dqlearn.memory import empty

@@ -17,10 +17,10 @@ from typing import Any
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import IncompatibleTableError
+from dqlearn.fingerprint import fingerprint
 from dqlearn.origin import Origin
 from dqlearn.settings import Settings, from_attributes
 from dqlearn.spaces import BinsLike, SpaceIndex
-from dqlearn.specialise import fingerprint
 from dqlearn.store import nested, read_attributes
 
 __all__ = ["Stored", "check_fingerprint", "environment_of", "fingerprint_of"]

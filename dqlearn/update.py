@@ -16,9 +16,9 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-from numba import njit
 
 from dqlearn.chunk import Chunk
+from dqlearn.compiled import njit
 from dqlearn.paged import copy
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.settling import settle

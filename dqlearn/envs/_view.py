@@ -8,8 +8,8 @@ drawn from an environment's stream, resets and steps, so that no two draw the sa
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.random import reset_key, step_key
 
 

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from dqlearn.compiled import njit
+from dqlearn.envs.model_faults import BEGINNING, IMPOSSIBLE
 from dqlearn.greedy import greedy_action
 from dqlearn.random import choose, reset_key, step_key, uniform
 from dqlearn.routing import route_tile
@@ -27,31 +28,33 @@ events: Callable[..., Any] | None
 transition: Callable[..., Any]
 
 if events is None:
-    OUTCOME = np.uint64
+    DRAWN = np.uint64
 
     @njit(cache=True)
-    def outcome(state, action, key, params):
+    def draw(state, action, key, params):
         """Key form: the transition draws for itself."""
-        return key
+        return key, True
 
 else:
-    OUTCOME = np.int64
+    DRAWN = np.int64
 
     @njit(cache=True)
-    def outcome(state, action, key, params):
-        """Events form: bit k of the mask says whether event k happens."""
+    def draw(state, action, key, params):
+        """Events form: a mask whose bit k is whether event k happens; and whether each could."""
         p = events(state, action, params)
-        happened = 0
+        happened, fit = 0, True
         for k in range(len(p)):
             happened |= np.int64(uniform(key, k) < p[k]) << k
-        return happened
+            fit &= (p[k] >= 0.0) & (p[k] <= 1.0)
+        return happened, fit
 
 
 @njit(cache=True)
 def step(state, action, key, params):
-    """Make one transition: (next_state, reward, terminated)."""
-    s, r, t = transition(state, action, outcome(state, action, key, params), params)
-    return np.int64(s), np.float64(r), bool(t)
+    """Make one transition: (next_state, reward, terminated); an IMPOSSIBLE state for no chances."""
+    drawn, fit = draw(state, action, key, params)
+    s, r, t = transition(state, action, drawn, params)
+    return np.int64(s) if fit else IMPOSSIBLE, np.float64(r), bool(t)
 
 
 @njit(cache=True)
@@ -116,11 +119,12 @@ def walk(
     Returns
     -------
     (environment, state, action, next_state, reward)
-        The transition at fault; environment -1 when there is none.
+        The transition at fault, as :mod:`dqlearn.envs.model_faults` tells them; environment -1 when
+        there is none.
     """
     n_states, n_actions, max_episode_steps = limits
     all_state, all_elapsed, all_returns = shard
-    keys, outcomes = np.empty(block, np.uint64), np.empty(block, OUTCOME)
+    keys, drawn = np.empty(block, np.uint64), np.empty(block, DRAWN)
     action, next_state = np.empty(block, np.int64), np.empty(block, np.int64)
     reward, terminated = np.empty(block, np.float64), np.empty(block, np.bool_)
     for b in range(0, len(streams), block):
@@ -142,19 +146,23 @@ def walk(
                 action[e] = choose(
                     keys[e], np.int64(greedy[np.uint64(row[e])]), threshold, np.uint64(n_actions)
                 )
+            fit = True
             for e in range(n):
-                outcomes[e] = outcome(np.int64(state[e]), action[e], keys[e], params)
+                drawn[e], possible = draw(np.int64(state[e]), action[e], keys[e], params)
+                fit &= possible
             for e in range(n):
                 next_state[e], reward[e], terminated[e] = transition(
-                    np.int64(state[e]), action[e], outcomes[e], params
+                    np.int64(state[e]), action[e], drawn[e], params
                 )
-            fault = False
+            fault = not fit
             for e in range(n):
                 o_reward[e] = reward[e]
                 fault |= (next_state[e] < 0) | (next_state[e] >= n_states)
                 fault |= not (abs(o_reward[e]) < np.inf)
             if fault:
                 for e in range(n):
+                    if not draw(np.int64(state[e]), action[e], keys[e], params)[1]:
+                        next_state[e] = IMPOSSIBLE
                     inside = 0 <= next_state[e] < n_states
                     r = np.float64(o_reward[e])  # infinite where the table's dtype cannot hold it
                     if not inside or not (abs(r) < np.inf):
@@ -179,7 +187,7 @@ def walk(
                         returns[e], elapsed[e] = 0.0, 0
                         fresh = np.int64(initial(reset_key(keys[e]), params))
                         if fresh < 0 or fresh >= n_states:
-                            return b + e, np.int64(state[e]), action[e], fresh, reward[e]
+                            return b + e, np.int64(state[e]), BEGINNING, fresh, reward[e]
                         state[e] = fresh
     return -1, np.int64(0), np.int64(0), np.int64(0), 0.0
 
@@ -249,22 +257,28 @@ def walk_and_route(
 
 @njit(nogil=True, cache=True)
 def play(streams, limits, params, greedy, max_steps, returns, lengths):
-    """Play one greedy episode a stream into `returns` and `lengths`; return how many were cut off.
+    """Play one greedy episode a stream into `returns` and `lengths`.
 
-    An episode is cut off after `max_steps` steps, and truncated after ``max_episode_steps``.
+    An episode is cut off after `max_steps` steps, and truncated after ``max_episode_steps``. Return
+    how many were cut off, and the first fault as `walk` does.
     """
     n_states, _, max_episode_steps = limits
     cut = 0
     for i in range(len(streams)):
         state = np.int64(initial(reset_key(streams[i]), params))
+        if state < 0 or state >= n_states:
+            return cut, (i, np.int64(0), BEGINNING, state, 0.0)
         total, t, ended = 0.0, 0, False
-        while not ended and t < max_steps and 0 <= state < n_states:
+        while not ended and t < max_steps:
             key = step_key(streams[i], np.uint64(t))
             action = greedy_action(greedy, state)
-            state, reward, terminated = step(state, action, key, params)
+            after, reward, terminated = step(state, action, key, params)
+            if after < 0 or after >= n_states or not (abs(reward) < np.inf):
+                return cut, (i, state, action, after, reward)
+            state = after
             total += reward
             t += 1
             ended = terminated or t >= max_episode_steps
         cut += not ended
         returns[i], lengths[i] = total, t
-    return cut
+    return cut, (-1, np.int64(0), np.int64(0), np.int64(0), 0.0)

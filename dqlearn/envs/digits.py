@@ -16,8 +16,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from numba import njit
-
+from dqlearn.compiled import njit
 from dqlearn.errors import ConfigurationError
 
 __all__ = ["Bases", "bases_of", "digit", "pack", "unpack", "with_digit"]

@@ -62,7 +62,7 @@ class Family(ABC):
         ConfigurationError
             If there is no such size or parameter, or a value does not fit.
         """
-        if size not in cls.sizes:
+        if not isinstance(size, str) or size not in cls.sizes:
             raise ConfigurationError(f"size must be one of {list(cls.sizes)}, got {size!r}")
         known = [field.name for field in fields(cls)]
         if unknown := sorted(changes.keys() - set(known)):

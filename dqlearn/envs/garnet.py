@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from dqlearn.count import is_whole
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.random import integers
@@ -60,7 +61,7 @@ def garnet(
     Raises
     ------
     ConfigurationError
-        If a size is out of range.
+        If a size or the seed is out of range.
 
     Examples
     --------
@@ -69,13 +70,17 @@ def garnet(
     >>> outcomes.shape, outcomes.itemsize
     ((100, 2, 4), 8)
     """
-    if not (1 <= n_states <= np.iinfo(np.int32).max and n_actions >= 1):
+    if not (is_whole(n_states) and is_whole(n_actions)) or not (
+        1 <= n_states <= np.iinfo(np.int32).max and n_actions >= 1
+    ):
         raise ConfigurationError(
             f"a Garnet has 1 .. 2**31 - 1 states and at least 1 action, "
             f"got {n_states=} and {n_actions=}"
         )
-    if branching not in BRANCHING:
+    if not is_whole(branching) or branching not in BRANCHING:
         raise ConfigurationError(f"branching must be one of {BRANCHING}, got {branching!r}")
+    if not is_whole(seed) or seed < 0:
+        raise ConfigurationError(f"seed must be an integer of at least 0, got {seed!r}")
     random = np.random.Generator(np.random.PCG64(seed))
     outcomes = np.empty((n_states, n_actions, branching), OUTCOME)
     outcomes["next_state"] = random.integers(n_states, size=outcomes.shape, dtype=np.int32)

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 
+from dqlearn.count import is_whole
+from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import ConfigurationError, SpaceError, StateRangeError
-from dqlearn.faults import check_transition
+from dqlearn.errors import ConfigurationError, SpaceError
 from dqlearn.random import VIEW, stream
 
 __all__ = ["TabularGymEnv"]
@@ -35,15 +36,15 @@ def view_kernels(model: TabularEnv) -> types.ModuleType:
     return model.specialised(_TEMPLATE, own)
 
 
+def check_model(model: Any) -> None:
+    """Raise unless it is a model."""
+    if not isinstance(model, TabularEnv):
+        raise ConfigurationError(f"expected a TabularEnv, got {model!r}")
+
+
 def view_stream(seed: int) -> np.uint64:
     """Return the stream of the environment that is reset with `seed`."""
     return np.uint64(stream(np.uint64(seed % 2**64), VIEW, np.uint64(0)))
-
-
-def check_initial(state: int, n_states: int) -> None:
-    """Raise if an initial state is outside the model's."""
-    if not 0 <= state < n_states:
-        raise StateRangeError(f"initial() must return a state in 0 .. {n_states - 1}, got {state}")
 
 
 class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
@@ -65,7 +66,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     Raises
     ------
     ConfigurationError
-        If `render_mode` is another one.
+        If `model` is none, or `render_mode` is another one.
 
     Examples
     --------
@@ -80,6 +81,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     """
 
     def __init__(self, model: TabularEnv, render_mode: str | None = None) -> None:
+        check_model(model)
         modes = ["ansi", "rgb_array"] if model.picture else ["ansi"]
         if render_mode not in (None, *modes):
             known = " or ".join(map(repr, [None, *modes]))
@@ -160,12 +162,12 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         model, state = self.model, self._state
         if self._stream is None:
             raise ResetNeeded("call reset() before step()")
-        if not 0 <= action < model.n_actions:
+        if not is_whole(action) or not 0 <= action < model.n_actions:
             raise SpaceError(f"an action must be in 0 .. {model.n_actions - 1}, got {action!r}")
         after, reward, terminated = view_kernels(model).step_at(
             self._stream, self._calls, state, int(action), model.params
         )
-        check_transition(0, state, int(action), after, reward, model.n_states)
+        check_transition(model, "environment 0", state, int(action), after, reward)
         self._state, self._action = after, int(action)
         self._calls += 1
         self._elapsed += 1

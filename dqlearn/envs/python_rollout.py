@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.envs.guard import timed
 from dqlearn.envs.python import PythonEnv, PythonShard, encode, encode_one
 from dqlearn.envs.returned import flags, reset_pair, rewards, step_five

@@ -140,6 +140,7 @@ def _refuse(kwargs: Mapping[str, Any] | None, bins: BinsLike) -> None:
 
 
 def _tabular(model: TabularEnv, spec: dict[str, Any]) -> Resolved:
+    _ = model.kernels  # what is wrong with its functions is said here, and not by a worker
     states = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_states), name="state")
     actions = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_actions), name="action")
     labels = tuple(model.action_labels) if model.action_labels is not None else None

@@ -23,13 +23,14 @@ from dqlearn.random import uniform
 __all__ = ["from_table"]
 
 
-def from_table(env: gymnasium.Env[Any, Any]) -> TabularEnv:
+def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
     """Compile an environment that has a table ``P``: thousands of times faster than stepping it.
 
     Parameters
     ----------
-    env : gymnasium.Env
-        With ``P`` and ``initial_state_distrib``, under no wrapper that changes what it does.
+    env : str or gymnasium.Env
+        A Gymnasium id, or an environment; with ``P`` and ``initial_state_distrib``, under no
+        wrapper that changes what it does.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def from_table(env: gymnasium.Env[Any, Any]) -> TabularEnv:
     Raises
     ------
     ConfigurationError
-        If the environment has no such table.
+        If there is no such id, or the environment has no such table.
 
     Examples
     --------
@@ -49,12 +50,17 @@ def from_table(env: gymnasium.Env[Any, Any]) -> TabularEnv:
     >>> model.n_states, model.action_labels, model.max_episode_steps
     (64, ('left', 'down', 'right', 'up'), 200)
     """
-    table = getattr(env.unwrapped, "P", None)
-    start = getattr(env.unwrapped, "initial_state_distrib", None)
+    if isinstance(env, str):
+        try:
+            env = gymnasium.make(env)
+        except gymnasium.error.Error as error:
+            raise ConfigurationError(f"{env!r} could not make an environment: {error}") from error
+    base = getattr(env, "unwrapped", env)
+    table, start = getattr(base, "P", None), getattr(base, "initial_state_distrib", None)
     if table is None or start is None:
         raise ConfigurationError(
-            f"expected an environment with P and initial_state_distrib, got {env!r}: step it as it "
-            "is, or write a TabularEnv"
+            "expected a Gymnasium id, or an environment, with P and initial_state_distrib, got "
+            f"{env!r}: step it as it is, or write a TabularEnv"
         )
     n_states, n_actions = len(table), len(table[0])
     most = max(len(outcomes) for row in table.values() for outcomes in row.values())

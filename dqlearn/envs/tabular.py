@@ -26,10 +26,14 @@ from typing import Any
 
 import numpy as np
 
+from dqlearn.count import check_count, is_whole
+from dqlearn.envs.contract import check_params, check_signatures, check_types
+from dqlearn.envs.model_faults import check_events, check_outcome
 from dqlearn.envs.picture import Picture
-from dqlearn.errors import ConfigurationError
+from dqlearn.errors import ConfigurationError, SpaceError
+from dqlearn.fingerprint import fingerprint
 from dqlearn.spaces import Factor
-from dqlearn.specialise import fingerprint, specialise
+from dqlearn.specialise import specialise
 
 __all__ = ["TabularEnv"]
 
@@ -46,16 +50,16 @@ class TabularEnv:
     n_states, n_actions : int
         States are ``0 .. n_states - 1``, actions ``0 .. n_actions - 1``.
     initial : callable
-        ``initial(key, params) -> state``.
+        ``initial(key, params) -> state``, an integer.
     transition : callable
         ``transition(state, action, happened, params) -> (next_state, reward, terminated)``; without
-        `events`, its third argument is the key of the step.
+        `events`, its third argument is the key of the step. An integer, a real number and a bool.
     events : callable, optional
         ``events(state, action, params) -> tuple`` of `n_events` probabilities, as floats.
     n_events : int
         Length of that tuple, 1 .. 16.
     params : tuple
-        Scalars and arrays passed on to the functions; anything Numba takes.
+        Scalars, arrays and tuples of these, passed on to the functions.
     max_episode_steps : int, optional
         Truncate episodes after so many steps.
     state_dims : mapping of str to int or sequence of str, optional
@@ -69,7 +73,15 @@ class TabularEnv:
     Raises
     ------
     ConfigurationError
-        If sizes are not positive, or do not agree.
+        If sizes are not positive, or do not agree, or a function does not take what it is given.
+        When the model is first used, which making a `QLearner` of it is: if Numba cannot compile a
+        function, or it returns something else than said above.
+
+    Notes
+    -----
+    The functions may be plain ones or have ``numba.njit``; functions that they call must have it.
+    Leave out ``cache=True``: dqlearn keeps their machine code, and notices when something that they
+    call has changed, which Numba's own cache does not.
 
     Examples
     --------
@@ -102,18 +114,23 @@ class TabularEnv:
     picture: Callable[[int, int | None], Picture] | None = None
     digest: str | None = field(init=False, repr=False)
     _token: str = field(init=False, repr=False)
+    _checked: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
         """Check that the sizes agree."""
         for name in ("n_states", "n_actions"):
             size = getattr(self, name)
-            if not isinstance(size, int | np.integer) or not 1 <= size <= 2**62:
+            if not is_whole(size) or not 1 <= size <= 2**62:
                 raise ConfigurationError(f"{name} must be an integer in 1 .. 2**62, got {size!r}")
         _check_events(self.events, self.n_events)
-        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+        if self.max_episode_steps is not None:
+            check_count("max_episode_steps, if it is not None,", self.max_episode_steps)
+        if self.picture is not None and not callable(self.picture):
             raise ConfigurationError(
-                f"max_episode_steps must be at least 1 or None, got {self.max_episode_steps!r}"
+                f"picture must be a function picture(state, action), got {self.picture!r}"
             )
+        check_params(self.params)
+        check_signatures(self)
         _check_labels(self)
         digest = fingerprint(self.functions)
         object.__setattr__(self, "digest", digest)
@@ -137,8 +154,12 @@ class TabularEnv:
 
     @property
     def kernels(self) -> types.ModuleType:
-        """The compiled module of this model (one a process)."""
-        return self.specialised(_TEMPLATE, self.functions)
+        """The compiled module of this model (one a process), whose functions were checked."""
+        kernels = self.specialised(_TEMPLATE, self.functions)
+        if not self._checked:
+            check_types(self, vars(kernels))
+            object.__setattr__(self, "_checked", True)
+        return kernels
 
     def specialised(
         self, template: Path, functions: Mapping[str, Callable[..., Any] | None]
@@ -157,7 +178,7 @@ class TabularEnv:
         module
             One a process.
         """
-        return specialise(template, functions, self._token, cached=self.digest is not None)
+        return specialise(template, functions, self._token)
 
     @property
     def limits(self) -> tuple[int, int, int]:
@@ -182,22 +203,38 @@ class TabularEnv:
         ------
         ConfigurationError
             If the model is in key form, whose outcomes cannot be enumerated.
+        SpaceError
+            If the state or the action is out of range.
+        EnvironmentFault
+            If a state is outside the model's, a reward is not finite, or a probability of events is
+            outside 0 .. 1.
         """
         if self.events is None:
             raise ConfigurationError(
                 "only a model in events form can be enumerated, got one in key form: "
                 "pass events= and n_events="
             )
+        for name, index, size in (
+            ("state", state, self.n_states),
+            ("action", action, self.n_actions),
+        ):
+            if not is_whole(index) or not 0 <= index < size:
+                raise SpaceError(f"{name} must be an integer in 0 .. {size - 1}, got {index!r}")
         n = 1 << self.n_events
         p, s = np.empty(n), np.empty(n, np.int64)
         r, t = np.empty(n), np.empty(n, np.bool_)
         self.kernels.enumerate_outcomes(state, action, self.n_events, self.params, p, s, r, t)
+        check_events(self, state, action)
         rows = zip(p.round(15).tolist(), s.tolist(), r.tolist(), t.tolist(), strict=True)
-        return [row for row in rows if row[0] > 0.0]
+        possible = [row for row in rows if row[0] > 0.0]
+        for row in possible:
+            check_outcome(state, action, row, self.n_states)
+        return possible
 
 
 def _check_events(events: Callable[..., Any] | None, n_events: int) -> None:
-    if (events is None) != (n_events == 0) or not 0 <= n_events <= MAX_EVENTS:
+    counted = is_whole(n_events) and 0 <= n_events <= MAX_EVENTS
+    if not counted or (events is None) != (n_events == 0):
         raise ConfigurationError(
             f"events= and n_events= go together, n_events in 1 .. {MAX_EVENTS}; "
             f"got {events=} and {n_events=}"
@@ -205,12 +242,39 @@ def _check_events(events: Callable[..., Any] | None, n_events: int) -> None:
 
 
 def _check_labels(env: TabularEnv) -> None:
-    dims, labels = env.state_dims, env.action_labels
-    if dims is not None and math.prod(factor.size for factor in env.factors) != env.n_states:
+    if env.state_dims is not None:
+        _check_dims(env, env.state_dims)
+    if env.action_labels is not None:
+        _check_names("action_labels", env.action_labels)
+        if len(env.action_labels) != env.n_actions:
+            raise ConfigurationError(
+                f"action_labels must name n_actions={env.n_actions} actions, "
+                f"got {len(env.action_labels)}"
+            )
+
+
+def _check_dims(env: TabularEnv, dims: Mapping[str, int | Sequence[str]]) -> None:
+    if not isinstance(dims, Mapping) or not all(isinstance(name, str) for name in dims):
+        raise ConfigurationError(
+            'state_dims must map names to sizes or labels, such as {"row": 8, "column": 8}, '
+            f"got {dims!r}"
+        )
+    for name, values in dims.items():
+        if isinstance(values, int | float | np.number):
+            check_count(f"the size of state_dims[{name!r}]", values)
+        else:
+            _check_names(f"state_dims[{name!r}], if it is no size,", values)
+    if math.prod(factor.size for factor in env.factors) != env.n_states:
         raise ConfigurationError(
             f"the sizes of state_dims must multiply to n_states={env.n_states}, got {dict(dims)}"
         )
-    if labels is not None and len(labels) != env.n_actions:
-        raise ConfigurationError(
-            f"action_labels must name n_actions={env.n_actions} actions, got {len(labels)}"
-        )
+
+
+def _check_names(name: str, labels: Any) -> None:
+    """Raise unless labels are different strings; one string is not several."""
+    single = isinstance(labels, str)
+    if single or not isinstance(labels, Sequence | np.ndarray):
+        cure = f": write list({labels!r}) for one a letter" if single else ""
+        raise ConfigurationError(f"{name} must be a sequence of strings, got {labels!r}{cure}")
+    if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+        raise ConfigurationError(f"{name} must be different strings, got {labels!r}")

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dqlearn.count import is_whole
 from dqlearn.errors import ConfigurationError
 
 __all__ = ["Edges", "circle", "edges_of"]
@@ -48,11 +49,18 @@ def edges_of(topology: Any, n_nodes: int) -> Edges:
     """
     given: Iterable[Any] = getattr(topology, "edges", topology)
     try:
-        edges = tuple((int(start), int(end)) for start, end in given)
+        pairs = [(start, end) for start, end in given]
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
             f"expected a networkx graph or pairs of nodes, got {topology!r}"
         ) from error
+    for node in (node for pair in pairs for node in pair):
+        if not is_whole(node):
+            raise ConfigurationError(
+                f"nodes are the integers 0 .. {n_nodes - 1}, got {node!r}: number them, as "
+                'networkx.convert_node_labels_to_integers(graph, label_attribute="name") does'
+            )
+    edges = tuple((int(start), int(end)) for start, end in pairs)
     for start, end in edges:
         if start == end or not (0 <= start < n_nodes and 0 <= end < n_nodes):
             raise ConfigurationError(

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from dqlearn.count import is_number, is_whole
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.random import integers
@@ -58,7 +59,7 @@ def torus(
     Raises
     ------
     ConfigurationError
-        If `side` or `slip` is out of range.
+        If `side` or `slip` is out of range, or a reward is not finite.
 
     Examples
     --------
@@ -69,10 +70,13 @@ def torus(
     >>> round(sum(p for p, state, reward, terminated in walk.outcomes(1, 2) if terminated), 3)
     0.925
     """
-    if not isinstance(side, int | np.integer) or not 2 <= side <= MAX_SIDE:
+    if not is_whole(side) or not 2 <= side <= MAX_SIDE:
         raise ConfigurationError(f"side must be an integer in 2 .. {MAX_SIDE}, got {side!r}")
-    if not 0.0 <= slip <= 1.0:
+    if not is_number(slip) or not 0.0 <= slip <= 1.0:
         raise ConfigurationError(f"slip must be a probability, 0 .. 1, got {slip!r}")
+    for name, reward in {"step_reward": step_reward, "goal_reward": goal_reward}.items():
+        if not is_number(reward) or not np.isfinite(reward):
+            raise ConfigurationError(f"{name} must be a finite number, got {reward!r}")
     side = int(side)
     return TabularEnv(
         side * side,

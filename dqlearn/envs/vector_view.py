@@ -23,10 +23,11 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from dqlearn.envs.gym_view import check_initial, view_kernels, view_stream
+from dqlearn.count import check_count
+from dqlearn.envs.gym_view import check_model, view_kernels, view_stream
+from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError
-from dqlearn.faults import check_transition
 
 __all__ = ["TabularVectorEnv"]
 
@@ -70,8 +71,8 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         num_envs: int,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if num_envs < 1:
-            raise ConfigurationError(f"num_envs must be at least 1, got {num_envs!r}")
+        check_model(model)
+        num_envs = check_count("num_envs", num_envs)
         try:
             self._mode = AutoresetMode(autoreset_mode)
         except ValueError as error:
@@ -224,9 +225,8 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             terminated,
         )
         for e in np.flatnonzero(self._outside() | ~np.isfinite(reward)).tolist():
-            check_transition(
-                e, before[e], action[e], self._state[e], reward[e], self.model.n_states
-            )
+            values = before[e], action[e], self._state[e], reward[e]
+            check_transition(self.model, f"environment {e}", *values)
         return reward, terminated
 
     def _outside(self) -> npt.NDArray[np.bool_]:

@@ -25,12 +25,12 @@ from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
 
 from dqlearn.axes import dataset, factors_of
+from dqlearn.count import check_count
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.grid import ChunkGrid
 from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.history import STORED as HISTORY
 from dqlearn.history import History
-from dqlearn.plan import check_count
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.place import StoreLike, place_of
 from dqlearn.runs.repository import LATEST, At, CheckpointInfo, Repository

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from numbers import Real
 from typing import Any
 
+from dqlearn.count import is_number
 from dqlearn.errors import ScheduleError
 
 __all__ = ["Spec", "positive", "real", "whole"]
@@ -36,8 +36,8 @@ class Spec:
             object.__setattr__(self, name, value)
 
 
-def real(name: str, value: object) -> float:
-    if not isinstance(value, Real):
+def real(name: str, value: Any) -> float:
+    if not is_number(value):
         raise ScheduleError(f"{name} must be a number, got {value!r}")
     return float(value)
 

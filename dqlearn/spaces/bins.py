@@ -13,8 +13,9 @@ Invariant: edges are finite and ascend strictly, so that no bin is empty.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,12 @@ class Bins:
 
     def __post_init__(self) -> None:
         """Check the edges and freeze them as tuples of floats."""
+        if isinstance(self.edges, str) or not isinstance(self.edges, Iterable):
+            raise SpaceError(
+                "expected an array of edges for each dimension, such as Bins([[-1.0, 0.0, 1.0]]), "
+                f"got {self.edges!r}; for a number of equal bins pass bins=n, or Bins.uniform(low, "
+                "high, n)"
+            )
         frozen = tuple(_frozen(i, edges) for i, edges in enumerate(self.edges))
         object.__setattr__(self, "edges", frozen)
 
@@ -91,7 +98,10 @@ class Bins:
 
 
 def _frozen(dimension: int, edges: ArrayLike) -> tuple[float, ...]:
-    array = np.asarray(edges, dtype=np.float64)
+    try:
+        array = np.asarray(edges, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty((0, 0))  # refused, like all that is no list of numbers
     if array.ndim != 1 or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
         raise SpaceError(
             f"edges of dimension {dimension} must be a one-dimensional, finite, strictly ascending "
@@ -109,7 +119,8 @@ def _even_edges(dimension: int, low: Any, high: Any, n: Any) -> NDArray[np.float
         raise SpaceError(f"dimension {dimension} needs a whole number of bins >= 1, got {n!r}")
     if count == 1:
         return np.empty(0)
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+    numbers = isinstance(low, Real) and isinstance(high, Real)
+    if not (numbers and np.isfinite(low) and np.isfinite(high) and low < high):
         raise SpaceError(
             f"uniform bins of dimension {dimension} need finite low < high, got low={low!s}, "
             f"high={high!s}; give the interval that matters: what lies beyond goes to its ends"

@@ -739,5 +739,5 @@ def test_the_largest_seed_can_be_evaluated() -> None:
     learner = QLearner("dqlearn/Torus-v0", env_kwargs={"side": 4}, num_envs=8, seed=2**64 - 1)
     assert learner.learn(100).evaluate(2, max_steps=5).n_episodes == 2
     for seed in (-1, 2**64):
-        with pytest.raises(ConfigurationError, match="seed must be in 0"):
+        with pytest.raises(ConfigurationError, match="seed must be an integer in 0"):
             learner.evaluate(2, seed=seed)

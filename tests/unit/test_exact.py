@@ -209,7 +209,11 @@ def keyed(s: Any, a: Any, key: Any, params: Any) -> tuple[int, float, bool]:
         (lambda: exact.solve(chain(), 1.1), ConfigurationError, "gamma must be in 0 .. 1"),
         (lambda: exact.solve(garnet(5, 2), 1.0, max_iterations=9), ConfigurationError, "9 sweeps"),
         (lambda: exact.solve(chain(p=1.5), 0.9), ConfigurationError, "probability"),
-        (lambda: exact.solve(chain(p=np.nan), 0.9), ConfigurationError, "an outcome of nan"),
+        (
+            lambda: exact.solve(chain(p=np.nan), 0.9),
+            ConfigurationError,
+            "nan of event 0 in state 0",
+        ),
         (lambda: exact.solve(chain(reward=np.inf), 0.9), RewardError, "inf in state 1, action 0"),
         (
             lambda: exact.solve(TabularEnv(1, 1, lambda key, params: 0, keyed), 0.9),

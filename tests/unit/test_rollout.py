@@ -243,5 +243,5 @@ def test_initial_states_outside_the_model_are_refused(first: int) -> None:
         open_shard(env, 5, 2, SEED)
     inside = replace(env, params=(0,))
     shard = open_shard(inside, 5, 2, SEED)
-    with pytest.raises(StateRangeError, match=f"got {first} after environment 5"):
+    with pytest.raises(StateRangeError, match=rf"initial\(\) .* got {first} for environment 5"):
         rollout(env, shard, blank(env), 0.0, SEED, 1)

@@ -20,7 +20,7 @@ _RESERVED = {"state", "action"}  # dimensions that every table has
 
 def names(hosts: Sequence[str]) -> tuple[str, ...]:
     """Check the hosts' names."""
-    given = tuple(hosts)
+    given = sequence("hosts", hosts)
     sound = all(isinstance(name, str) and name and name not in _RESERVED for name in given)
     if isinstance(hosts, str) or not sound or len(set(given)) < len(given):
         raise ConfigurationError(
@@ -35,7 +35,7 @@ def names(hosts: Sequence[str]) -> tuple[str, ...]:
 
 def costs(values: Sequence[float], n_hosts: int) -> tuple[float, ...]:
     """Check the hosts' values."""
-    given = tuple(number("values", value) for value in values)
+    given = tuple(number("values", value) for value in sequence("values", values))
     if len(given) != n_hosts:
         raise ConfigurationError(f"expected a value for each of {n_hosts} hosts, got {values=}")
     return given
@@ -51,7 +51,7 @@ def links_of(edges: Any, n_hosts: int) -> Edges:
 
 def exposed_of(exposed: Sequence[int], n_hosts: int) -> tuple[int, ...]:
     """Check which hosts can be attacked from outside."""
-    given = tuple(exposed)
+    given = sequence("exposed", exposed)
     sound = all(type(host) is int and 0 <= host < n_hosts for host in given)
     if not given or not sound or len(set(given)) < len(given):
         raise ConfigurationError(
@@ -70,6 +70,13 @@ def isolable_of(isolable: Iterable[Any], edges: Edges) -> Edges:
     if len(set(given)) < len(given):
         raise ConfigurationError(f"a link may be given once, got {isolable=}")
     return given
+
+
+def sequence(name: str, values: Any) -> tuple[Any, ...]:
+    """Check that there may be several."""
+    if not isinstance(values, Iterable):
+        raise ConfigurationError(f"expected a sequence of {name}, got {values!r}")
+    return tuple(values)
 
 
 def number(name: str, value: Any, most: float = math.inf) -> float:

@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.cpython.unsafe import tuple as tuples  # a module: what numba's own has is fingerprinted
 
+from dqlearn.compiled import njit
 from dqlearn.random import integers
 
 __all__ = ["MAX_HOSTS", "OUTSIDE", "events", "initial", "transition"]

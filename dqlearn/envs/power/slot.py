@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from numba.cpython.unsafe import tuple as tuples  # a module: a bare intrinsic has no fingerprint
 
+from dqlearn.compiled import njit
 from dqlearn.envs.digits import bases_of, digit, pack, unpack
 from dqlearn.envs.power.checks import HOURS
 from dqlearn.random import integers

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from dqlearn.compiled import njit
 from dqlearn.random import integers
 
 __all__ = ["IDLE", "MAINTAIN", "RUN", "LineParams", "events", "initial", "transition"]

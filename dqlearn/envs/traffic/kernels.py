@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from dqlearn.compiled import njit
 from dqlearn.envs.digits import digit, pack, unpack
 from dqlearn.random import integers
 

@@ -46,6 +46,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dqlearn.count import is_number
 from dqlearn.envs.digits import bases_of
 from dqlearn.envs.family import Baseline, Family
 from dqlearn.envs.picture import Picture
@@ -143,11 +144,11 @@ class TrafficGrid(Family):
         if self.max_episode_steps is not None:
             _check_whole("max_episode_steps", self.max_episode_steps, 2**62)
         for name in ("arrival_main", "arrival_cross"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
+            if not is_number(getattr(self, name)) or not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(
                     f"{name} must be vehicles a slot, 0 .. 1, got {getattr(self, name)!r}"
                 )
-        if not 0.0 <= self.lost_cost < float("inf"):
+        if not is_number(self.lost_cost) or not 0.0 <= self.lost_cost < float("inf"):
             raise ConfigurationError(f"lost_cost must be at least 0, got {self.lost_cost!r}")
         for name, choices in (("control", CONTROLS), ("start", STARTS)):
             if getattr(self, name) not in choices:

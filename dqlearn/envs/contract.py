@@ -1,0 +1,250 @@
+"""The contract of a model: what its functions are given, and what they return.
+
+::
+
+    initial     (key, params)                    ──► an integer
+    events      (state, action, params)          ──► a tuple of n_events floats
+    transition  (state, action, happened or key, params) ──► (an integer, a number, a bool)
+
+Types are what numba finds for each function by itself, so that an error names the function at fault
+and its line. Functions that were found right are noted beside their machine code, so that a process
+that loads it need not compile them. Invariant: no kernel of a model is compiled before its
+functions were found right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.dispatcher import Dispatcher
+
+from dqlearn.code_folder import code_folder
+from dqlearn.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dqlearn.envs.tabular import TabularEnv
+
+__all__ = ["check_params", "check_signatures", "check_types"]
+
+_KEY, _INDEX = types.uint64, types.int64
+_checked: set[str] = set()
+
+
+def _arguments(env: TabularEnv) -> dict[str, dict[str, Any]]:
+    """Return the names and types of what each function is given."""
+    params = _typeof(env.params)
+    pair = {"state": _INDEX, "action": _INDEX}
+    drawn = {"key": _KEY} if env.events is None else {"happened": _INDEX}
+    taken = {
+        "initial": {"key": _KEY, "params": params},
+        "events": {**pair, "params": params},
+        "transition": {**pair, **drawn, "params": params},
+    }
+    return {role: taken[role] for role, function in env.functions.items() if function is not None}
+
+
+# Before anything is compiled
+
+
+def check_params(params: Any) -> None:
+    """Raise unless `params` is a tuple of what numba takes.
+
+    Parameters
+    ----------
+    params : object
+        What was given.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is another thing, or holds one.
+    """
+    if not isinstance(params, tuple):
+        raise ConfigurationError(
+            f"params must be a tuple of scalars and arrays, got {params!r}: write ({params!r},)"
+            if np.isscalar(params)
+            else f"params must be a tuple of scalars and arrays, got {params!r}"
+        )
+    for i, value in enumerate(params):
+        try:
+            if _fits(_typeof(value)):
+                continue
+        except ValueError:
+            pass
+        raise ConfigurationError(
+            f"params[{i}] must be a scalar, an array or a tuple of these, got {value!r}: compiled "
+            "functions cannot take it; make a tuple or a NumPy array of it"
+        )
+
+
+def _typeof(value: Any) -> Any:
+    """Return numba's type of a value."""
+    kind: Any = numba.typeof(value)  # type: ignore[no-untyped-call]
+    return kind
+
+
+def _fits(kind: Any) -> bool:
+    """Whether every process, and every kernel, can be given such a value."""
+    parts: Any = kind if isinstance(kind, types.BaseTuple) else ()
+    held = getattr(kind, "dtype", kind)
+    refused = isinstance(kind, types.List | types.Set) or held == types.pyobject
+    return not refused and all(map(_fits, parts))
+
+
+def check_signatures(env: TabularEnv) -> None:
+    """Raise unless a model's functions are functions of as many arguments as they will be given.
+
+    Parameters
+    ----------
+    env : TabularEnv
+        The model.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is not.
+    """
+    for role, arguments in _arguments(env).items():
+        function = env.functions[role]
+        wanted = f"{role}({', '.join(arguments)})"
+        if not (inspect.isfunction(function) or isinstance(function, Dispatcher)):
+            raise ConfigurationError(f"expected a function {wanted}, got {function!r}")
+        taken = inspect.signature(getattr(function, "py_func", function))
+        try:
+            taken.bind(*arguments)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"expected a function {wanted}, got {_where(function)}, which takes {taken}"
+            ) from error
+
+
+# Once, before the first kernel
+
+
+def check_types(env: TabularEnv, functions: Mapping[str, Any]) -> None:
+    """Raise unless numba can compile a model's functions, and they return what they should.
+
+    Parameters
+    ----------
+    env : TabularEnv
+        The model.
+    functions : mapping of str to Dispatcher
+        Its functions by their names, as kernels call them.
+
+    Raises
+    ------
+    ConfigurationError
+        It names the function and its line; numba's own error is the cause.
+    """
+    arguments = _arguments(env)
+    name = _note(env, arguments)
+    if name in _checked or _is_noted(name):
+        return
+    for role, taken in arguments.items():
+        returned = _returned(role, functions[role], tuple(taken.values()))
+        _CHECKS[role](env, functions[role], returned)
+    _checked.add(name)
+    folder = code_folder() if env.digest else None
+    if folder is not None:
+        with suppress(OSError):
+            (folder / name).touch()
+
+
+def _note(env: TabularEnv, arguments: Mapping[str, Any]) -> str:
+    """Name what was found right: the functions, their arguments, and what was looked at."""
+    told = f"{env._token} {arguments} {env.n_events}".encode() + Path(__file__).read_bytes()
+    return f"checked-{hashlib.sha256(told).hexdigest()[:32]}"
+
+
+def _is_noted(name: str) -> bool:
+    folder = code_folder()
+    return folder is not None and (folder / name).exists()
+
+
+def _returned(role: str, function: Any, arguments: tuple[types.Type, ...]) -> Any:
+    """Return the type of what a function returns, which compiles it."""
+    callee = types.Dispatcher(function)
+    try:
+        signature: Any = callee.get_call_type(function.typingctx, arguments, {})
+    except Exception as error:  # numba's own errors, and what the function's constants raise
+        raise ConfigurationError(_complaint(role, function, error)) from error
+    return types.unliteral(signature.return_type)  # type: ignore[no-untyped-call]
+
+
+def _complaint(role: str, function: Any, error: Exception) -> str:
+    """Say which function numba cannot compile, where and why, and what to do."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith("Failed in nopython mode")]
+    reason = said[0] if said else repr(error)
+    if reason.endswith(":") and len(said) > 1:
+        reason += " " + said[1].removeprefix(">>> ")
+    found = re.search(r'File "([^"]+)", line (\d+)', str(error))
+    place = f"{Path(found[1]).name}, line {found[2]}" if found else _where(function)
+    helper = re.search(r"name '(\w+)': .*<class 'function'>", reason)
+    cure = (
+        f"decorate {helper[1]} with @numba.njit"
+        if helper
+        else "use what numba supports, and pass everything else in params"
+    )
+    return f"numba cannot compile {role}, at {place}: {reason.rstrip('.: ')}; {cure}"
+
+
+def _where(function: Any) -> str:
+    """Return where a function stands."""
+    code = getattr(function, "py_func", function).__code__
+    return f"{code.co_name} in {Path(code.co_filename).name}, line {code.co_firstlineno}"
+
+
+def _is_state(kind: types.Type) -> bool:
+    return isinstance(kind, types.Integer | types.Boolean)
+
+
+def _check_initial_type(env: TabularEnv, function: Any, returned: Any) -> None:
+    if not _is_state(returned):
+        raise ConfigurationError(
+            f"initial must return a state, an integer in 0 .. {env.n_states - 1}; "
+            f"{_where(function)} returns {returned}"
+        )
+
+
+def _check_events_type(env: TabularEnv, function: Any, returned: Any) -> None:
+    uniform = isinstance(returned, types.UniTuple | types.NamedUniTuple)
+    right = uniform and isinstance(returned.dtype, types.Float | types.Integer)
+    if not right or len(returned) != env.n_events:
+        raise ConfigurationError(
+            f"events must return a tuple of n_events={env.n_events} probabilities, all of them "
+            f"floats; {_where(function)} returns {returned}"
+        )
+
+
+def _check_transition_type(env: TabularEnv, function: Any, returned: Any) -> None:
+    wanted = "transition must return (next_state, reward, terminated)"
+    found = f"{_where(function)} returns {returned}"
+    parts: Any = returned if isinstance(returned, types.BaseTuple) else ()
+    if len(parts) != 3:
+        raise ConfigurationError(f"{wanted}; {found}")
+    state, reward, terminated = parts
+    number = types.Float | types.Integer | types.Boolean
+    for right, part in (
+        (_is_state(state), f"next_state an integer in 0 .. {env.n_states - 1}: int(...) makes one"),
+        (isinstance(reward, number), "reward a real number"),
+        (isinstance(terminated, types.Boolean), "terminated a bool: a comparison, or bool(...)"),
+    ):
+        if not right:
+            raise ConfigurationError(f"{wanted}, {part}; {found}")
+
+
+_CHECKS: dict[str, Callable[[Any, Any, Any], None]] = {
+    "initial": _check_initial_type,
+    "events": _check_events_type,
+    "transition": _check_transition_type,
+}

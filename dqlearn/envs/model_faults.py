@@ -1,0 +1,158 @@
+"""Faults of models: what is wrong with what their functions returned.
+
+::
+
+    a kernel ──► (environment, state, action, next_state, reward) ──► the error that names it
+                               BEGINNING ┘  └ IMPOSSIBLE
+
+Invariant: kernels only notice that something is wrong; the message is made here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dqlearn.errors import ProbabilityError, RewardError, StateRangeError
+
+if TYPE_CHECKING:
+    from dqlearn.envs.tabular import TabularEnv
+
+__all__ = [
+    "BEGINNING",
+    "IMPOSSIBLE",
+    "check_events",
+    "check_initial",
+    "check_outcome",
+    "check_transition",
+]
+
+BEGINNING = -1
+"""In place of the action: the state is one that an episode should have begun in."""
+
+IMPOSSIBLE = -(2**63)
+"""In place of the next state: a probability is outside 0 .. 1."""
+
+
+def check_initial(state: int, n_states: int, who: str = "") -> None:
+    """Raise if an initial state is outside the model's.
+
+    Parameters
+    ----------
+    state : int
+        What ``initial`` returned.
+    n_states : int
+        Of the model.
+    who : str, optional
+        Which environment it was for.
+
+    Raises
+    ------
+    StateRangeError
+        If it is.
+    """
+    if not 0 <= state < n_states:
+        whose = f" for {who}" if who else ""
+        raise StateRangeError(
+            f"initial() must return a state in 0 .. {n_states - 1}, got {state}{whose}"
+        )
+
+
+def check_events(env: TabularEnv, state: int, action: int) -> None:
+    """Raise if a probability of the events of a pair is outside 0 .. 1.
+
+    Parameters
+    ----------
+    env : TabularEnv
+        The model.
+    state, action : int
+        The pair.
+
+    Raises
+    ------
+    ProbabilityError
+        If one is.
+    """
+    for k, p in enumerate(env.kernels.events(state, action, env.params)):
+        if not 0.0 <= p <= 1.0:
+            raise ProbabilityError(
+                f"a probability must be in 0 .. 1, got {p} of event {k} in state {state}, "
+                f"action {action}: check events"
+            )
+
+
+def check_transition(
+    env: TabularEnv, who: str, state: int, action: int, next_state: int, reward: float
+) -> None:
+    """Raise the error that names what is wrong with a transition, if anything is.
+
+    Parameters
+    ----------
+    env : TabularEnv
+        The model.
+    who : str
+        Whose transition it is.
+    state, action, next_state : int
+        Where it leads from and to.
+    reward : float
+        Its reward.
+
+    Raises
+    ------
+    ProbabilityError
+        If a probability of its events is outside 0 .. 1.
+    RewardError
+        If the reward is NaN or infinite.
+    StateRangeError
+        If a state is outside the model's range.
+    """
+    if action == BEGINNING:
+        check_initial(next_state, env.n_states, who)
+        return
+    where = f"{who} in state {state}, action {action}"
+    if next_state == IMPOSSIBLE and env.events is not None:
+        check_events(env, state, action)
+    if not np.isfinite(reward):
+        raise RewardError(f"a reward must be finite, got {reward} from {where}")
+    if not 0 <= next_state < env.n_states:
+        raise StateRangeError(
+            f"a state must be in 0 .. {env.n_states - 1}, got {next_state} after {where}: "
+            "check n_states, or the transition"
+        )
+
+
+def check_outcome(
+    state: int,
+    action: int,
+    outcome: tuple[float, int, float, bool] | tuple[Any, ...],
+    n_states: int,
+) -> None:
+    """Raise the error that names what is wrong with an outcome, if anything is.
+
+    Parameters
+    ----------
+    state, action : int
+        The pair that it may follow.
+    outcome : tuple
+        (probability, next_state, reward, terminated).
+    n_states : int
+        Of the model.
+
+    Raises
+    ------
+    ProbabilityError
+        If its probability is outside 0 .. 1.
+    RewardError
+        If the reward is NaN or infinite.
+    StateRangeError
+        If the state is outside the model's range.
+    """
+    p, next_state, reward, _ = outcome
+    where = f"in state {state}, action {action}"
+    if not 0.0 <= p <= 1.0:
+        raise ProbabilityError(f"a probability must be in 0 .. 1, got an outcome of {p} {where}")
+    if not 0 <= next_state < n_states:
+        raise StateRangeError(f"a state must be in 0 .. {n_states - 1}, got {next_state} {where}")
+    if not np.isfinite(reward):
+        raise RewardError(f"a reward must be finite, got {reward} {where}")
