@@ -25,6 +25,7 @@ from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.origin import Origin
 from dqlearn.plan import Plan, check_count
 from dqlearn.schedules import Schedule, VisitCount, as_learning_rate, as_schedule, from_spec
+from dqlearn.text import shortened
 
 __all__ = ["Settings"]
 
@@ -33,6 +34,7 @@ _COMPILED_STEPS, _PYTHON_STEPS = 1024, 64
 _GATHER_ENVS = 65_536  # compiled ones: there is one step a round
 _GATHER_STATES = 16  # for each transition of a round, and at least a million: then it pays to ask
 _GATHER_STATES_AT_LEAST = 1_000_000
+_LARGEST_COUNT = 2**62
 
 
 @dataclass(frozen=True)
@@ -154,34 +156,75 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
 
 
 def from_attributes(attrs: Mapping[str, Any]) -> Settings:
-    """Return the settings that a stored table was learned with."""
+    """Return the settings that a stored table was learned with.
+
+    Raises what it likes for attributes that :func:`attributes` does not make.
+    """
+    sparse = whole_number(attrs.get("sparse", 0))  # tables of earlier versions do not say all
     return Settings(
-        num_envs=int(attrs["num_envs"]),
-        shards=int(attrs["shards"]),
-        steps_per_round=int(attrs["steps_per_round"]),
-        gamma=float(attrs["gamma"]),
-        learning_rate=from_spec(json.loads(attrs["learning_rate"])),
+        num_envs=whole_number(attrs["num_envs"]),
+        shards=whole_number(attrs["shards"]),
+        steps_per_round=whole_number(attrs["steps_per_round"]),
+        gamma=_number(attrs["gamma"]),
+        learning_rate=as_learning_rate(from_spec(json.loads(attrs["learning_rate"]))),
         epsilon=_schedule(json.loads(attrs["epsilon"])),
-        initial_value=float(attrs["initial_value"]),
-        policy_lag=int(attrs["policy_lag"]),
-        chunks=_chunks(json.loads(attrs["chunks"])),
+        initial_value=_number(attrs["initial_value"]),
+        policy_lag=whole_number(attrs["policy_lag"]),
+        chunks=_chunks(json.loads(attrs["chunks"]), sparse),
         dtype=str(attrs["dtype"]),
         seed=int(attrs["seed"]),
-        # Tables of earlier versions do not say these.
         on_env_error=str(attrs.get("on_env_error", "raise")),
-        env_timeout=json.loads(attrs.get("env_timeout", "null")),
+        env_timeout=_timeout(json.loads(attrs.get("env_timeout", "null"))),
         path=str(attrs.get("path", "broadcast")),
-        sparse=int(attrs.get("sparse", 0)),
+        sparse=sparse,
         balanced=bool(attrs.get("balanced", False)),
     )
 
 
-def _chunks(stored: Any) -> Chunks:
-    return stored if isinstance(stored, int) else tuple(map(tuple, stored))
+def whole_number(value: Any) -> int:
+    """Return a counter of a stored table.
+
+    Parameters
+    ----------
+    value : int
+        Of JSON, so it may be anything.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If it is no integer; `ValueError` if it is negative, or more than 2**62.
+    """
+    if type(value) is not int:
+        raise TypeError(f"expected an integer, got {shortened(value)}")
+    if not 0 <= value <= _LARGEST_COUNT:
+        raise ValueError(f"expected an integer in 0 .. 2**62, got {shortened(value)}")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"expected a number, got {shortened(value)}")
+    return float(value)
+
+
+def _timeout(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _chunks(stored: Any, sparse: int) -> Chunks:
+    """Return chunks as they were; those of a table that is laid out are all written out."""
+    if sparse:
+        return whole_number(stored)
+    rows, columns = stored
+    return tuple(map(whole_number, rows)), tuple(map(whole_number, columns))
 
 
 def _schedule(spec: Mapping[str, Any]) -> Schedule:
     schedule = from_spec(spec)
     if isinstance(schedule, VisitCount):
         raise ConfigurationError(f"epsilon cannot depend on visits, got {spec}")
-    return schedule
+    return as_schedule(schedule, name="epsilon")

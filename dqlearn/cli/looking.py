@@ -10,7 +10,6 @@ Invariant: what is looked at is not changed, and a run that goes on is not distu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -18,7 +17,8 @@ from typing import Any
 import click
 import xarray as xr
 
-from dqlearn.cli.places import at_option, opened, size
+from dqlearn.cli.places import at_option, opened, size, trust_option, whole
+from dqlearn.envs.arguments import texts
 from dqlearn.errors import DQLearnError, IncompatibleTableError
 from dqlearn.evaluation import EvaluationResult
 from dqlearn.learner import QLearner
@@ -26,7 +26,8 @@ from dqlearn.options import Whole, format_schedule
 from dqlearn.reopen import load, resume
 from dqlearn.runs.repository import LATEST
 from dqlearn.schedules import from_spec
-from dqlearn.store import nested, read_attributes
+from dqlearn.store import nested, read_attributes, understood
+from dqlearn.text import printable
 
 __all__ = ["contents", "echo_lines", "echo_mean", "evaluate", "info", "settings"]
 
@@ -45,9 +46,17 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
     show_default=True,
     help="Cut an episode off after so many.",
 )
-def evaluate(path: str, at: str | int, episodes: int, seed: int | None, max_steps: int) -> None:
+@trust_option
+def evaluate(
+    path: str,
+    at: str | int,
+    episodes: int,
+    seed: int | None,
+    max_steps: int,
+    trust: tuple[str, ...],
+) -> None:
     """Play greedy episodes with a stored TABLE, or with a checkpoint of a RUN."""
-    result = _learner(path, at).evaluate(episodes, seed, max_steps)
+    result = _learner(path, at, trust).evaluate(episodes, seed, max_steps)
     echo_mean(result)
     quantiles = "   ".join(f"{q:.0%}: {result.quantile(q):.6g}" for q in _QUANTILES)
     click.echo(f"Quantiles of the return: {quantiles}")
@@ -66,12 +75,12 @@ def info(path: str) -> None:
     except IncompatibleTableError:
         _check_no_run(path)
         raise
-    with xr.open_zarr(path) as dataset:
-        lines = contents(dataset)
-    echo_lines(lines | size(path) | settings(attrs))
+    with xr.open_zarr(whole(path)) as dataset, understood(path):
+        lines = contents(dataset) | size(whole(path)) | settings(attrs)
+    echo_lines(lines)
 
 
-def _learner(path: str, at: str | int) -> QLearner:
+def _learner(path: str, at: str | int, trust: tuple[str, ...]) -> QLearner:
     """Make the learner of a run or of a table, whichever it is."""
     try:
         opened(path)
@@ -82,8 +91,8 @@ def _learner(path: str, at: str | int) -> QLearner:
             read_attributes(path)
         except IncompatibleTableError as no_table:
             raise IncompatibleTableError(f"{no_table}; nor is it a run: {no_run}") from no_table
-        return load(path)
-    return resume(path, at)
+        return load(path, trust=trust)
+    return resume(path, at, trust=trust)
 
 
 def _check_no_run(path: str) -> None:
@@ -109,7 +118,7 @@ def contents(dataset: xr.Dataset) -> dict[str, str]:
 def settings(attrs: Mapping[str, Any]) -> dict[str, str]:
     """Say what a table was learned with, schedules as `train` reads them."""
     spec = nested(attrs, "environment")
-    arguments = [f"{key}={json.dumps(value)}" for key, value in spec.get("kwargs", {}).items()]
+    arguments = [f"{name}={text}" for name, text in texts(spec).items()]
     plain = ("num_envs", "steps_per_round", "shards", "gamma", "initial_value", "policy_lag")
     path = attrs.get("path", "broadcast")  # tables of earlier versions do not say it
     return (
@@ -128,7 +137,7 @@ def echo_lines(lines: Mapping[str, str]) -> None:
     """Print names and what they stand for, in two columns."""
     width = max(map(len, lines))
     for name, text in lines.items():
-        click.echo(f"{name:<{width}}  {text}")
+        click.echo(f"{name:<{width}}  {printable(text)}")
 
 
 def echo_mean(result: EvaluationResult) -> None:

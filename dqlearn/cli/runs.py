@@ -25,13 +25,14 @@ from dqlearn.cli.places import at_option, check_apart, check_out, opened, size, 
 from dqlearn.errors import DamagedChunkError, NoCheckpointError
 from dqlearn.every import Every
 from dqlearn.options import DURATION, TAG, Whole, format_every
-from dqlearn.runs import CheckpointInfo, checkpoints, open_table
+from dqlearn.runs import CheckpointInfo, checkpoints
 from dqlearn.runs import expire as expire_checkpoints
 from dqlearn.runs import tag as give_name
 from dqlearn.runs import untag as take_name
-from dqlearn.runs.reading import table_of
+from dqlearn.runs.reading import history_of, table_of
 from dqlearn.runs.repository import LATEST, Repository
-from dqlearn.store import nested, write_dataset
+from dqlearn.store import nested, understood, write_dataset
+from dqlearn.text import printable
 
 __all__ = ["runs"]
 
@@ -79,8 +80,10 @@ def info(run: str, at: str | int) -> None:
     dataset = table_of(version)
     names = "".join(f", {name}" for name in _names(here, _latest(repository)))
     checkpoint = {"checkpoint": f"{here.number}, written {_local(here.written)}{names}"}
-    lines = contents(dataset) | checkpoint | {"checkpoints": f"{len(found):,}"}
-    echo_lines(lines | size(whole(run)) | settings(dataset.attrs) | _saving(dataset.attrs))
+    with understood(run):
+        lines = contents(dataset) | checkpoint | {"checkpoints": f"{len(found):,}"}
+        lines |= size(whole(run)) | settings(dataset.attrs) | _saving(dataset.attrs)
+    echo_lines(lines)
 
 
 @runs.command()
@@ -129,9 +132,10 @@ def export(run: str, out: str, at: str | int, overwrite: bool) -> None:
     """Write a checkpoint of RUN to OUT, as a table like those that `train --out` writes."""
     run, out = whole(run), whole(out)
     check_apart(out, run)
-    dataset = open_table(run, at)
+    version = opened(run).version(at)
+    dataset, history = table_of(version), history_of(version).saved(version.round)
     check_out(out, overwrite)
-    write_dataset(dataset, out)
+    write_dataset(dataset, out, history, overwrite)
     n_states, n_actions = dataset["q"].shape
     click.echo(f"Table: {out} ({n_states:,} states x {n_actions:,} actions)")
 
@@ -158,7 +162,7 @@ def _echo_table(rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         numbers = (text.rjust(width) for text, width in zip(row[:3], widths, strict=False))
         texts = (text.ljust(width) for text, width in zip(row[3:], widths[3:], strict=True))
-        click.echo("  ".join([*numbers, *texts]).rstrip())
+        click.echo(printable("  ".join([*numbers, *texts]).rstrip()))
 
 
 def _saving(attrs: dict[str, Any]) -> dict[str, str]:

@@ -12,7 +12,6 @@ a run that goes on is not disturbed.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from dqlearn.grid import ChunkGrid
 from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.history import STORED as HISTORY
 from dqlearn.history import History
+from dqlearn.paths import PathLike
 from dqlearn.plan import check_count
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.place import StoreLike, place_of
@@ -162,28 +162,31 @@ def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
     return history_of(_open(store).version(at)).to_xarray()
 
 
-def export(store: StoreLike, path: str | os.PathLike[str], at: At = LATEST) -> None:
-    """Write a checkpoint's table as :meth:`QLearner.save` writes one.
+def export(store: StoreLike, path: PathLike, at: At = LATEST, overwrite: bool = False) -> None:
+    """Write a checkpoint's table, and its history, as :meth:`QLearner.save` writes them.
 
     Parameters
     ----------
     store : str, path-like or icechunk.Storage
         The run's repository.
     path : str or path-like
-        A folder or URL. A table that is there already is replaced.
+        A folder or URL. A table of the same environment that is there already is replaced.
     at : str or int
         "latest", "previous", "best", a checkpoint's number, or a tag.
+    overwrite : bool
+        Replace a table of another environment too.
 
     Raises
     ------
     NoCheckpointError
         If there is no such checkpoint.
     IncompatibleTableError
-        If something else than a table is at `path`.
+        If a table of another environment is at `path`, or something else.
     TableTooLargeError
         If the disk has no room for it.
     """
-    write_dataset(open_table(store, at), os.fspath(path))
+    version = _open(store).version(at)
+    write_dataset(table_of(version), path, history_of(version).saved(version.round), overwrite)
 
 
 def history_of(version: Version) -> History:
