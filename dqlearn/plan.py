@@ -26,6 +26,8 @@ from dqlearn.schedules import Schedule, VisitCount
 
 __all__ = ["Plan", "check_count"]
 
+_MOST_SHARDS = 2**20
+
 
 @dataclass(frozen=True)
 class Plan(PackedOnce):
@@ -91,6 +93,11 @@ class Plan(PackedOnce):
         check_count("num_envs", self.num_envs)
         check_count("shards", self.shards)
         check_count("steps_per_round", self.steps_per_round)
+        if self.shards > _MOST_SHARDS:
+            raise ConfigurationError(
+                f"shards must be at most {_MOST_SHARDS}, each is a task of every round; got "
+                f"{self.shards}"
+            )
         if self.shards > self.num_envs:
             raise ConfigurationError(
                 f"shards must be at most num_envs, got {self.shards=} and {self.num_envs=}"

@@ -63,9 +63,9 @@ class Settings:
         """The dtype as one."""
         try:
             return np.dtype(self.dtype)
-        except TypeError as error:
+        except (TypeError, ValueError, SyntaxError) as error:  # NumPy parses texts
             raise ConfigurationError(
-                f"dtype must be float32 or float64, got {self.dtype!r}"
+                f"dtype must be float32 or float64, got {shortened(self.dtype)}"
             ) from error
 
     def plan(self, resolved: Resolved, width: int, origin: Origin | None = None) -> Plan:

@@ -178,7 +178,7 @@ def read_attributes(path: PathLike) -> dict[str, Any]:
         ) from error
     if known != FORMAT:
         raise IncompatibleTableError(
-            f"expected a table of format {FORMAT}, got {known!r} at {path!r}: "
+            f"expected a table of format {FORMAT}, got {shortened(known)} at {path!r}: "
             "it was saved by another version of dqlearn"
         )
     return attrs
