@@ -123,6 +123,6 @@ def resume(
     stored = Stored.of(attrs, version.run)
     resolved = environment_of(stored, env, None, env_kwargs, trust)
     check_fingerprint(stored, resolved)
-    recorder = Recorder(place, Saving.from_attributes(attrs), version, tip)
+    recorder = Recorder(place, Saving.from_attributes(attrs, version.run), version, tip)
     history = history_of(version)
     return QLearner.made(resolved, stored.settings, stored.origin, history, recorder)

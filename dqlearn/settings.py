@@ -165,17 +165,17 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
         num_envs=whole_number(attrs["num_envs"]),
         shards=whole_number(attrs["shards"]),
         steps_per_round=whole_number(attrs["steps_per_round"]),
-        gamma=_number(attrs["gamma"]),
+        gamma=number(attrs["gamma"]),
         learning_rate=as_learning_rate(from_spec(json.loads(attrs["learning_rate"]))),
         epsilon=_schedule(json.loads(attrs["epsilon"])),
-        initial_value=_number(attrs["initial_value"]),
+        initial_value=number(attrs["initial_value"]),
         policy_lag=whole_number(attrs["policy_lag"]),
-        chunks=_chunks(json.loads(attrs["chunks"]), sparse),
-        dtype=str(attrs["dtype"]),
+        chunks=chunks_of(json.loads(attrs["chunks"]), sparse),
+        dtype=_one_of("float32 float64", attrs["dtype"]),
         seed=int(attrs["seed"]),
-        on_env_error=str(attrs.get("on_env_error", "raise")),
+        on_env_error=_one_of("raise restart", attrs.get("on_env_error", "raise")),
         env_timeout=_timeout(json.loads(attrs.get("env_timeout", "null"))),
-        path=str(attrs.get("path", "broadcast")),
+        path=_one_of("broadcast gather", attrs.get("path", "broadcast")),
         sparse=sparse,
         balanced=bool(attrs.get("balanced", False)),
     )
@@ -205,18 +205,25 @@ def whole_number(value: Any) -> int:
     return value
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """Return a number of a stored table, or raise TypeError."""
     if type(value) not in (int, float):
         raise TypeError(f"expected a number, got {shortened(value)}")
     return float(value)
 
 
 def _timeout(value: Any) -> float | None:
-    return None if value is None else _number(value)
+    return None if value is None else number(value)
 
 
-def _chunks(stored: Any, sparse: int) -> Chunks:
-    """Return chunks as they were; those of a table that is laid out are all written out."""
+def _one_of(names: str, value: Any) -> str:
+    if value not in names.split():
+        raise ValueError(f"expected one of {names}, got {shortened(value)}")
+    return str(value)
+
+
+def chunks_of(stored: Any, sparse: int) -> Chunks:
+    """Return the chunks of a stored table; those of one that is laid out are all written out."""
     if sparse:
         return whole_number(stored)
     rows, columns = stored

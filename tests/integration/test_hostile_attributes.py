@@ -16,7 +16,7 @@ import icechunk
 import pytest
 import zarr
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import dqlearn
@@ -103,7 +103,11 @@ TEXTS = [
 ]
 FIXED = [*HOSTILE, *TEXTS]
 DRAWN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
     max_leaves=6,
 ).flatmap(lambda value: st.sampled_from([value, json.dumps(value)]))
@@ -151,9 +155,11 @@ def opened(use: Callable[[], Any]) -> None:
         try:
             found = use()
         except DQLearnError as error:
-            assert len(str(error)) < 10_000
-        else:
-            shown(found)
+            found = error
+    if isinstance(found, DQLearnError):
+        assert len(str(found)) < 10_000
+    else:
+        shown(found)
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +216,8 @@ def look_at_table(table: Path, name: str, value: Any) -> None:
 
 
 def look_at_run(run: Path, name: str, value: Any) -> None:
+    if value != value or value in (float("inf"), float("-inf")):
+        return  # Icechunk takes JSON as it is specified, which has no such numbers
     attrs = {key: it for key, it in dqlearn.open_table(run, at=0).attrs.items() if key != name}
     commit(run, attrs if value is MISSING else {**attrs, name: value})
     with little_room():
@@ -228,12 +236,16 @@ def commit(run: Path, attrs: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=10)
+@settings(max_examples=8)
+@example(value=MARKUP)
+@example(value=2**60)
+@example(value="[" * 100_000)
 @given(value=DRAWN)
 def test_a_tables_attributes(name: str, value: Any, made: tuple[Path, Path]) -> None:
     look_at_table(made[0], name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_worst_of_a_tables_attributes(name: str, made: tuple[Path, Path]) -> None:
     for value in (MISSING, *FIXED):
@@ -241,14 +253,17 @@ def test_the_worst_of_a_tables_attributes(name: str, made: tuple[Path, Path]) ->
 
 
 @pytest.mark.parametrize("name", [*NAMES, *OF_RUNS])
-@settings(max_examples=5)
+@settings(max_examples=3)
+@example(value=MARKUP)
+@example(value=2**60)
 @given(value=DRAWN)
 def test_a_runs_attributes(name: str, value: Any, made: tuple[Path, Path]) -> None:
     look_at_run(made[1], name, value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*NAMES, *OF_RUNS])
+@pytest.mark.parametrize("name", [*OF_RUNS, "chunks", "environment", "seed", "sparse"])
 def test_the_worst_of_a_runs_attributes(name: str, made: tuple[Path, Path]) -> None:
-    for value in (MISSING, *FIXED):
+    """Of those that are read in another way than a table's."""
+    for value in (MISSING, *FIXED[len(name) % 3 :: 3]):
         look_at_run(made[1], name, value)
