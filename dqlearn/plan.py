@@ -27,6 +27,10 @@ from dqlearn.schedules import Schedule, VisitCount
 __all__ = ["Plan", "check_count"]
 
 _MOST_SHARDS = 2**20
+_NUMBERS: dict[type[int] | type[float], tuple[str, ...]] = {  # Python's own, which JSON can hold
+    int: ("num_envs", "shards", "steps_per_round", "policy_lag", "seed"),
+    float: ("gamma", "initial_value"),
+}
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,9 @@ class Plan(PackedOnce):
                 "gymnasium.Env, got one that takes num_envs: those of a VectorEnv cannot be built "
                 "anew one by one; pass on_env_error='raise'"
             )
+        for kind, names in _NUMBERS.items():
+            for name in names:
+                object.__setattr__(self, name, kind(getattr(self, name)))
 
     @property
     def _one_by_one(self) -> bool:

@@ -196,18 +196,18 @@ def whole_number(value: Any) -> int:
     Raises
     ------
     TypeError
-        If it is no integer; `ValueError` if it is negative, or more than 2**62.
+        If it is no number; `ValueError` if it is no integer, negative, or more than 2**62.
     """
-    if type(value) is not int:
+    if not isinstance(value, int | float):
         raise TypeError(f"expected an integer, got {shortened(value)}")
-    if not 0 <= value <= _LARGEST_COUNT:
+    if not (0 <= value <= _LARGEST_COUNT and value == int(value)):
         raise ValueError(f"expected an integer in 0 .. 2**62, got {shortened(value)}")
-    return value
+    return int(value)  # older tables may have true, or 1.0, for 1
 
 
 def number(value: Any) -> float:
     """Return a number of a stored table, or raise TypeError."""
-    if type(value) not in (int, float):
+    if not isinstance(value, int | float):
         raise TypeError(f"expected a number, got {shortened(value)}")
     return float(value)
 

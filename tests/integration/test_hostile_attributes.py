@@ -215,24 +215,29 @@ def look_at_table(table: Path, name: str, value: Any) -> None:
         command("info", str(table))
 
 
+@contextmanager
+def committed(run: Path, attrs: dict[str, Any]) -> Iterator[None]:
+    """Let a run have one more checkpoint for a while, which says something else."""
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(run)))
+    newest, *_ = repository.ancestry(branch="main")
+    session = repository.writable_session("main")
+    zarr.open_group(session.store, mode="r+").attrs.put(attrs)
+    session.commit("edited", metadata=newest.metadata)
+    try:
+        yield
+    finally:
+        repository.reset_branch("main", newest.id)
+
+
 def look_at_run(run: Path, name: str, value: Any) -> None:
     if value != value or value in (float("inf"), float("-inf")):
         return  # Icechunk takes JSON as it is specified, which has no such numbers
-    attrs = {key: it for key, it in dqlearn.open_table(run, at=0).attrs.items() if key != name}
-    commit(run, attrs if value is MISSING else {**attrs, name: value})
-    with little_room():
+    attrs = dict(dqlearn.open_table(run).attrs)
+    del attrs[name]
+    with committed(run, attrs if value is MISSING else {**attrs, name: value}), little_room():
         opened(lambda: dqlearn.resume(run))
         opened(lambda: dqlearn.open_table(run))
         command("runs", "info", str(run))
-
-
-def commit(run: Path, attrs: dict[str, Any]) -> None:
-    """Make a checkpoint of a run that says something else."""
-    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(run)))
-    (metadata, *_) = (info.metadata for info in repository.ancestry(branch="main"))
-    session = repository.writable_session("main")
-    zarr.open_group(session.store, mode="r+").attrs.put(attrs)
-    session.commit("edited", metadata=metadata)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,32 @@ def test_a_url_that_holds_something_else(tmp_path: Path) -> None:
     with pytest.raises(IncompatibleTableError, match="choose another path"):
         walk().learn(ROUND).save(path, overwrite=True)
     assert "x" in zarr.open_group(path, mode="r")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"gamma": np.float32(0.9)},
+        {"gamma": Fraction(9, 10)},
+        {"gamma": True},
+        {"initial_value": np.int64(1)},
+        {"seed": True},
+        {"shards": np.int64(2)},
+        {"steps_per_round": np.int64(4)},
+        {"policy_lag": np.int64(1)},
+        {"policy_lag": True},
+        {"env_timeout": np.float32(3)},
+        {"epsilon": np.float32(0.1)},
+    ],
+    ids=str,
+)
+def test_numbers_of_any_type_can_be_saved(given: dict[str, Any], tmp_path: Path) -> None:
+    """What a learner takes for a number is one when it is saved, and comes back equal."""
+    learner = walk(**given).learn(2 * ROUND, store=tmp_path / "run")
+    learner.save(tmp_path / "q.zarr")
+    for again in (dqlearn.load(tmp_path / "q.zarr"), dqlearn.resume(tmp_path / "run")):
+        for name in given.keys() - {"env_timeout"}:
+            assert getattr(again._plan, name) == getattr(learner._plan, name)
 
 
 # where
