@@ -605,8 +605,8 @@ class QLearner:
         learner = cls.__new__(cls)
         learner._resolved = environment_of(stored, env, bins, env_kwargs, trust)
         learner._prepare(stored.settings.changed(**settings), stored.origin)
-        if stored.origin:
-            learner._history = read_history(path, stored.origin.round)
+        if begun := stored.origin:
+            learner._history = read_history(path, begun.round, begun.timesteps)
         return learner
 
     def _current_policy(self) -> Policy | KnownPolicy:

@@ -212,15 +212,15 @@ def understood(where: str) -> Iterator[None]:
         ) from error
 
 
-def read_history(path: PathLike, round_: int) -> History:
+def read_history(path: PathLike, round_: int, timesteps: int) -> History:
     """Read what the rounds did that a stored table was learned in.
 
     Parameters
     ----------
     path : str or path-like
         Of the table's Zarr group.
-    round_ : int
-        How many rounds made it.
+    round_, timesteps : int
+        How many rounds and transitions made it.
 
     Returns
     -------
@@ -241,19 +241,17 @@ def read_history(path: PathLike, round_: int) -> History:
         if len({array.shape for array in arrays.values()}) != 1:
             raise ValueError("the variables of its history have different lengths")
         history = History.of_saved({name: array[:] for name, array in arrays.items()})
-        if history.end not in (None, round_):
-            raise ValueError(f"its history ends before round {history.end}, the table's {round_}")
+        end = (history.end, history.timesteps)
+        if len(history) and end != (round_, timesteps):
+            raise ValueError(f"its history ends with {end}, the table with {(round_, timesteps)}")
         return history
 
 
 def _check_target(path: str, attrs: Mapping[str, Any], overwrite: bool) -> None:
     """Refuse to replace anything but a table of the same environment; or any table, if told to."""
-    try:
-        found = _attributes_at(path)
-    except FileNotFoundError:
+    found = _attributes_at(path)
+    if found is None:
         return
-    except Exception as error:  # storages raise what they like
-        found = {"error": error}
     if "dqlearn_format" not in found:
         raise IncompatibleTableError(
             f"expected no file, or a table to replace, at {path!r}: choose another path"
@@ -266,13 +264,15 @@ def _check_target(path: str, attrs: Mapping[str, Any], overwrite: bool) -> None:
         )
 
 
-def _attributes_at(path: str) -> dict[str, Any]:
-    """Return the attributes of a Zarr group, or raise FileNotFoundError if nothing is there."""
-    if is_url(path):
+def _attributes_at(path: str) -> dict[str, Any] | None:
+    """Return the attributes of a Zarr group; none of anything else; None where nothing is."""
+    if not is_url(path) and not os.path.lexists(path):
+        return None
+    try:
         return dict(zarr.open_group(path, mode="r").attrs)
-    if not os.path.lexists(path):
-        raise FileNotFoundError(path)
-    return dict(json.loads((Path(path) / "zarr.json").read_text())["attributes"])
+    except Exception as error:  # storages raise what they like
+        nothing = is_url(path) and isinstance(error, FileNotFoundError)
+        return None if nothing else {}
 
 
 def _identity(attrs: Mapping[str, Any]) -> Any:

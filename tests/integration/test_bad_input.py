@@ -378,10 +378,10 @@ def test_the_disk_fills_up_while_saving(tmp_path: Path) -> None:
     learner = QLearner("dqlearn/Torus-v0", env_kwargs={"side": 256}, num_envs=256).learn(200_000)
     walk().learn(256).save(tmp_path / "q.zarr")
     with file_size(50_000), pytest.raises(TableTooLargeError, match="while saving"):
-        learner.save(tmp_path / "q.zarr")
+        learner.save(tmp_path / "q.zarr", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["q.zarr"]
     assert dqlearn.load(tmp_path / "q.zarr").timesteps == 256
-    learner.save(tmp_path / "q.zarr")
+    learner.save(tmp_path / "q.zarr", overwrite=True)
     assert dqlearn.load(tmp_path / "q.zarr").timesteps == learner.timesteps
 
 
