@@ -12,6 +12,7 @@ what it stands for here and now, with arguments that nobody else can change.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -150,11 +151,11 @@ def resolve(
 
 
 def _id_spec(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name an id, and its arguments; those of a family that have no form in JSON made plain."""
+    """Name an id, and its arguments; a family's graphs as lists, which it takes for the same."""
     arguments = stored(kwargs)
-    if "unstored" in arguments:
+    if "unstored" in arguments and env.startswith("dqlearn/"):
         with suppress(TypeError, ValueError):
-            arguments = stored(plain_kwargs(env, kwargs))
+            arguments = stored(json.loads(json.dumps(plain_kwargs(env, kwargs))))
     return {"id": env, **arguments}
 
 

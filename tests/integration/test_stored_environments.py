@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,13 @@ def test_what_cannot_be_stored_must_be_given_again(tmp_path: Path) -> None:
                 opened(tmp_path / name, env_kwargs=wrong)
         for right in ({"bonus": double}, {"bonus": double, "prizes": (1.0, 5.0)}):
             assert opened(tmp_path / name, env_kwargs=right).evaluate(4).mean == 10.0
+
+
+def test_what_json_takes_for_another_is_not_stored() -> None:
+    """A dictionary with a default is none without, though JSON would write it as one."""
+    spec = learner_of(prizes=defaultdict(float, {"0": 1.0}, **{"1": 2.0}), bonus=abs)._resolved.spec
+    assert spec["unstored"].keys() == {"prizes", "bonus"}
+    assert learner_of(prizes=defaultdict(float))._resolved.spec["unstored"].keys() == {"prizes"}
 
 
 def test_an_id_that_is_named_again_has_its_arguments(tmp_path: Path) -> None:
