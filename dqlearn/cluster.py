@@ -368,7 +368,7 @@ class ClusterExecutor:
     def _where(self, keys: Sequence[Key]) -> dict[Key, str]:
         """Return a worker that has each result."""
         futures = self._settle(keys)
-        with self._losses():
+        with self.losses():
             found = self.client.who_has(futures)
         homes = {key: found.get(self._futures[key].key) for key in keys}
         if not all(homes.values()):
@@ -420,7 +420,7 @@ class ClusterExecutor:
         timeout = _FETCH
         while True:
             futures = self._settle(keys)
-            with self._losses(), suppress(TimeoutError):
+            with self.losses(), suppress(TimeoutError):
                 fetch = self.client._gather
                 values = self.client.sync(fetch, futures, callback_timeout=timeout)
                 return dict(zip(keys, values, strict=True))
@@ -434,13 +434,13 @@ class ClusterExecutor:
             futures = [self._futures[key] for key in keys]
         except KeyError as error:
             raise LostWork(f"the run has given up {error}") from error
-        with self._losses():
+        with self.losses():
             for future in futures:
                 self._wait(future)
         return futures
 
     @contextmanager
-    def _losses(self) -> Iterator[None]:
+    def losses(self) -> Iterator[None]:
         """Take an error for a loss if a home has gone: one of another cause will come again."""
         try:
             yield

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -61,6 +62,9 @@ class Executor(Protocol):
 
     def node(self, key: Key) -> GraphNode | TaskRef:
         """Return a kept result as something that a graph can hold."""
+
+    def losses(self) -> AbstractContextManager[None]:
+        """Give a name to errors inside that are losses of work."""
 
     def same(self, other: Executor) -> bool:
         """Whether another executor holds the same results."""
@@ -165,6 +169,10 @@ class LocalExecutor:
     def settled_in(self) -> bool:
         """There is one home."""
         return True
+
+    def losses(self) -> AbstractContextManager[None]:
+        """Return a context of nothing: here nothing is lost."""
+        return nullcontext()
 
     def same(self, other: Executor) -> bool:
         """Only this object holds its results."""

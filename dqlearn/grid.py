@@ -29,6 +29,7 @@ from dask.array.core import normalize_chunks
 from dqlearn.compiled import njit
 from dqlearn.errors import GridError
 from dqlearn.memory import empty
+from dqlearn.text import shortened
 
 __all__ = ["ChunkGrid", "Slices", "block_bits", "find_owners", "owner_dtype", "table_nbytes"]
 
@@ -82,7 +83,7 @@ class ChunkGrid:
         if not (self.rows and self.columns and min(sizes) >= 1):
             raise GridError(
                 "a chunk grid needs positive sizes along states and actions, "
-                f"got {self.rows=} and {self.columns=}"
+                f"got {shortened(self.rows)} and {shortened(self.columns)}"
             )
         largest = max(self.rows) * max(self.columns)
         if largest > _MAX_PAIRS:
@@ -122,7 +123,8 @@ class ChunkGrid:
             rows, columns = normalize_chunks(chunks, shape=(n_states, n_actions))
         except (ValueError, TypeError, ZeroDivisionError) as error:
             raise GridError(
-                f"chunks must cover {n_states} states x {n_actions} actions, got {chunks=}: {error}"
+                f"chunks must cover {n_states} states x {n_actions} actions, got "
+                f"chunks={shortened(chunks)}: {shortened(error)}"
             ) from error
         return cls(tuple(map(int, rows)), tuple(map(int, columns)))
 

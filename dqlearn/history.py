@@ -56,6 +56,12 @@ _ATTRS = {  # variable: (long_name, units); "s", as xarray would decode "seconds
     "wall_time": ("time since training started", "s"),
     "n_restarts": ("environments restarted after an error", "environments"),
 }
+_SUMS = {  # what a saved history has besides, so that it is exact
+    "return_sum": ("sum of their returns", "reward"),
+    "return_sq_sum": ("sum of the squares of their returns", "reward^2"),
+    "length_sum": ("sum of their lengths", "transitions"),
+    "td_abs_sum": ("sum of the absolute temporal-difference errors", "reward"),
+}
 
 
 class History:
@@ -85,6 +91,11 @@ class History:
     def timesteps(self) -> int:
         """Transitions made through the last round; 0 before the first."""
         return int(self._rows["timesteps"][self._size - 1]) if self._size else 0
+
+    @property
+    def end(self) -> int | None:
+        """The round after the last one; None before the first."""
+        return int(self._rows["round"][self._size - 1]) + 1 if self._size else None
 
     def append(self, report: RoundReport) -> None:
         """Add the report of the next round.
@@ -190,11 +201,73 @@ class History:
             attributes `long_name` and `units`. What is taken over episodes is NaN where none ended.
         """
         rows = self._rows[: self._size].copy()
-        variables = {
-            name: ("round", column, dict(zip(("long_name", "units"), _ATTRS[name], strict=True)))
-            for name, column in _columns(rows).items()
-        }
-        return xr.Dataset(variables, coords={"round": ("round", rows["round"])})
+        return _labelled(rows, _columns(rows), _ATTRS)
+
+    def saved(self, before: int) -> xr.Dataset:
+        """Return a copy as a Dataset that :meth:`of_saved` takes back.
+
+        Parameters
+        ----------
+        before : int
+            The round that is not made yet: only those before it.
+
+        Returns
+        -------
+        xarray.Dataset
+            As :meth:`to_xarray`, and the sums that its means are of.
+        """
+        rows = self._rows[: self._size]
+        rows = rows[rows["round"] < before]
+        sums = {name: rows[name] for name in _SUMS}
+        return _labelled(rows, _columns(rows) | sums, _ATTRS | _SUMS)
+
+    @classmethod
+    def of_saved(cls, columns: Mapping[str, npt.NDArray[np.generic]]) -> History:
+        """Make a history of the variables of :meth:`saved`.
+
+        Parameters
+        ----------
+        columns : mapping
+            Arrays by their names, among them ``round``.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError
+            If they are not of consecutive rounds.
+
+        Examples
+        --------
+        >>> len(History.of_saved(History().saved(before=7)))
+        0
+        """
+        history = cls()
+        history._size = len(columns["round"])
+        history._rows = np.empty(max(16, history._size), _ROW)
+        rows = history._rows[: history._size]
+        for name in _FIELDS:
+            rows[name] = columns[name]
+        without = rows["n_episodes"] == 0  # there extremes are NaN for people, to combine infinite
+        rows["return_min"][without], rows["return_max"][without] = math.inf, -math.inf
+        rows["episodes_so_far"] = np.cumsum(rows["n_episodes"])
+        if (np.diff(rows["round"]) != 1).any():
+            raise ValueError("expected the rows of consecutive rounds")
+        return history
+
+
+def _labelled(
+    rows: npt.NDArray[np.void],
+    columns: Mapping[str, npt.NDArray[np.generic]],
+    attrs: Mapping[str, tuple[str, str]],
+) -> xr.Dataset:
+    variables = {
+        name: ("round", column, dict(zip(("long_name", "units"), attrs[name], strict=True)))
+        for name, column in columns.items()
+    }
+    return xr.Dataset(variables, coords={"round": ("round", rows["round"])})
 
 
 def _columns(rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[np.generic]]:

@@ -13,7 +13,6 @@ before: an error, a stop, Ctrl-C, a worker's death.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,6 +42,7 @@ from dqlearn.html import html_table
 from dqlearn.interrupt import interruptible
 from dqlearn.loop import Loop
 from dqlearn.origin import Origin
+from dqlearn.paths import PathLike
 from dqlearn.plan import Plan
 from dqlearn.policy import KnownPolicy, Policy
 from dqlearn.progress import ProgressBar
@@ -54,8 +54,8 @@ from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.settings import Settings, attributes
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.sparse_table import SparseTable
-from dqlearn.store import FORMAT, write
-from dqlearn.stored import Stored, environment_of, fingerprint_of
+from dqlearn.store import FORMAT, read_history, write
+from dqlearn.stored import Stored, Trust, environment_of, fingerprint_of
 from dqlearn.table import Labels, Table
 
 __all__ = ["QLearner"]
@@ -116,7 +116,9 @@ class QLearner:
     bins : Bins, int, tuple, mapping or sequence, optional
         How to cut `Box` observations: see :class:`dqlearn.spaces.Bins`.
     env_kwargs : mapping, optional
-        Arguments of an environment that is named by its id.
+        Arguments of an environment that is named by its id. What they hold is copied. Those that
+        have no form in JSON are not stored, and asked for again by :func:`dqlearn.load` and
+        :func:`dqlearn.resume`.
     path : {"auto", "broadcast", "gather"}
         How the maxima of the table reach the environments: "broadcast", all of them after every
         round; "gather", those that are asked for, with `steps_per_round` and `policy_lag` 1. At
@@ -526,7 +528,7 @@ class QLearner:
 
     @property
     def n_episodes(self) -> int:
-        """Episodes that ended while this learner learned."""
+        """Episodes that ended in the rounds of :attr:`history`."""
         return self._history.n_episodes
 
     def close(self) -> None:
@@ -575,33 +577,48 @@ class QLearner:
         """The action space, as indices of actions."""
         return self._resolved.actions
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike, overwrite: bool = False) -> None:
         """Write the table as one plain Zarr v3 group, which ``xarray.open_zarr`` opens alone.
+
+        Its group ``history`` holds the :attr:`history`: ``xarray.open_zarr(path,
+        group="history")``.
 
         Parameters
         ----------
         path : str or path-like
-            A folder or URL that all workers see. A table that is there already is replaced.
+            A folder or URL that all workers see. A table of the same environment that is there
+            already is replaced.
+        overwrite : bool
+            Replace a table of another environment too.
 
         Raises
         ------
         IncompatibleTableError
-            If something else is there.
+            If a table of another environment is there, or something else.
         TableTooLargeError
             If the disk has no room for it.
         """
-        write(self.table, os.fspath(path))
+
+        def write_out(runner: Runner) -> None:
+            with runner.executor.losses():
+                write(self.table, path, self._history, overwrite)
+
+        self._ask(write_out)
 
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: PathLike,
         /,
         env: EnvLike | None = None,
         bins: BinsLike = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        trust: Trust = (),
         **settings: Any,
     ) -> Self:
         """Make a learner of a stored table; it goes on from its counters, in fresh episodes.
+
+        Its :attr:`history` is that which was saved with the table, and goes on too.
 
         Parameters
         ----------
@@ -611,6 +628,12 @@ class QLearner:
             The environment; needed unless it was named by its id.
         bins : Bins, int, tuple, mapping or sequence, optional
             Its bins, if it has `Box` observations; by default those of the table.
+        env_kwargs : mapping, optional
+            Arguments of an environment that is named by its id, if they could not be stored; see
+            :doc:`/how-to/runs`.
+        trust : str or iterable of str
+            Modules that may be imported because the table names them, and what is in them. Others
+            must be imported already.
         **settings
             Parameters of :class:`QLearner` to change, for example ``num_envs`` or ``epsilon``.
 
@@ -622,7 +645,8 @@ class QLearner:
         Raises
         ------
         IncompatibleTableError
-            If there is no table, or its spaces are not the environment's.
+            If there is no table, its spaces are not the environment's, or it names a module that is
+            neither imported nor trusted.
 
         Examples
         --------
@@ -632,11 +656,12 @@ class QLearner:
         >>> dqlearn.load(path).timesteps
         12032
         """
-        where = os.fspath(path)
-        stored = Stored.at(where)
+        stored = Stored.at(path)
         learner = cls.__new__(cls)
-        learner._resolved = environment_of(stored, env, bins)
+        learner._resolved = environment_of(stored, env, bins, env_kwargs, trust)
         learner._prepare(stored.settings.changed(**settings), stored.origin)
+        if begun := stored.origin:
+            learner._history = read_history(path, begun.round, begun.timesteps)
         return learner
 
     def _current_policy(self) -> Policy | KnownPolicy:

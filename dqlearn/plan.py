@@ -26,6 +26,12 @@ from dqlearn.schedules import Schedule, VisitCount
 
 __all__ = ["Plan"]
 
+_MOST_SHARDS = 2**20
+_NUMBERS: dict[type[int] | type[float], tuple[str, ...]] = {  # Python's own, which JSON can hold
+    int: ("num_envs", "shards", "steps_per_round", "policy_lag", "seed"),
+    float: ("gamma", "initial_value"),
+}
+
 
 @dataclass(frozen=True)
 class Plan(PackedOnce):
@@ -91,6 +97,11 @@ class Plan(PackedOnce):
         check_count("num_envs", self.num_envs)
         check_count("shards", self.shards)
         check_count("steps_per_round", self.steps_per_round)
+        if self.shards > _MOST_SHARDS:
+            raise ConfigurationError(
+                f"shards must be at most {_MOST_SHARDS}, each is a task of every round; got "
+                f"{self.shards}"
+            )
         if self.shards > self.num_envs:
             raise ConfigurationError(
                 f"shards must be at most num_envs, got {self.shards=} and {self.num_envs=}"
@@ -129,6 +140,9 @@ class Plan(PackedOnce):
                 "gymnasium.Env, got one that takes num_envs: those of a VectorEnv cannot be built "
                 "anew one by one; pass on_env_error='raise'"
             )
+        for kind, names in _NUMBERS.items():
+            for name in names:
+                object.__setattr__(self, name, kind(getattr(self, name)))
 
     @property
     def _one_by_one(self) -> bool:

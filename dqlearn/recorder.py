@@ -27,7 +27,6 @@ from dqlearn.count import check_count
 from dqlearn.errors import (
     ConfigurationError,
     DQLearnError,
-    IncompatibleTableError,
     NoCheckpointError,
     StoreError,
 )
@@ -38,6 +37,8 @@ from dqlearn.runner import Runner
 from dqlearn.runs.place import Place
 from dqlearn.runs.repository import Draft, Repository
 from dqlearn.runs.version import Version
+from dqlearn.settings import whole_number
+from dqlearn.store import understood
 
 __all__ = ["Recorder", "Saving"]
 
@@ -78,22 +79,18 @@ class Saving:
         return {"checkpoint_every": every, "restart_envs": int(self.restart_envs), **keep}
 
     @classmethod
-    def from_attributes(cls, attrs: Mapping[str, Any]) -> Saving:
-        """Return what a repository says.
+    def from_attributes(cls, attrs: Mapping[str, Any], where: str) -> Saving:
+        """Return what the repository of a name says.
 
         Raises
         ------
         IncompatibleTableError
             If it says nothing of that.
         """
-        try:
+        with understood(where):
             every = Every(**json.loads(attrs["checkpoint_every"]))
-            return cls(every, attrs.get("keep_checkpoints"), bool(attrs["restart_envs"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise IncompatibleTableError(
-                f"expected when a run makes its checkpoints, got {error!r}: were its attributes "
-                "edited?"
-            ) from error
+            kept = attrs.get("keep_checkpoints")
+            return cls(every, kept and whole_number(kept), bool(attrs["restart_envs"]))
 
     def __post_init__(self) -> None:
         """Check that what must be equal after a resume can be."""

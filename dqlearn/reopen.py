@@ -10,21 +10,29 @@ Invariant: what is read is data; environments are made as :mod:`dqlearn.stored` 
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from typing import Any
 
 from dqlearn.envs.resolve import EnvLike
 from dqlearn.learner import QLearner
+from dqlearn.paths import PathLike
 from dqlearn.recorder import Recorder, Saving
 from dqlearn.runs.place import StoreLike, place_of
 from dqlearn.runs.reading import history_of
 from dqlearn.runs.repository import LATEST, At, Repository
-from dqlearn.stored import Stored, check_fingerprint, environment_of
+from dqlearn.stored import Stored, Trust, check_fingerprint, environment_of
 
 __all__ = ["load", "resume"]
 
 
-def load(path: str | os.PathLike[str], /, env: EnvLike | None = None, **settings: Any) -> QLearner:
+def load(
+    path: PathLike,
+    /,
+    env: EnvLike | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    trust: Trust = (),
+    **settings: Any,
+) -> QLearner:
     """Make a learner of a stored table: see :meth:`QLearner.load`.
 
     Parameters
@@ -33,6 +41,10 @@ def load(path: str | os.PathLike[str], /, env: EnvLike | None = None, **settings
         What :meth:`QLearner.save` wrote.
     env : str, TabularEnv or callable, optional
         The environment; needed unless it was named by its id.
+    env_kwargs : mapping, optional
+        Arguments of an environment that is named by its id, if they could not be stored.
+    trust : str or iterable of str
+        Modules that may be imported because the table names them, and what is in them.
     **settings
         Parameters of :class:`QLearner` to change.
 
@@ -44,12 +56,19 @@ def load(path: str | os.PathLike[str], /, env: EnvLike | None = None, **settings
     Raises
     ------
     IncompatibleTableError
-        If there is no table, or its spaces are not the environment's.
+        If there is no table, its spaces are not the environment's, or it names a module that is
+        neither imported nor trusted.
     """
-    return QLearner.load(path, env, **settings)
+    return QLearner.load(path, env, env_kwargs=env_kwargs, trust=trust, **settings)
 
 
-def resume(store: StoreLike, at: At = LATEST, env: EnvLike | None = None) -> QLearner:
+def resume(
+    store: StoreLike,
+    at: At = LATEST,
+    env: EnvLike | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    trust: Trust = (),
+) -> QLearner:
     """Make the learner that a run's checkpoint is of, in a new process too.
 
     It goes on as the run would have, with the same bits: counters, schedules, environments and
@@ -66,7 +85,13 @@ def resume(store: StoreLike, at: At = LATEST, env: EnvLike | None = None) -> QLe
         another run writes after this call is not: then learning is refused.
     env : str, TabularEnv or callable, optional
         The environment; needed unless it was named by its id, or is a `TabularEnv` that stands in a
-        module under a name of its own. That module is imported then.
+        module under a name of its own.
+    env_kwargs : mapping, optional
+        Arguments of an environment that is named by its id, if they could not be stored; see
+        :doc:`/how-to/runs`.
+    trust : str or iterable of str
+        Modules that may be imported because the run names them, and what is in them. Others must be
+        imported already.
 
     Returns
     -------
@@ -79,7 +104,8 @@ def resume(store: StoreLike, at: At = LATEST, env: EnvLike | None = None) -> QLe
     NoCheckpointError
         If there is no such checkpoint.
     IncompatibleTableError
-        If something else is there, or the environment is another one.
+        If something else is there, the environment is another one, or the run names a module that
+        is neither imported nor trusted.
 
     Examples
     --------
@@ -95,8 +121,8 @@ def resume(store: StoreLike, at: At = LATEST, env: EnvLike | None = None) -> QLe
     version = repository.version(at)
     attrs = dict(version.group.attrs)
     stored = Stored.of(attrs, version.run)
-    resolved = environment_of(stored, env, None)
+    resolved = environment_of(stored, env, None, env_kwargs, trust)
     check_fingerprint(stored, resolved)
-    recorder = Recorder(place, Saving.from_attributes(attrs), version, tip)
+    recorder = Recorder(place, Saving.from_attributes(attrs, version.run), version, tip)
     history = history_of(version)
     return QLearner.made(resolved, stored.settings, stored.origin, history, recorder)

@@ -26,6 +26,7 @@ from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.origin import Origin
 from dqlearn.plan import Plan
 from dqlearn.schedules import Schedule, VisitCount, as_learning_rate, as_schedule, from_spec
+from dqlearn.text import shortened
 
 __all__ = ["Settings"]
 
@@ -34,6 +35,7 @@ _COMPILED_STEPS, _PYTHON_STEPS = 1024, 64
 _GATHER_ENVS = 65_536  # compiled ones: there is one step a round
 _GATHER_STATES = 16  # for each transition of a round, and at least a million: then it pays to ask
 _GATHER_STATES_AT_LEAST = 1_000_000
+_LARGEST_COUNT = 2**62
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ class Settings:
             if self.dtype is None:  # which NumPy takes for float64
                 raise TypeError("no dtype")
             return np.dtype(self.dtype)
-        except TypeError as error:
+        except (TypeError, ValueError, SyntaxError) as error:  # NumPy parses texts
             raise ConfigurationError(
-                f"dtype must be float32 or float64, got {self.dtype!r}"
+                f"dtype must be float32 or float64, got {shortened(self.dtype)}"
             ) from error
 
     def plan(self, resolved: Resolved, width: int, origin: Origin | None = None) -> Plan:
@@ -162,34 +164,82 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
 
 
 def from_attributes(attrs: Mapping[str, Any]) -> Settings:
-    """Return the settings that a stored table was learned with."""
+    """Return the settings that a stored table was learned with.
+
+    Raises what it likes for attributes that :func:`attributes` does not make.
+    """
+    sparse = whole_number(attrs.get("sparse", 0))  # tables of earlier versions do not say all
     return Settings(
-        num_envs=int(attrs["num_envs"]),
-        shards=int(attrs["shards"]),
-        steps_per_round=int(attrs["steps_per_round"]),
-        gamma=float(attrs["gamma"]),
-        learning_rate=from_spec(json.loads(attrs["learning_rate"])),
+        num_envs=whole_number(attrs["num_envs"]),
+        shards=whole_number(attrs["shards"]),
+        steps_per_round=whole_number(attrs["steps_per_round"]),
+        gamma=number(attrs["gamma"]),
+        learning_rate=as_learning_rate(from_spec(json.loads(attrs["learning_rate"]))),
         epsilon=_schedule(json.loads(attrs["epsilon"])),
-        initial_value=float(attrs["initial_value"]),
-        policy_lag=int(attrs["policy_lag"]),
-        chunks=_chunks(json.loads(attrs["chunks"])),
-        dtype=str(attrs["dtype"]),
+        initial_value=number(attrs["initial_value"]),
+        policy_lag=whole_number(attrs["policy_lag"]),
+        chunks=chunks_of(json.loads(attrs["chunks"]), sparse),
+        dtype=_one_of("float32 float64", attrs["dtype"]),
         seed=int(attrs["seed"]),
-        # Tables of earlier versions do not say these.
-        on_env_error=str(attrs.get("on_env_error", "raise")),
-        env_timeout=json.loads(attrs.get("env_timeout", "null")),
-        path=str(attrs.get("path", "broadcast")),
-        sparse=int(attrs.get("sparse", 0)),
+        on_env_error=_one_of("raise restart", attrs.get("on_env_error", "raise")),
+        env_timeout=_timeout(json.loads(attrs.get("env_timeout", "null"))),
+        path=_one_of("broadcast gather", attrs.get("path", "broadcast")),
+        sparse=sparse,
         balanced=bool(attrs.get("balanced", False)),
     )
 
 
-def _chunks(stored: Any) -> Chunks:
-    return stored if isinstance(stored, int) else tuple(map(tuple, stored))
+def whole_number(value: Any) -> int:
+    """Return a counter of a stored table.
+
+    Parameters
+    ----------
+    value : int
+        Of JSON, so it may be anything.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If it is no number; `ValueError` if it is no integer, negative, or more than 2**62.
+    """
+    if not isinstance(value, int | float):
+        raise TypeError(f"expected an integer, got {shortened(value)}")
+    if not (0 <= value <= _LARGEST_COUNT and value == int(value)):
+        raise ValueError(f"expected an integer in 0 .. 2**62, got {shortened(value)}")
+    return int(value)  # older tables may have true, or 1.0, for 1
+
+
+def number(value: Any) -> float:
+    """Return a number of a stored table, or raise TypeError."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"expected a number, got {shortened(value)}")
+    return float(value)
+
+
+def _timeout(value: Any) -> float | None:
+    return None if value is None else number(value)
+
+
+def _one_of(names: str, value: Any) -> str:
+    if value not in names.split():
+        raise ValueError(f"expected one of {names}, got {shortened(value)}")
+    return str(value)
+
+
+def chunks_of(stored: Any, sparse: int) -> Chunks:
+    """Return the chunks of a stored table; those of one that is laid out are all written out."""
+    if sparse:
+        return whole_number(stored)
+    rows, columns = stored
+    return tuple(map(whole_number, rows)), tuple(map(whole_number, columns))
 
 
 def _schedule(spec: Mapping[str, Any]) -> Schedule:
     schedule = from_spec(spec)
     if isinstance(schedule, VisitCount):
         raise ConfigurationError(f"epsilon cannot depend on visits, got {spec}")
-    return schedule
+    return as_schedule(schedule, name="epsilon")

@@ -23,6 +23,7 @@ from dqlearn.cli.looking import evaluate, info
 from dqlearn.cli.runs import runs
 from dqlearn.errors import DQLearnError
 from dqlearn.runs.place import first_line
+from dqlearn.text import printable
 
 __all__ = ["main"]
 
@@ -39,9 +40,11 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise  # somebody's `| head` has seen enough: Click leaves in silence
         except (DQLearnError, OSError, ImportError) as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(printable(" ".join(str(error).split()))) from error
         except icechunk.IcechunkError as error:
-            raise click.ClickException(f"the storage failed: {first_line(error)}") from error
+            raise click.ClickException(
+                printable(f"the storage failed: {first_line(error)}")
+            ) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(_INTERRUPTED)

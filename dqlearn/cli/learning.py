@@ -30,6 +30,7 @@ from dqlearn.cli.places import (
     cluster,
     expecting_run,
     opened,
+    trust_option,
     whole,
 )
 from dqlearn.cli.progress_lines import progress_lines
@@ -39,6 +40,7 @@ from dqlearn.evaluation import EvaluationResult
 from dqlearn.learner import QLearner
 from dqlearn.options import BINS, CHUNKS, EPSILON, EVERY, LEARNING_RATE, PAIR, Whole
 from dqlearn.reopen import resume as resumed
+from dqlearn.store import nested
 
 __all__ = ["resume", "train"]
 
@@ -242,17 +244,18 @@ def train(env: str, restart_envs: bool, **options: Any) -> None:
 @click.argument("store", metavar="RUN")
 @_all(_ENDS)
 @at_option("Go on from this checkpoint: latest, previous, best, a number, or a tag.")
+@trust_option
 @_all(_CHECKPOINTS)
 @_all(_WAYS)
-def resume(at: str | int, **options: Any) -> None:
+def resume(at: str | int, trust: tuple[str, ...], **options: Any) -> None:
     """Go on with RUN from a checkpoint, until there are --timesteps transitions in all.
 
     The run ends as it would have without a stop, and writes to the same place. Its environment
-    is made by its id, or imported. From an earlier checkpoint than the latest, the later ones are
-    given up, but for those that have a name.
+    is made by its id, or found by its name in a module that --trust allows. From an earlier
+    checkpoint than the latest, the later ones are given up, but for those that have a name.
     """
     task = _Task.take(options)
-    _run(task, lambda: resumed(str(task.store), at))
+    _run(task, lambda: resumed(str(task.store), at, trust=trust))
 
 
 def _run(task: _Task, make: Callable[[], QLearner]) -> None:
@@ -289,12 +292,12 @@ def _learn(learner: QLearner, task: _Task) -> float:
         if task.store and (learned or isinstance(error, KeyboardInterrupt)):
             _echo_way_on(task.store, task.timesteps)
         if task.out and learned and not isinstance(error, ClusterError):
-            learner.save(task.out)
+            learner.save(task.out, task.overwrite)
             _echo_saved(learner, task.out)
         raise
     seconds = time.monotonic() - began
     if task.out:
-        learner.save(task.out)
+        learner.save(task.out, task.overwrite)
     return seconds
 
 
@@ -325,9 +328,11 @@ def _echo_way_on(store: str, timesteps: int) -> None:
     """Say how to go on from the newest checkpoint, if there is one."""
     with suppress(DQLearnError):
         version = opened(store).version()
+        module, colon, _ = nested(version.group.attrs, "environment").get("id", "").rpartition(":")
+        trust = f" --trust {shlex.quote(module)}" if colon else ""
         click.echo(
             f"Checkpoint {version.number} has {version.timesteps:,} transitions; go on with: "
-            f"dqlearn resume {shlex.quote(store)} --timesteps {timesteps}",
+            f"dqlearn resume {shlex.quote(store)} --timesteps {timesteps}{trust}",
             err=True,
         )
 

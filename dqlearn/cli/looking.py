@@ -10,7 +10,6 @@ Invariant: what is looked at is not changed, and a run that goes on is not distu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,15 +17,16 @@ import click
 import xarray as xr
 from dask.utils import format_bytes
 
-from dqlearn.cli.places import at_option, expecting_table, opened, size
+from dqlearn.cli.places import at_option, expecting_table, opened, size, trust_option, whole
 from dqlearn.cli.saying import QUANTILES, echo_json, echo_lines, echo_mean, json_option, played
+from dqlearn.envs.arguments import texts
 from dqlearn.errors import DQLearnError, IncompatibleTableError
 from dqlearn.learner import QLearner
 from dqlearn.options import Whole, format_schedule
 from dqlearn.reopen import load, resume
 from dqlearn.runs.repository import LATEST
 from dqlearn.schedules import from_spec
-from dqlearn.store import nested, read_attributes
+from dqlearn.store import nested, read_attributes, understood
 
 __all__ = ["contents", "evaluate", "info", "lines", "settings"]
 
@@ -43,12 +43,19 @@ __all__ = ["contents", "evaluate", "info", "lines", "settings"]
     show_default=True,
     help="Cut an episode off after so many.",
 )
+@trust_option
 @json_option
 def evaluate(
-    path: str, at: str | int, episodes: int, seed: int | None, max_steps: int, as_json: bool
+    path: str,
+    at: str | int,
+    episodes: int,
+    seed: int | None,
+    max_steps: int,
+    trust: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Play greedy episodes with a stored TABLE, or with a checkpoint of a RUN."""
-    result = _learner(path, at).evaluate(episodes, seed, max_steps)
+    result = _learner(path, at, trust).evaluate(episodes, seed, max_steps)
     if as_json:
         echo_json(played(result))
         return
@@ -68,15 +75,16 @@ def info(path: str, as_json: bool) -> None:
     """
     with expecting_table(path):
         attrs = read_attributes(path)
-    with xr.open_zarr(path) as dataset:
-        facts = contents(dataset) | size(path)
+    with xr.open_zarr(whole(path)) as dataset, understood(path):
+        facts, learned_with = contents(dataset) | size(whole(path)), settings(attrs)
+        said = lines(facts, learned_with)
     if as_json:
-        echo_json(facts | settings(attrs))
+        echo_json(facts | learned_with)
     else:
-        echo_lines(lines(facts, settings(attrs)))
+        echo_lines(said)
 
 
-def _learner(path: str, at: str | int) -> QLearner:
+def _learner(path: str, at: str | int, trust: tuple[str, ...]) -> QLearner:
     """Make the learner of a run or of a table, whichever it is."""
     try:
         opened(path)
@@ -87,8 +95,8 @@ def _learner(path: str, at: str | int) -> QLearner:
             read_attributes(path)
         except IncompatibleTableError as no_table:
             raise IncompatibleTableError(f"{no_table}; nor is it a run: {no_run}") from no_table
-        return load(path)
-    return resume(path, at)
+        return load(path, trust=trust)
+    return resume(path, at, trust=trust)
 
 
 def contents(dataset: xr.Dataset) -> dict[str, Any]:
@@ -126,7 +134,7 @@ def lines(facts: Mapping[str, Any], learned_with: Mapping[str, Any]) -> dict[str
     rows, columns = facts["states"], facts["actions"]
     chunk, pairs = facts["chunks"], rows * columns
     spec = learned_with["environment"]
-    arguments = [f"{key}={json.dumps(value)}" for key, value in spec.get("kwargs", {}).items()]
+    arguments = [f"{name}={text}" for name, text in texts(spec).items()]
     said = {
         "table": f"{rows:,} states x {columns:,} actions, {facts['dtype']}",
         "chunks": f"{chunk[0]:,} states x {chunk[1]:,} actions",

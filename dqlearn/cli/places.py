@@ -26,6 +26,7 @@ from dqlearn.errors import (
 )
 from dqlearn.interrupt import uninterrupted
 from dqlearn.options import AT
+from dqlearn.paths import is_url, located
 from dqlearn.runs.place import place_of
 from dqlearn.runs.repository import LATEST, Repository
 from dqlearn.store import read_attributes
@@ -40,6 +41,7 @@ __all__ = [
     "is_run",
     "opened",
     "size",
+    "trust_option",
     "whole",
 ]
 
@@ -49,9 +51,18 @@ def at_option(text: str) -> Callable[[Any], Any]:
     return click.option("--at", type=AT, default=LATEST, show_default=True, help=text)
 
 
+trust_option = click.option(
+    "--trust",
+    metavar="MODULE",
+    multiple=True,
+    help="Import this module, and what is in it, if the environment is there; repeatable.",
+)
+
+
 def whole(path: str) -> str:
     """Return a path that means the same in another folder, or a URL."""
-    return path if "://" in path else os.path.realpath(path)
+    where = located(path)
+    return where if is_url(where) else os.path.realpath(where)
 
 
 def opened(run: str) -> Repository:

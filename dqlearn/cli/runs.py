@@ -35,13 +35,13 @@ from dqlearn.cli.saying import echo_json, echo_lines, echo_rows, json_option
 from dqlearn.errors import DamagedChunkError, NoCheckpointError
 from dqlearn.every import Every
 from dqlearn.options import DURATION, TAG, Whole, format_every
-from dqlearn.runs import CheckpointInfo, checkpoints, open_table
+from dqlearn.runs import CheckpointInfo, checkpoints
 from dqlearn.runs import expire as expire_checkpoints
 from dqlearn.runs import tag as give_name
 from dqlearn.runs import untag as take_name
-from dqlearn.runs.reading import table_of
+from dqlearn.runs.reading import history_of, table_of
 from dqlearn.runs.repository import LATEST, Repository
-from dqlearn.store import nested, write_dataset
+from dqlearn.store import nested, understood, write_dataset
 
 __all__ = ["runs"]
 
@@ -103,19 +103,17 @@ def info(run: str, at: str | int, as_json: bool) -> None:
     if here is None:
         raise NoCheckpointError(f"checkpoint {version.number} of {run!r} was deleted just now")
     dataset, latest = table_of(version), _latest(repository)
-    facts, learned_with = contents(dataset) | size(whole(run)), settings(dataset.attrs)
+    with understood(run):
+        facts, learned_with = contents(dataset) | size(whole(run)), settings(dataset.attrs)
+        said, saving = lines(facts, learned_with), _saving(dataset.attrs)
     if as_json:
         kept = {"checkpoint": _document(here, latest), "checkpoints": len(found)}
-        echo_json(facts | kept | learned_with | _saving(dataset.attrs))
+        echo_json(facts | kept | learned_with | saving)
         return
     names = "".join(f", {name}" for name in _names(here, latest))
     checkpoint = {"checkpoint": f"{here.number}, written {_local(here.written)}{names}"}
-    saving = {
-        name: "all" if value is None else str(value)
-        for name, value in _saving(dataset.attrs).items()
-    }
-    said = lines(facts, learned_with)
-    echo_lines(said | checkpoint | {"checkpoints": f"{len(found):,}"} | saving)
+    texts = {name: "all" if it is None else str(it) for name, it in saving.items()}
+    echo_lines(said | checkpoint | {"checkpoints": f"{len(found):,}"} | texts)
 
 
 @runs.command()
@@ -164,9 +162,10 @@ def export(run: str, out: str, at: str | int, overwrite: bool) -> None:
     """Write a checkpoint of RUN to OUT, as a table like those that `train --out` writes."""
     run, out = whole(run), whole(out)
     check_apart(out, run)
-    dataset = open_table(run, at)
+    version = opened(run).version(at)
+    dataset, history = table_of(version), history_of(version).saved(version.round)
     check_out(out, overwrite)
-    write_dataset(dataset, out)
+    write_dataset(dataset, out, history, overwrite)
     n_states, n_actions = dataset["q"].shape
     click.echo(f"Table: {out} ({n_states:,} states x {n_actions:,} actions)")
 

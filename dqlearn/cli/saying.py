@@ -19,6 +19,7 @@ import click
 import numpy as np
 
 from dqlearn.evaluation import EvaluationResult
+from dqlearn.text import printable
 
 __all__ = ["echo_json", "echo_lines", "echo_mean", "echo_rows", "json_option", "played"]
 
@@ -49,7 +50,7 @@ def echo_lines(lines: Mapping[str, str]) -> None:
     """Print names and what they stand for, in two columns."""
     width = max(map(len, lines))
     for name, text in lines.items():
-        click.echo(f"{name:<{width}}  {text}")
+        click.echo(f"{name:<{width}}  {printable(text)}")
 
 
 def echo_rows(rows: Sequence[tuple[str, ...]], numbers: int) -> None:
@@ -61,7 +62,7 @@ def echo_rows(rows: Sequence[tuple[str, ...]], numbers: int) -> None:
             text.rjust(width) if column < numbers else text.ljust(width)
             for column, (text, width) in enumerate(cells)
         )
-        click.echo("  ".join(texts).rstrip())
+        click.echo(printable("  ".join(texts).rstrip()))
 
 
 def echo_mean(result: EvaluationResult) -> None:

@@ -6,7 +6,8 @@
     factory ────────────► one instance  ┘                    └─ no ────► PythonEnv
     TabularEnv ─────────────────────────────────────────────────────────► itself
 
-Invariant: what is kept of an environment is how to make it, never an instance.
+Invariant: what is kept of an environment is how to make it, never an instance; of an id that is
+what it stands for here and now, with arguments that nobody else can change.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
 from dqlearn.envs.action_names import action_names
+from dqlearn.envs.arguments import own, stored
 from dqlearn.envs.distinct import FACTORY, check_new
 from dqlearn.envs.python import PythonEnv, takes_num_envs
 from dqlearn.envs.registry import compiled_model, plain_kwargs
@@ -50,8 +52,9 @@ class Resolved:
     action_labels : tuple of str, optional
         What actions are called.
     spec : dict
-        JSON: ``{"id", "kwargs"}`` for an id; ``{"name", "import": "module:name"}`` for a model that
-        stands in a module; ``{"name"}``, for people only, for anything else.
+        JSON: ``{"id", "kwargs", "encoded"}`` for an id, see :mod:`dqlearn.envs.arguments`;
+        ``{"name", "import": "module:name"}`` for a model that stands in a module; ``{"name"}``, for
+        people only, for anything else.
     """
 
     env: TabularEnv | PythonEnv
@@ -65,6 +68,44 @@ class Resolved:
     def name(self) -> str:
         """What people call it."""
         return str(self.spec.get("id") or self.spec["name"])
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Makes the environment that an id stands for, each with arguments of its own.
+
+    Attributes
+    ----------
+    spec : str or EnvSpec
+        The id; or what it stands for, which a process can use that does not know the id.
+    kwargs : dict
+        Arguments of the environment.
+    """
+
+    spec: str | EnvSpec
+    kwargs: dict[str, Any]
+
+    def __call__(self) -> gymnasium.Env[Any, Any]:
+        """Make one."""
+        return gymnasium.make(self.spec, **own(self.kwargs))
+
+    def pinned(self, one: gymnasium.Env[Any, Any]) -> Registered:
+        """Return what makes such environments wherever it is sent, whatever is registered there.
+
+        Parameters
+        ----------
+        one : gymnasium.Env
+            Made by this.
+
+        Returns
+        -------
+        Registered
+        """
+        made = one.unwrapped.spec  # its id has a version, and no module
+        known = gymnasium.registry.get(made.id) if made else None
+        if known is None:
+            return self
+        return replace(self, spec=replace(known, kwargs=own(known.kwargs)))
 
 
 def resolve(
@@ -100,8 +141,10 @@ def resolve(
         _refuse(kwargs, bins)
         return _tabular(env, _model_spec(env))
     if isinstance(env, str):
-        spec = _id_spec(env, kwargs or {})
-        return _gymnasium(partial(gymnasium.make, env, **(kwargs or {})), bins, spec)
+        if not isinstance(kwargs, Mapping | None):
+            raise ConfigurationError(f"env_kwargs must be a mapping by name, got {kwargs!r}")
+        arguments = own(dict(kwargs or {}))
+        return _gymnasium(Registered(env, arguments), bins, _id_spec(env, arguments))
     if callable(env) and not isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv):
         _refuse(kwargs, None)
         return _gymnasium(env, bins, {"name": getattr(env, "__qualname__", repr(env))})
@@ -113,12 +156,12 @@ def resolve(
 
 
 def _id_spec(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name an id; with arguments that cannot become JSON it is a name for people only."""
-    with suppress(TypeError, ValueError):
-        return {"id": env, "kwargs": json.loads(json.dumps(kwargs))}
-    with suppress(TypeError, ValueError):
-        return {"id": env, "kwargs": json.loads(json.dumps(plain_kwargs(env, kwargs)))}
-    return {"name": env}
+    """Name an id, and its arguments; a family's graphs as lists, which it takes for the same."""
+    arguments = stored(kwargs)
+    if "unstored" in arguments and env.startswith("dqlearn/"):
+        with suppress(TypeError, ValueError):
+            arguments = stored(json.loads(json.dumps(plain_kwargs(env, kwargs))))
+    return {"id": env, **arguments}
 
 
 def _model_spec(env: TabularEnv) -> dict[str, Any]:
@@ -163,6 +206,8 @@ def _gymnasium(make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any]) -
         names = action_names(one, actions)
     finally:
         one.close()
+    if isinstance(make, Registered):
+        make = make.pinned(one)
     return Resolved(PythonEnv(make, states, actions), states, actions, states.factors, names, spec)
 
 

@@ -32,6 +32,7 @@ from dqlearn.errors import (
     RunInUseError,
     StoreError,
 )
+from dqlearn.paths import is_url, located
 
 __all__ = ["Place", "StoreLike", "place_of"]
 
@@ -89,7 +90,10 @@ class Place:
         """
         if self.folder is not None and not (found := self._contents()) & _OF_ICECHUNK:
             if found:
-                raise IncompatibleTableError(f"expected a run's repository, got {self.name!r}")
+                hint = ": load, or xarray.open_zarr, opens tables" if "zarr.json" in found else ""
+                raise IncompatibleTableError(
+                    f"expected a run's repository, got {self.name!r}{hint}"
+                )
             raise NoCheckpointError(f"there is no run at {self.name!r}")
         try:
             return icechunk.Repository.open(self.storage)
@@ -245,10 +249,10 @@ def place_of(store: StoreLike) -> Place:
         raise ConfigurationError(
             f"store must be a path, a URL or an icechunk.Storage, got {store!r}"
         )
-    text = os.fspath(store)
-    if "://" in text and not text.startswith("file://"):
+    text, where = os.fspath(store), located(store)
+    if is_url(where):
         return Place(text, _remote(text))
-    folder = Path(text.removeprefix("file://")).resolve()  # one lock for all its names
+    folder = Path(where).resolve()  # one lock for all its names
     if folder.exists() and not folder.is_dir():  # Icechunk would panic
         raise IncompatibleTableError(f"expected a folder for a run's repository, got {text!r}")
     return Place(text, icechunk.local_filesystem_storage(str(folder)), folder)

@@ -12,7 +12,6 @@ a run that goes on is not disturbed.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,15 +30,18 @@ from dqlearn.grid import ChunkGrid
 from dqlearn.hashgrid import Grid, HashGrid
 from dqlearn.history import STORED as HISTORY
 from dqlearn.history import History
+from dqlearn.paths import PathLike
 from dqlearn.runs.layout import Layout
 from dqlearn.runs.place import StoreLike, place_of
 from dqlearn.runs.repository import LATEST, At, CheckpointInfo, Repository
 from dqlearn.runs.version import Version
+from dqlearn.settings import chunks_of, number, whole_number
 from dqlearn.settling import unsettled
 from dqlearn.spaces import SpaceIndex
 from dqlearn.sparse_table import merged
-from dqlearn.store import write_dataset
+from dqlearn.store import understood, write_dataset
 from dqlearn.table import derived
+from dqlearn.text import shortened
 
 __all__ = [
     "checkpoints",
@@ -94,20 +96,14 @@ def open_table(store: StoreLike, at: At = LATEST) -> xr.Dataset:
 def table_of(version: Version) -> xr.Dataset:
     """Open the table of a checkpoint, lazily; see `open_table`."""
     attrs: dict[str, Any] = dict(version.group.attrs)
-    try:
+    with understood(version.run):
         grid = _grid(attrs)
         factors_of(attrs)
-        labels, seed = json.loads(attrs["action_labels"]), int(np.uint64(int(attrs["seed"])))
-    except (LookupError, OverflowError, TypeError, ValueError) as error:
-        raise IncompatibleTableError(
-            f"expected the attributes of a run at {version.run!r}, got others: {error!r}"
-        ) from error
-    if labels is not None and len(labels) != grid.shape[1]:
-        raise IncompatibleTableError(
-            f"expected {grid.shape[1]} action_labels of the run at {version.run!r}, got {labels!r}"
-        )
+        labels = _action_labels(json.loads(attrs["action_labels"]), grid.shape[1])
+        seed, initial = int(np.uint64(int(attrs["seed"]))), number(attrs["initial_value"])
     if isinstance(grid, HashGrid):
-        return _sparse(version, grid, labels, attrs, seed)
+        return _sparse(version, grid, labels, attrs, (seed, initial))
+    _check_shape(version, "q", grid.shape)
     q = _lazy(version, "q", grid)
     arrays = {
         "q": q,
@@ -120,23 +116,47 @@ def table_of(version: Version) -> xr.Dataset:
 
 def _grid(attrs: Mapping[str, Any]) -> Grid:
     """Return the grid of a run; older runs do not say that they are not sparse."""
-    chunks = json.loads(attrs["chunks"])
-    if block := int(attrs.get("sparse", 0)):
-        spaces = (SpaceIndex.from_spec(json.loads(attrs[f"{kind}_space"])) for kind in _SPACES)
-        n_states, n_actions = (space.n for space in spaces)
-        return HashGrid(n_states, n_actions, int(chunks), block)
-    return ChunkGrid(tuple(chunks[0]), tuple(chunks[1]))
+    block = whole_number(attrs.get("sparse", 0))
+    chunks: Any = chunks_of(json.loads(attrs["chunks"]), block)
+    if not block:
+        return ChunkGrid(*chunks)
+    spaces = (SpaceIndex.from_spec(json.loads(attrs[f"{kind}_space"])) for kind in _SPACES)
+    n_states, n_actions = (space.n for space in spaces)
+    return HashGrid(n_states, n_actions, chunks, block)
+
+
+def _action_labels(labels: Any, n_actions: int) -> list[str] | None:
+    if labels is None:
+        return None
+    texts = [str(label) for label in labels]
+    if texts != labels or len(texts) != n_actions:
+        raise ValueError(f"expected {n_actions} texts as action_labels, got {shortened(labels)}")
+    return texts
+
+
+def _check_shape(version: Version, name: str, expected: tuple[int, ...]) -> None:
+    """Refuse attributes that are not of the arrays."""
+    if (found := version.array(name).shape) != expected:
+        raise IncompatibleTableError(
+            f"expected the shape {expected} of {name!r} at {version.run!r}, as its attributes have "
+            f"it, got {found}"
+        )
 
 
 def _sparse(
-    version: Version, grid: HashGrid, labels: Any, attrs: dict[str, Any], seed: int
+    version: Version,
+    grid: HashGrid,
+    labels: list[str] | None,
+    attrs: dict[str, Any],
+    begun: tuple[int, float],
 ) -> xr.Dataset:
     """Open a sparse table: which states it knows is read now, what it says of them is not."""
     name, dtype = f"dqlearn-stored-{version.snapshot}", version.array("known/q").dtype
+    _check_shape(version, "known/n", (grid.n_chunks,))
     states = np.sort(np.concatenate([version.visited(c) for c in range(grid.n_chunks)]))
-    empty = unsettled(grid, float(attrs["initial_value"]), dtype)
+    (seed, initial), shape = begun, (len(states), grid.n_actions)
+    empty = unsettled(grid, initial, dtype)
     nodes = [Task((name, "chunk", c), version.sparse_chunk, c, empty) for c in range(grid.n_chunks)]
-    shape = len(states), grid.n_actions
     arrays = merged(name, nodes, states, (shape, dtype), seed, version.round)
     return dataset(arrays, labels, attrs, states)
 
@@ -164,28 +184,31 @@ def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
     return history_of(_open(store).version(at)).to_xarray()
 
 
-def export(store: StoreLike, path: str | os.PathLike[str], at: At = LATEST) -> None:
-    """Write a checkpoint's table as :meth:`QLearner.save` writes one.
+def export(store: StoreLike, path: PathLike, at: At = LATEST, overwrite: bool = False) -> None:
+    """Write a checkpoint's table, and its history, as :meth:`QLearner.save` writes them.
 
     Parameters
     ----------
     store : str, path-like or icechunk.Storage
         The run's repository.
     path : str or path-like
-        A folder or URL. A table that is there already is replaced.
+        A folder or URL. A table of the same environment that is there already is replaced.
     at : str or int
         "latest", "previous", "best", a checkpoint's number, or a tag.
+    overwrite : bool
+        Replace a table of another environment too.
 
     Raises
     ------
     NoCheckpointError
         If there is no such checkpoint.
     IncompatibleTableError
-        If something else than a table is at `path`.
+        If a table of another environment is at `path`, or something else.
     TableTooLargeError
         If the disk has no room for it.
     """
-    write_dataset(open_table(store, at), os.fspath(path))
+    version = _open(store).version(at)
+    write_dataset(table_of(version), path, history_of(version).saved(version.round), overwrite)
 
 
 def history_of(version: Version) -> History:

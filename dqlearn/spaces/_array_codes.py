@@ -35,6 +35,8 @@ from dqlearn.spaces.bins import Bins, middles, representatives
 
 __all__ = ["BoxCode", "MultiDiscreteCode"]
 
+_TOO_MANY = 64
+
 
 class _ArrayCode(Code):
     """Code of a space whose elements are arrays: one digit per flattened dimension."""
@@ -75,7 +77,8 @@ class MultiDiscreteCode(_ArrayCode):
         if isinstance(space, spaces.MultiDiscrete):
             sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
         else:
-            sizes, starts = [2] * math.prod(space.shape), [0] * math.prod(space.shape)
+            digits = min(math.prod(space.shape), _TOO_MANY)  # so many are refused in any case
+            sizes, starts = [2] * digits, [0] * digits
         super().__init__(space, place, sizes)
         for start, size in zip(starts, sizes, strict=True):
             check_int64(self, start + size - 1)

@@ -181,7 +181,7 @@ def space_of(spec: Mapping[str, Any]) -> tuple[Space[Any], BinsLike]:
         case "Discrete":
             return spaces.Discrete(spec["n"], start=spec["start"], dtype=spec["dtype"]), None
         case "MultiDiscrete":
-            dtype, shape = np.dtype(spec["dtype"]), spec["shape"]
+            dtype, shape = _dtype_of(spec), spec["shape"]
             sizes, starts = (np.array(spec[k], dtype).reshape(shape) for k in ("nvec", "start"))
             return spaces.MultiDiscrete(sizes, dtype=dtype, start=starts), None
         case "MultiBinary":
@@ -193,8 +193,16 @@ def space_of(spec: Mapping[str, Any]) -> tuple[Space[Any], BinsLike]:
     raise SpaceError(f"expected the kind of a space, got {spec['kind']!r}: unknown to this version")
 
 
+def _dtype_of(spec: Mapping[str, Any]) -> np.dtype[Any]:
+    """Return the dtype of a spec, of numbers: one of others may be gigabytes large."""
+    dtype: np.dtype[Any] = np.dtype(spec["dtype"])
+    if dtype.kind not in "biuf":
+        raise SpaceError(f"expected the dtype of numbers, got {spec['dtype']!r}")
+    return dtype
+
+
 def _box_of(spec: Mapping[str, Any]) -> spaces.Box[Any]:
-    dtype = np.dtype(spec["dtype"])
+    dtype = _dtype_of(spec)
     low = [-np.inf if bound is None else bound for bound in spec["low"]]
     high = [np.inf if bound is None else bound for bound in spec["high"]]
     low_array, high_array = (np.array(b, dtype).reshape(spec["shape"]) for b in (low, high))

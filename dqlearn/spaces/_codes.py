@@ -32,6 +32,7 @@ from dqlearn.spaces._places import Factor, Place, refusal
 __all__ = ["Code", "DiscreteCode", "ProductCode"]
 
 _LARGEST = 2**62
+_MOST_BITS, _TOO_MANY = 64, 2**64
 _INT64_MAX = 2**63 - 1
 
 
@@ -51,10 +52,12 @@ class Code(ABC):
     factors: tuple[Factor, ...]
 
     def __init__(self, space: Space[Any], place: Place, sizes: Sequence[int]) -> None:
-        self.space, self.place, self.n = space, place, math.prod(sizes)
+        self.space, self.place = space, place
+        bits = sum(map(math.log2, sizes))  # before the product, which may be a number of megabytes
+        self.n = math.prod(sizes) if bits < _MOST_BITS else _TOO_MANY
         if self.n > _LARGEST:
             raise self.refusal(
-                f"has about 2**{self.n.bit_length() - 1} elements, more than the 2**62 that fit an "
+                f"has about 2**{int(bits)} elements, more than the 2**62 that fit an "
                 "index: leave out what does not matter (a gymnasium ObservationWrapper) or use "
                 "fewer bins"
             )

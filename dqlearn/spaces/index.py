@@ -26,6 +26,7 @@ from dqlearn.errors import SpaceError
 from dqlearn.spaces._build import BinsLike, code_of, space_of
 from dqlearn.spaces._codes import Code, DiscreteCode
 from dqlearn.spaces._places import Factor, Place
+from dqlearn.text import shortened
 
 __all__ = ["SpaceIndex"]
 
@@ -130,10 +131,10 @@ class SpaceIndex:
             name = str(spec["name"])
         except SpaceError:
             raise
-        except (AssertionError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # a spec may say anything
             raise SpaceError(
-                f"expected the result of SpaceIndex.spec(), got {spec!r}: {error!r}; was the "
-                "table's attribute edited?"
+                f"expected the result of SpaceIndex.spec(), got {shortened(spec)}: "
+                f"{shortened(error)}; was the table's attribute edited?"
             ) from error
         return cls.from_space(space, bins, name)
 

@@ -34,6 +34,7 @@ from dqlearn.errors import (
     TableTooLargeError,
 )
 from dqlearn.grid import ChunkGrid
+from dqlearn.history import History
 from dqlearn.random import SEEDS, streams
 from dqlearn.schedules import Linear
 from dqlearn.store import write
@@ -357,7 +358,7 @@ def test_more_than_disk(tmp_path: Path) -> None:
     grid = ChunkGrid((2**25,) * 2**18, (2**5,) * 2**4)
     table = Table(0, grid, np.dtype(np.float64), Labels((), None, {}), (), "run", 0)
     with pytest.raises(TableTooLargeError, match=r"at least .*PiB.* of disk.*free at"):
-        write(table, str(tmp_path / "q.zarr"))
+        write(table, str(tmp_path / "q.zarr"), History())
     assert not list(tmp_path.iterdir())
 
 
@@ -377,10 +378,10 @@ def test_the_disk_fills_up_while_saving(tmp_path: Path) -> None:
     learner = QLearner("dqlearn/Torus-v0", env_kwargs={"side": 256}, num_envs=256).learn(200_000)
     walk().learn(256).save(tmp_path / "q.zarr")
     with file_size(50_000), pytest.raises(TableTooLargeError, match="while saving"):
-        learner.save(tmp_path / "q.zarr")
+        learner.save(tmp_path / "q.zarr", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["q.zarr"]
     assert dqlearn.load(tmp_path / "q.zarr").timesteps == 256
-    learner.save(tmp_path / "q.zarr")
+    learner.save(tmp_path / "q.zarr", overwrite=True)
     assert dqlearn.load(tmp_path / "q.zarr").timesteps == learner.timesteps
 
 

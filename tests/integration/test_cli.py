@@ -94,7 +94,10 @@ def test_info_makes_no_environment(tmp_path: Path) -> None:
     assert "nowhere:Torus-v0 side=4" in run("info", tmp_path / "q.zarr").stdout
     result = run("evaluate", tmp_path / "q.zarr")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: 'nowhere:Torus-v0' could not make an environment")
+    assert "is in the module 'nowhere', which would be imported" in result.stderr
+    trusted = run("evaluate", tmp_path / "q.zarr", "--trust", "nowhere")
+    assert trusted.exit_code == 1
+    assert "module 'nowhere', which cannot be imported here" in trusted.stderr
 
 
 @pytest.mark.parametrize(

@@ -257,8 +257,10 @@ def test_opened_without_the_environment(ring: Path) -> None:
     opened = open_table(ring / "run")
     assert int(opened["visits"].sum()) == opened.attrs["timesteps"] == 1024
     assert "ring" not in sys.modules
-    with pytest.raises(IncompatibleTableError, match=r"imported from ring: pass env="):
+    with pytest.raises(IncompatibleTableError, match=r"module 'ring', which would be imported"):
         dqlearn.resume(ring / "run")
+    with pytest.raises(IncompatibleTableError, match=r"module 'ring', which cannot be imported"):
+        dqlearn.resume(ring / "run", trust="ring")
 
 
 @pytest.fixture
@@ -274,7 +276,7 @@ def test_resumed_in_a_new_process(
     """The model is imported from its module, by name, and the bits are those of one process."""
     store = shutil.copytree(ring / "run", tmp_path / "run")
     monkeypatch.syspath_prepend(ring)
-    resumed = dqlearn.resume(store).learn(2048)
+    resumed = dqlearn.resume(store, trust=["ring"]).learn(2048)
     model = importlib.import_module("ring").walk
     settings = {"num_envs": 64, "shards": 2, "steps_per_round": 4, "seed": 3}
     assert_same(resumed, QLearner(model, **settings).learn(2048))
@@ -288,7 +290,7 @@ def test_a_model_that_was_changed(
     before = files(ring / "run")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(IncompatibleTableError, match="functions, params or limits differ"):
-        dqlearn.resume(ring / "run")
+        dqlearn.resume(ring / "run", trust=["ring"])
     assert files(ring / "run") == before
 
 

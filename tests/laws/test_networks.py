@@ -226,7 +226,7 @@ def test_a_graph_can_be_resumed_by_its_id(tmp_path: Path) -> None:
     learner.learn(5_000, store=tmp_path / "run").save(tmp_path / "q.zarr")
     kept = json.loads(dqlearn.open_table(tmp_path / "run").attrs["environment"])
     plain = {"n_intersections": 2, "network": [[0, 1, "main"]], "max_episode_steps": 30}
-    assert kept == {"id": "dqlearn/TrafficGrid-v0", "kwargs": plain}
+    assert kept == {"id": "dqlearn/TrafficGrid-v0", "kwargs": plain, "encoded": {}}
     learner.learn(10_000)
     again = dqlearn.resume(tmp_path / "run", at="previous").learn(10_000)
     np.testing.assert_array_equal(again.table.q.compute(), learner.table.q.compute())
