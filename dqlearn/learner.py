@@ -286,11 +286,10 @@ class QLearner:
             )
             bar = stack.enter_context(shown)
             interrupted = stack.enter_context(interruptible())
-            runner.interrupted = interrupted
             loop = Loop(runner, self._history, self._callbacks, bar, recorder)
             stop = self.emit(TrainingStart(self, total_timesteps))
             stack.enter_context(self._learn_in_progress())
-            stack.enter_context(_interrupt_first(interrupted))
+            stack.enter_context(_interruptible(runner, interrupted))
             loop.start()
             while stop is None and not interrupted.is_set():
                 stop = self._advance(loop, total_timesteps)
@@ -728,14 +727,17 @@ class QLearner:
 
 
 @contextmanager
-def _interrupt_first(interrupted: threading.Event) -> Iterator[None]:
-    """Tell who has interrupted of that, also if nobody is there any more to end the round.
+def _interruptible(runner: Runner, interrupted: threading.Event) -> Iterator[None]:
+    """Wait for no workers once it is interrupted, which whoever did that is told of.
 
-    The workers may have got the same Ctrl-C. What their last cut holds is kept, and the store.
+    The workers may have got the same Ctrl-C. What the last cut holds is kept, and the store.
     """
+    runner.interrupted = interrupted
     try:
         yield
     except ClusterLostError as error:
         if interrupted.is_set():
-            raise KeyboardInterrupt(f"round and workers are gone: {error}") from error
+            raise KeyboardInterrupt(f"the workers are gone, too: {error}") from error
         raise
+    finally:
+        runner.interrupted = threading.Event()

@@ -14,6 +14,7 @@ nothing while there is no worker that could make it.
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -65,7 +66,7 @@ class Lent:
 
     def _pause(self) -> bool:
         """Wait until the next look; return whether there is one."""
-        threading.Event().wait(_LOOK)
+        time.sleep(_LOOK)
         client = self._client()
         with self._changing:
             self._futures = [ref for ref in self._futures if ref() is not None]

@@ -296,7 +296,7 @@ def _parse_learning_rate(text: str) -> Schedule | VisitCount:
 def _parse_chunks(text: str) -> str | int | tuple[int, int]:
     if text == "auto":
         return text
-    sizes = _parse_counts(text)
+    sizes = _parse_counts(text, all_of_them=-1)
     if isinstance(sizes, tuple) and len(sizes) != 2:
         raise ValueError(f"expected auto, STATES or STATES,ACTIONS, got {text!r}")
     return sizes
@@ -325,9 +325,9 @@ def _parse_tag(text: str) -> str:
     return text
 
 
-def _parse_counts(text: str) -> int | tuple[int, ...]:
+def _parse_counts(text: str, all_of_them: int | None = None) -> int | tuple[int, ...]:
     numbers = tuple(parse_whole(part) for part in text.split(","))
-    if min(numbers) < 1:
+    if any(number < 1 and number != all_of_them for number in numbers):
         raise ValueError(f"expected numbers of at least 1, got {text!r}")
     return numbers if len(numbers) > 1 else numbers[0]
 

@@ -119,11 +119,10 @@ class Settings:
         return auto if self.balanced is None else self.balanced
 
     def _grid(self, n_states: int, n_actions: int, itemsize: int) -> Grid:
-        if not isinstance(self.sparse, bool):
-            if not is_whole(self.sparse) or self.sparse < 0:
-                raise ConfigurationError(
-                    f"sparse must be a bool, or the states of a block, got {self.sparse!r}"
-                )
+        if not isinstance(self.sparse, bool) and not is_whole(self.sparse):
+            raise ConfigurationError(
+                f"sparse must be a bool, or the states of a block, got {self.sparse!r}"
+            )
         if self.sparse:
             return HashGrid.of(n_states, n_actions, self.chunks, int(self.sparse))
         return ChunkGrid.of(n_states, n_actions, self.chunks, itemsize)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import dqlearn
 from dqlearn import QLearner
+from dqlearn.callbacks import EvalCallback
 from dqlearn.cli import main
 from dqlearn.errors import DQLearnError
 
@@ -164,10 +165,12 @@ def opened(use: Callable[[], Any]) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a saved table and a run, of one learner."""
+    """Return a saved table and a run, of one learner, that have all attributes there are."""
     folder = tmp_path_factory.mktemp("hostile")
     learner = QLearner("FrozenLake-v1", env_kwargs={"is_slippery": False}, **SMALL)
-    learner.learn(40, store=folder / "run").save(folder / "q.zarr")
+    evaluations = EvalCallback(1, n_eval_episodes=2)
+    learner.learn(40, evaluations, store=folder / "run", keep_checkpoints=9)
+    learner.save(folder / "q.zarr")
     return folder / "q.zarr", folder / "run"
 
 
@@ -233,7 +236,7 @@ def look_at_run(run: Path, name: str, value: Any) -> None:
     if value != value or value in (float("inf"), float("-inf")):
         return  # Icechunk takes JSON as it is specified, which has no such numbers
     attrs = dict(dqlearn.open_table(run).attrs)
-    del attrs[name]
+    attrs.pop(name)
     with committed(run, attrs if value is MISSING else {**attrs, name: value}), little_room():
         opened(lambda: dqlearn.resume(run))
         opened(lambda: dqlearn.open_table(run))
