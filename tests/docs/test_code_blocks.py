@@ -67,12 +67,13 @@ def check_syntax(block: Block, filename: str, namespace: dict[str, object]) -> N
 
 
 RUN = {"python": execute, "pycon": check_session, "{code-block} python": check_syntax}
+SLOW = ("clusters.md", "own-environment.md", "sweeps.md")
 WITH_CODE = [p for p in markdown_files() if any(b.info in RUN for b in blocks(p))]
 
 
 def as_case(path: Path) -> Any:
-    """Leave the page that starts cluster after cluster, and the environments, to the slow suite."""
-    slow = path.name == "clusters.md" or path.parent.name == "environments"
+    """Leave pages that start clusters, or compile environments, to the slow suite."""
+    slow = path.name in SLOW or path.parent.name == "environments"
     return pytest.param(path, marks=pytest.mark.slow) if slow else path
 
 

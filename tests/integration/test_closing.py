@@ -225,8 +225,18 @@ def crashing(at: int, how: str) -> QLearner:
     ("at", "how", "words"),
     [
         (31, "exit", "environment 1 of shard 0 ended its process at step 30, 5 times"),
-        (5, "SIGSEGV", "environment 1 of shard 0 ended its process at step 4, 5 times"),
-        (0, "SIGKILL", "environment 1 of shard 0 ended its process while made or reset, 5 times"),
+        pytest.param(
+            5,
+            "SIGSEGV",
+            "environment 1 of shard 0 ended its process at step 4, 5 times",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            0,
+            "SIGKILL",
+            "environment 1 of shard 0 ended its process while made or reset, 5 times",
+            marks=pytest.mark.soak,
+        ),
     ],
 )
 def test_an_environment_that_ends_its_process_again_and_again(

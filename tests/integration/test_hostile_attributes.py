@@ -253,14 +253,16 @@ def test_a_tables_attributes(name: str, value: Any, made: tuple[Path, Path]) -> 
     look_at_table(made[0], name, value)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", NAMES)
 def test_the_worst_of_a_tables_attributes(name: str, made: tuple[Path, Path]) -> None:
     for value in (MISSING, *FIXED):
         look_at_table(made[0], name, value)
 
 
-@pytest.mark.parametrize("name", [*NAMES, *OF_RUNS])
+@pytest.mark.parametrize(
+    "name", [*OF_RUNS, *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES)]
+)
 @settings(max_examples=3)
 @example(value=MARKUP)
 @example(value=2**60)
@@ -269,7 +271,7 @@ def test_a_runs_attributes(name: str, value: Any, made: tuple[Path, Path]) -> No
     look_at_run(made[1], name, value)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", [*OF_RUNS, "chunks", "environment", "seed", "sparse"])
 def test_the_worst_of_a_runs_attributes(name: str, made: tuple[Path, Path]) -> None:
     """Of those that are read in another way than a table's."""

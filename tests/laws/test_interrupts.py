@@ -66,7 +66,11 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-@pytest.mark.parametrize("stored", [True, False], ids=["with a store", "without"])
+@pytest.mark.parametrize(
+    "stored",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["with a store", "without"],
+)
 def test_nobody_is_there_any_more(cluster: LocalCluster, tmp_path: Path, stored: bool) -> None:
     """What the last cut holds is kept, here or in the store; nobody waits for other workers."""
     store = tmp_path / "run" if stored else None

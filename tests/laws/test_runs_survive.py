@@ -88,7 +88,11 @@ def test_killed_clients_are_followed_by_others(moment: str, kind: Kind, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [LAKE, TORUS, LAGGED], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [LAGGED, *(pytest.param(kind, marks=pytest.mark.soak) for kind in (LAKE, TORUS))],
+    ids=str,
+)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_many_killed_clients_are_followed_by_others(
     moment: str, kind: Kind, tmp_path: Path

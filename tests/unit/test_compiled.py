@@ -159,7 +159,11 @@ def edit(file: Path, old: str, new: str) -> None:
             "greedy, state: np.int64(greedy[state])",
             "greedy, state: np.int64(greedy[0] + 2)",
         ),
-        (KERNEL, "hashgrid._find_owners", "random.py", "0x94D049BB133111EB", "0x94D049BB133111ED"),
+        pytest.param(
+            *(KERNEL, "hashgrid._find_owners"),
+            *("random.py", "0x94D049BB133111EB", "0x94D049BB133111ED"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["specialised", "the package's own"],
 )
@@ -180,7 +184,8 @@ def test_a_changed_callee_in_another_file(
     assert run(package, cache, program) == (before, [1, 0], "")
 
 
-@pytest.mark.parametrize("left", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [0.0, 0.5])
 def test_damaged_files_are_written_again(left: float, package: Path, tmp_path: Path) -> None:
     """Emptied ones, as after a crash, and truncated ones."""
     cache = tmp_path / "cache"

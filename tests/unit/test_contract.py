@@ -347,6 +347,7 @@ print(sum(len(function.overloads) for function in functions))
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_does_not_check_again(tmp_path: Path) -> None:
     """It loads the kernels, and compiles no function of the model."""
     environment = os.environ | {"DQLEARN_CACHE_DIR": str(tmp_path)}
