@@ -200,6 +200,7 @@ class ClusterExecutor:
         self._futures: dict[Key, Future] = {}
         self._chunks_pinned = False  # to their homes, as donated shards always are
         self._bound: set[str] = set()  # workers that a state was held on
+        self._moves = 0  # how often homes were dealt anew
         self._lent = Lent(client)
         # One for all rounds: else each would be one of its own, and metrics of it kept for ever.
         with span("dqlearn"):
@@ -276,7 +277,7 @@ class ClusterExecutor:
                     raise
         if not {*self._homes}.issuperset(homes):
             self._check_versions()  # before they are homes: those are not looked at again
-        self._homes = homes
+        self._homes, self._moves = homes, self._moves + 1
         self._bound.clear()
 
     def _await_as_many(self, deadline: float, hurried: threading.Event) -> None:
@@ -325,11 +326,12 @@ class ClusterExecutor:
 
     def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
         """Send a graph; return what waits for its results, and then forgets them."""
+        moves = self._moves
         self.submit(drawn, keys)
 
         def results() -> list[Any]:
             try:
-                return list(self.gather(keys).values())
+                return list(self.gather(keys, moves).values())
             finally:
                 self.drop(keys)
 
@@ -415,19 +417,20 @@ class ClusterExecutor:
         """
         return self.gather([key])[key]
 
-    def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
-        """Wait for results and fetch them; as :meth:`result`."""
-        timeout = _FETCH
+    def gather(self, keys: Sequence[Key], moves: int | None = None) -> dict[Key, Any]:
+        """Wait for results and fetch them, as :meth:`result`; they were asked for after `moves`."""
+        timeout, moves = _FETCH, self._moves if moves is None else moves
         while True:
-            futures = self._settle(keys)
+            futures = self._settle(keys, moves)
             with self.losses(), suppress(TimeoutError):
                 fetch = self.client._gather
                 values = self.client.sync(fetch, futures, callback_timeout=timeout)
                 return dict(zip(keys, values, strict=True))
             timeout *= 2  # they are large, or one was lost on its way: look again
 
-    def _settle(self, keys: Sequence[Key]) -> list[Future]:
+    def _settle(self, keys: Sequence[Key], moves: int | None = None) -> list[Future]:
         """Wait until results are there."""
+        moves = self._moves if moves is None else moves
         if not self.alive:
             raise self._lost()
         try:
@@ -436,7 +439,7 @@ class ClusterExecutor:
             raise LostWork(f"the run has given up {error}") from error
         with self.losses():
             for future in futures:
-                self._wait(future)
+                self._wait(future, moves)
         return futures
 
     @contextmanager
@@ -474,8 +477,12 @@ class ClusterExecutor:
             time.sleep(0.1)
         return True
 
-    def _wait(self, future: Future) -> None:
-        """Wait for one future, with an eye on workers that took along what cannot be made again."""
+    def _wait(self, future: Future, moves: int) -> None:
+        """Wait for one future, with an eye on workers that took along what cannot be made again.
+
+        While a thread waits that only reads, the one that learns may go back to a cut, and homes be
+        dealt anew: nobody makes then what was asked for before.
+        """
         idle = False
         while not future.done():
             try:  # wait() would want a default client
@@ -483,6 +490,8 @@ class ClusterExecutor:
             except TimeoutError:
                 if not self.alive:
                     raise self._lost() from None
+                if self._moves != moves:
+                    raise LostWork("the run has gone back meanwhile") from None
                 gone, was_idle = self._gone(), idle
                 idle = bool(gone) and self._idle()
                 if was_idle and idle:
