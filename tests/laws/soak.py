@@ -94,7 +94,7 @@ class Soak:
     def save(self) -> None:
         if self.learner:
             path = self.folder / "saved.zarr"
-            self.learner.save(path)
+            self.learner.save(path, overwrite=True)
             dqlearn.load(path, env=self.env)
 
     def predict(self) -> None:
