@@ -69,7 +69,7 @@ class Soak:
         self.cluster, self.draw, self.folder = cluster, random.Random(seed), folder
         self.counts: Counter[str] = Counter()
         self.errors: list[str] = []
-        self.learner: QLearner | None = None
+        self.now: tuple[Kind, QLearner] | None = None
         self.learning, self.over = threading.Event(), threading.Event()
 
     # what is done to a run
@@ -83,8 +83,8 @@ class Soak:
             os.kill(os.getpid(), signal.SIGINT)
 
     def read(self) -> None:
-        if self.learner:
-            table = self.learner.table
+        if now := self.now:
+            table = now[1].table
             try:
                 table.q.sum().compute()
                 table.to_xarray()["policy"].compute()
@@ -92,22 +92,19 @@ class Soak:
                 self.counts["reads that were lost"] += 1
 
     def save(self) -> None:
-        if self.learner:
+        if now := self.now:
+            kind, learner = now
             path = self.folder / "saved.zarr"
-            self.learner.save(path, overwrite=True)
-            dqlearn.load(path, env=self.env)
+            learner.save(path, overwrite=True)
+            dqlearn.load(path, env=kind.run.make())
 
     def predict(self) -> None:
-        if self.learner:
-            self.learner.predict(0)
+        if now := self.now:
+            now[1].predict(0)
 
     def evaluate(self) -> None:
-        if self.learner:
-            self.learner.evaluate(2, max_steps=20)
-
-    @property
-    def env(self) -> object:
-        return self.kind.run.make()
+        if now := self.now:
+            now[1].evaluate(2, max_steps=20)
 
     def trouble(self) -> None:
         """Do something, again and again."""
@@ -149,16 +146,15 @@ class Soak:
 
     def run(self, kind: Kind, number: int, stored: bool) -> None:
         """Make a run to its end, whatever is done to it, and look at what it has learned."""
-        self.kind, learner = kind, kind.learner()
-        target = ROUNDS * kind.round
+        learner, target = kind.learner(), ROUNDS * kind.round
         saving = kind.saving(self.folder / str(number)) if stored else {}
-        self.learner = learner
+        self.now = kind, learner
         while learner.timesteps < target and not self.over.is_set():
             with self.comes_back("learn"), suppress(KeyboardInterrupt):
                 self.learning.set()
                 learner.learn(target, **saving)
             self.learning.clear()
-        self.learner = None
+        self.now = None
         if not self.over.is_set() and Ending.of(learner) != undisturbed(kind, target):
             self.errors.append(f"other bits: {kind}, {stored=}")
             self.over.set()
