@@ -29,7 +29,7 @@ import psutil
 
 __all__ = ["Mark", "Scene", "left", "live_in"]
 
-_NAME = re.compile(r"dqlearn-(?P<run>[0-9a-f]+)-(?P<process>\d+)-[0-9a-f]+\.mark")
+_NAME = re.compile(r"dqlearn-[0-9a-f]+-(?P<process>\d+)-[0-9a-f]+\.mark")
 
 _OLD = 3600.0  # seconds after which nobody asks any more
 
@@ -111,12 +111,12 @@ def left(run: str) -> list[Scene]:
 
     What was returned is forgotten.
     """
-    return [scene for name, scene in _dead(_folder) if name == run] if _folder else []
+    return list(_dead(_folder, run)) if _folder else []
 
 
-def _dead(folder: Path, older_than: float = 0.0) -> Iterator[tuple[str, Scene]]:
-    """Take away the marks of dead processes; yield those that were at work."""
-    for path in folder.glob("dqlearn-*.mark"):
+def _dead(folder: Path, run: str = "*", older_than: float = 0.0) -> Iterator[Scene]:
+    """Take away a run's marks of dead processes, or all runs'; yield those that were at work."""
+    for path in folder.glob(f"dqlearn-{run}-*.mark"):
         named = _NAME.fullmatch(path.name)
         if named and not psutil.pid_exists(int(named["process"])):
             with suppress(OSError, ValueError):
@@ -125,4 +125,4 @@ def _dead(folder: Path, older_than: float = 0.0) -> Iterator[tuple[str, Scene]]:
                 at_work, *numbers = np.frombuffer(path.read_bytes(), np.int64).tolist()
                 path.unlink()
                 if at_work and len(numbers) == 3:
-                    yield named["run"], Scene(*numbers)
+                    yield Scene(*numbers)
