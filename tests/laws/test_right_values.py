@@ -40,7 +40,7 @@ def test_taxi() -> None:
     learner = QLearner(
         "Taxi-v4",
         num_envs=64,
-        shards=2,
+        shards=1,
         steps_per_round=47,
         learning_rate=0.3,
         epsilon=0.2,
@@ -54,7 +54,7 @@ def test_blackjack() -> None:
     learner = QLearner(
         "Blackjack-v1",
         num_envs=64,
-        shards=2,
+        shards=1,
         steps_per_round=32,
         gamma=1.0,
         learning_rate=VisitCount(0.8),
@@ -70,7 +70,7 @@ def test_cart_pole_in_bins() -> None:
         "CartPole-v1",
         bins=bins,
         num_envs=32,
-        shards=2,
+        shards=1,
         steps_per_round=16,
         learning_rate=Linear(0.5, 0.05, 2_000_000),
         epsilon=Linear(0.5, 0.01, 1_500_000),
@@ -108,7 +108,7 @@ def test_frozen_lake_in_python() -> None:
     learner = QLearner(
         "FrozenLake8x8-v1",
         num_envs=64,
-        shards=2,
+        shards=1,
         steps_per_round=32,
         learning_rate=Exponential(0.5, 0.0005, 4_000_000),
         epsilon=0.8,

@@ -1,0 +1,97 @@
+"""Threads that read what a run has learned, at the moments when the run goes back.
+
+::
+
+    the thread that learns    ··· goes elsewhere │ there is no state │ here is one ···
+    another one               ··· asks           │ waits             │ is answered ···
+
+Invariant: who reads beside a run gets an answer of one round, or Dask's word that it is lost; he
+neither waits for what nobody will make nor sees a run that is nowhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gymnasium
+import pytest
+from dask._task_spec import Task
+from distributed import Client, Event, LocalCluster
+from gymnasium import spaces
+
+from dqlearn import QLearner
+from dqlearn.cluster import ClusterExecutor, LostWork
+from dqlearn.graph import Drawn, State
+
+arriving, arrive = threading.Event(), threading.Event()
+
+
+class Traveller(gymnasium.Env[Any, Any]):
+    """Two states; a copy of it arrives when it may."""
+
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Go to state 0."""
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        """Go where the action says."""
+        return int(action), float(action), False, False, {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Wait."""
+        arriving.set()
+        assert arrive.wait(60)
+        self.__dict__.update(state)
+
+
+@pytest.fixture
+def reader() -> Iterator[ThreadPoolExecutor]:
+    """Another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.mark.cluster
+def test_the_run_is_nowhere(local_cluster: LocalCluster, reader: ThreadPoolExecutor) -> None:
+    """A thread that asks while the run comes from a cluster is answered when it is here."""
+
+    def ask() -> float:
+        assert arriving.wait(60)
+        threading.Timer(0.5, arrive.set).start()  # he asks meanwhile, and may not be told of it
+        return float(learner.table.q.sum().compute())
+
+    arrive.set()
+    with Client(local_cluster):
+        learner = QLearner(Traveller, num_envs=1, shards=1).learn(64)
+    arriving.clear()
+    arrive.clear()
+    answer = reader.submit(ask)
+    learner.learn(128)
+    assert answer.result(timeout=60) > 0.0
+
+
+@pytest.mark.cluster
+def test_the_run_gives_up_what_somebody_waits_for(
+    client: Client, reader: ThreadPoolExecutor
+) -> None:
+    """What was asked for before homes were dealt anew is lost; who waits for it is told."""
+    executor, never = ClusterExecutor(client), Event("never", client=client)
+    key = ("dqlearn-never", "run", 0)
+    state = State(0, ("dqlearn-plan", "run"), (), (key,), ())
+    wait = executor.background(Drawn({key: Task(key, never.wait)}, frozenset(), state), [key])
+    waiting = reader.submit(wait)
+    executor.rehome()
+    try:
+        with pytest.raises(LostWork, match="gone back"):
+            waiting.result(timeout=60)
+    finally:
+        never.set()
