@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ from distributed import Client, LocalCluster
 from hypothesis import settings
 
 os.environ["MPLBACKEND"] = "agg"
+
+# A background job of a shell ignores Ctrl-C, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example of a test may compile kernels, so there is no deadline.
 settings.register_profile("dqlearn", deadline=None, derandomize=True, print_blob=True)
