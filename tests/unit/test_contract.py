@@ -261,7 +261,7 @@ def test_what_cannot_be_compiled(changes: dict[str, Any], message: str) -> None:
         ({"state_dims": {"x": None}}, r"state_dims\['x'\].* a sequence of strings, got None"),
         ({"picture": 5}, r"picture must be a function picture\(state, action\), got 5"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else ", ".join(value),
 )
 def test_what_a_model_is_made_of(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
