@@ -30,6 +30,7 @@ from dqlearn.cluster import LostWork, current_executor
 from dqlearn.count import is_number
 from dqlearn.cuts import Cut, check_room, fitted
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
+from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ClusterLostError, ConfigurationError
 from dqlearn.evaluation import EpisodePlan, EvaluationResult
 from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
@@ -80,19 +81,22 @@ class QLearner:
         Environments that are stepped together; 4096 of a compiled model, 65,536 with
         ``path="gather"``, and 64 of any other.
     shards : int, optional
-        Tasks that they are divided over; the number of threads there are. For results that are
-        equal on other machines, say it.
+        Tasks that they are divided over; of a compiled model the number of threads there are, of
+        any other the number of processes, whose threads would wait for one interpreter. For results
+        that are equal on other machines, say it.
     steps_per_round : int, optional
         Steps of each environment in a round; about as many as make one transition per pair, 1 with
         ``path="gather"``.
-    gamma : float
-        Discount factor, 0 .. 1.
-    learning_rate : float, Schedule or VisitCount
-        Alpha, 0 .. 1.
-    epsilon : float or Schedule
-        Probability of a random action, 0 .. 1.
-    initial_value : float
-        Q of every pair, in units of reward.
+    gamma : float, optional
+        Discount factor, 0 .. 1; by default 0.99. Of this and the next three, as of `num_envs` and
+        `steps_per_round`, the network environments have defaults of their own, which
+        :doc:`/environments/index` lists.
+    learning_rate : float, Schedule or VisitCount, optional
+        Alpha, 0 .. 1; by default 0.1.
+    epsilon : float or Schedule, optional
+        Probability of a random action, 0 .. 1; by default 0.1.
+    initial_value : float, optional
+        Q of every pair, in units of reward; by default 0.
     policy_lag : int, optional
         0: round r acts on Q_r. 1: it acts on Q_{r-1}, so that the rollouts of one round overlap
         the updates of the one before. By default 1 on the gather path, and 0 on the other.
@@ -119,6 +123,10 @@ class QLearner:
         Arguments of an environment that is named by its id. What they hold is copied. Those that
         have no form in JSON are not stored, and asked for again by :func:`dqlearn.load` and
         :func:`dqlearn.resume`.
+    compile : bool
+        Compile an environment that is named by its id, if it is one of Gymnasium's toy texts and
+        its table ``P`` describes all of it: the same chances, ends and time limit, other random
+        numbers, a hundred times as fast. False steps its code.
     path : {"auto", "broadcast", "gather"}
         How the maxima of the table reach the environments: "broadcast", all of them after every
         round; "gather", those that are asked for, with `steps_per_round` and `policy_lag` 1. At
@@ -146,7 +154,7 @@ class QLearner:
     --------
     >>> import dqlearn
     >>> learner = dqlearn.QLearner("FrozenLake-v1", env_kwargs={"is_slippery": False}, seed=1)
-    >>> learner.learn(total_timesteps=50_000).evaluate(n_episodes=10).mean
+    >>> learner.learn(total_timesteps=200_000).evaluate(n_episodes=10).mean
     1.0
     """
 
@@ -157,10 +165,10 @@ class QLearner:
         num_envs: int | None = None,
         shards: int | None = None,
         steps_per_round: int | None = None,
-        gamma: float = 0.99,
-        learning_rate: float | Schedule | VisitCount = 0.1,
-        epsilon: float | Schedule = 0.1,
-        initial_value: float = 0.0,
+        gamma: float | None = None,
+        learning_rate: float | Schedule | VisitCount | None = None,
+        epsilon: float | Schedule | None = None,
+        initial_value: float | None = None,
         policy_lag: int | None = None,
         chunks: Chunks = "auto",
         dtype: npt.DTypeLike = "float32",
@@ -169,27 +177,29 @@ class QLearner:
         env_timeout: float | None = None,
         bins: BinsLike = None,
         env_kwargs: Mapping[str, Any] | None = None,
+        compile: bool = True,
         path: Literal["auto", "broadcast", "gather"] = "auto",
         sparse: bool | int = False,
     ) -> None:
-        settings = Settings(
-            num_envs,
-            shards,
-            steps_per_round,
-            gamma,
-            learning_rate,
-            epsilon,
-            initial_value,
-            policy_lag,
-            chunks,
-            dtype,
-            seed,
-            on_env_error,
-            env_timeout,
-            path,
-            sparse,
-        )
-        self._resolved = resolve(env, env_kwargs, bins)
+        given = {
+            "num_envs": num_envs,
+            "shards": shards,
+            "steps_per_round": steps_per_round,
+            "gamma": gamma,
+            "learning_rate": learning_rate,
+            "epsilon": epsilon,
+            "initial_value": initial_value,
+            "policy_lag": policy_lag,
+            "chunks": chunks,
+            "dtype": dtype,
+            "seed": seed,
+            "on_env_error": on_env_error,
+            "env_timeout": env_timeout,
+            "path": path,
+            "sparse": sparse,
+        }
+        self._resolved = resolve(env, env_kwargs, bins, compile)
+        settings = Settings.of(given, self._resolved.recipe)
         self._prepare(settings, None)
 
     def _prepare(self, settings: Settings, origin: Origin | None) -> None:
@@ -198,9 +208,12 @@ class QLearner:
         if not settings.sparse:
             maxima = settings.path == "broadcast"
             check_room(shape, settings.table_dtype, executor, maxima=maxima)
-        self._plan = fitted(settings.plan(self._resolved, executor.width, origin), executor)
+        compiled = isinstance(self._resolved.env, TabularEnv)
+        width = executor.width if compiled else executor.memories  # each has one interpreter
+        self._plan = fitted(settings.plan(self._resolved, width, origin), executor)
         self._runner: Runner | None = None
         self._learner: threading.Thread | None = None  # which learns
+        self._moving = threading.RLock()  # for as long as another thread may not move the run
         self._history = History()
         self._callbacks = CallbackList()
         self._policy: tuple[Key, Policy | KnownPolicy] | None = None
@@ -358,19 +371,21 @@ class QLearner:
 
     def _at_hand(self) -> Runner:
         """Return the run, where Dask would run now; where it is, while it learns."""
-        if self._runner is None:
-            base = self._recorder.base if self._recorder else None
-            self._runner = Runner(self._plan, Cut.at(base) if base else None)
-        elif not self._learner:
-            if self._recorder:
-                self._recorder.abandon()  # what an interrupted call left under way
-            self._runner.move()
-            self._history.truncate(self._runner.settled.round)
-        return self._runner
+        with self._moving:
+            if self._runner is None:
+                base = self._recorder.base if self._recorder else None
+                self._runner = Runner(self._plan, Cut.at(base) if base else None)
+            elif not self._learner:
+                if self._recorder:
+                    self._recorder.abandon()  # what an interrupted call left under way
+                self._runner.move()
+                self._history.truncate(self._runner.settled.round)
+            return self._runner
 
     @contextmanager
     def _learn_in_progress(self) -> Iterator[None]:
-        self._learner = threading.current_thread()
+        with self._moving:
+            self._learner = threading.current_thread()
         try:
             yield
         finally:
@@ -385,11 +400,16 @@ class QLearner:
             except LostWork as error:
                 if self._learner is threading.current_thread():
                     raise  # for the loop, which goes back and makes the round again
-                if self._learner:
-                    time.sleep(_A_MOMENT)  # the loop goes back meanwhile
-                else:
-                    runner.recover(error)
-                    self._history.truncate(runner.settled.round)
+                self._go_back(runner, error)
+
+    def _go_back(self, runner: Runner, error: LostWork) -> None:
+        """Go back after a loss; where another thread learns, it does so."""
+        with self._moving:
+            if not self._learner:
+                runner.recover(error)
+                self._history.truncate(runner.settled.round)
+                return
+        time.sleep(_A_MOMENT)
 
     def emit(self, event: Event) -> Stop | None:
         """Tell the callbacks of the running `learn` of an event.
@@ -514,6 +534,12 @@ class QLearner:
                 state.round, plan.grid, plan.dtype, labels, nodes, run, plan.seed, visited
             )
         return Table(state.round, grid, plan.dtype, labels, nodes, run, plan.seed)
+
+    @property
+    def model(self) -> TabularEnv | None:
+        """The compiled model that it learns; None of environments that are stepped in Python."""
+        env = self._resolved.env
+        return env if isinstance(env, TabularEnv) else None
 
     @property
     def history(self) -> xr.Dataset:
@@ -653,7 +679,7 @@ class QLearner:
         >>> path = tempfile.mkdtemp() + "/q.zarr"
         >>> dqlearn.QLearner("Taxi-v4").learn(10_000).save(path)
         >>> dqlearn.load(path).timesteps
-        12032
+        12288
         """
         stored = Stored.at(path)
         learner = cls.__new__(cls)
@@ -700,7 +726,7 @@ class QLearner:
         """Environment, table, counters."""
         n_states, n_actions = self._plan.grid.shape
         return (
-            f"QLearner({self._resolved.name!r}: {n_states} states x {n_actions} actions, "
+            f"QLearner({self._resolved.called}: {n_states} states x {n_actions} actions, "
             f"{self._plan.num_envs} environments in {self._plan.shards} shards, {self._plan.kind}, "
             f"{'out of core, ' if self._placed_plan.out_of_core else ''}"
             f"{self.timesteps} transitions made)"
@@ -712,7 +738,7 @@ class QLearner:
         return html_table(
             "dqlearn.QLearner",
             {
-                "environment": self._resolved.name,
+                "environment": self._resolved.called,
                 "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
                 "table lies": "on disk" if plan.out_of_core else "in memory",
                 "chunks": f"{plan.grid.n_chunks}",

@@ -1,7 +1,7 @@
 """A run's settings: what the user chose, the defaults that depend on it, and both as JSON.
 
 Invariant: a default depends on the environment and on what was chosen, except `shards`, which is
-the number of threads there are; a stored table names all of them.
+the number of threads or processes there are; a stored table names all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.count import check_count, is_whole
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.resolve import Resolved
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
@@ -36,6 +37,14 @@ _GATHER_ENVS = 65_536  # compiled ones: there is one step a round
 _GATHER_STATES = 16  # for each transition of a round, and at least a million: then it pays to ask
 _GATHER_STATES_AT_LEAST = 1_000_000
 _LARGEST_COUNT = 2**62
+_ADVISED = {  # what a recipe may say
+    "num_envs",
+    "steps_per_round",
+    "gamma",
+    "learning_rate",
+    "epsilon",
+    "initial_value",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,12 @@ class Settings:
     sparse: bool | int = False
     balanced: bool | None = None  # the learner's own: whether chunks were chosen automatically
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any], recipe: Recipe | None) -> Settings:
+        """Take what is given, then what a recipe says, then what holds for all."""
+        said = {k: v for k, v in given.items() if v is not None or k not in _ADVISED}
+        return cls(**({**recipe.settings} if recipe else {}) | said)
+
     @property
     def table_dtype(self) -> np.dtype[Any]:
         """The dtype as one."""
@@ -72,7 +87,7 @@ class Settings:
             ) from error
 
     def plan(self, resolved: Resolved, width: int, origin: Origin | None = None) -> Plan:
-        """Make the plan of a run; `width` is the number of threads there are."""
+        """Make the plan of a run, of `width` shards if nobody says how many."""
         n_states, n_actions = resolved.states.n, resolved.actions.n
         compiled = isinstance(resolved.env, TabularEnv)
         default = _COMPILED_ENVS if compiled else _PYTHON_ENVS

@@ -279,6 +279,7 @@ def _identity(attrs: Mapping[str, Any]) -> Any:
     """Return what must be equal for one table to replace another; damaged ones equal none."""
     try:
         environment = {"encoded": {}, **nested(attrs, "environment")}  # older ones do not say it
+        environment.pop("compiled", None)  # it is the same process
         spaces = [nested(attrs, f"{kind}_space") for kind in ("observation", "action")]
         return attrs["dqlearn_format"], environment, spaces, bool(attrs.get("sparse"))
     except Exception:  # attributes may say anything

@@ -3,6 +3,7 @@
 ::
 
     {"id": "Taxi-v4"}             made by its id, with the arguments that are stored, or given again
+    {"id": .., "compiled": true}  the same, compiled from its table
     {"id": "module:Name-v0"}      as that, if the module is here already, or is trusted
     {"import": "module:name"}     a TabularEnv that stands in such a module
     {"name": "<lambda>"}          the user's own, env=
@@ -104,6 +105,8 @@ def _environment(spec: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError("expected an id or a name")
     if not all(isinstance(part, dict) for part in parts):
         raise TypeError("expected arguments by their names")
+    if not isinstance(spec.get("compiled", False), bool):
+        raise TypeError("expected that it is compiled, or not")
     return dict(spec)
 
 
@@ -115,7 +118,9 @@ def _origin(begun: Any) -> Origin | None:
 
 
 def _fingerprint(known: Any) -> dict[str, str] | None:
-    return known and {name: str(known[name]) for name in ("python", "model")}
+    if known is None:
+        return None
+    return {name: str(known[name]) for name in ("python", "model")}
 
 
 def environment_of(
@@ -153,7 +158,8 @@ def environment_of(
         env = _named(stored, trust)
     if isinstance(env, str) and env == stored.environment.get("id"):
         env_kwargs = restored(stored.environment, env_kwargs, stored.path)
-    resolved = resolve(env, env_kwargs, stored.bins if bins is None else bins)
+    compiled = stored.environment.get("compiled", False)
+    resolved = resolve(env, env_kwargs, stored.bins if bins is None else bins, compiled)
     for name, index in (("observation", resolved.states), ("action", resolved.actions)):
         if index.spec() != stored.spaces[name]:
             raise IncompatibleTableError(

@@ -1,7 +1,8 @@
-"""Recipes: how the network environments are learned, in tests and benchmarks.
+"""The network environments as tests and benchmarks learn them, and as they are played then.
 
-Each family has one for its small and one for its medium size; the budgets are the smallest round
-ones that reach what tests/benchmarks/networks.py prints.
+Settings and budgets are those of the families. The laws of tests/laws/test_networks.py are about
+*all* states, also those that episodes of the registered length hardly reach, so episodes may be
+shorter here.
 """
 
 from __future__ import annotations
@@ -11,27 +12,22 @@ from typing import Any
 
 from dqlearn import QLearner, envs
 from dqlearn.envs import Family
-from dqlearn.schedules import VisitCount
 
 __all__ = ["RECIPES", "Recipe"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Environment, settings and budget.
+    """A problem, and what is changed of it.
 
     Attributes
     ----------
     name : str
         Of the family, as in ``dqlearn/<name>-v0``.
-    timesteps : int
-        Transitions.
-    gamma : float
-        Discount.
-    env_kwargs : dict
-        The size, and what is changed of it while it is learned.
-    settings : dict
-        The other arguments of `QLearner`.
+    size : str
+        Of the problem.
+    changes : dict
+        What is changed of it while it is learned.
     episodes : int
         Of an evaluation: more where they are short, and differ much.
     played : dict
@@ -39,167 +35,50 @@ class Recipe:
     """
 
     name: str
-    timesteps: int
-    gamma: float
-    env_kwargs: dict[str, Any]
-    settings: dict[str, Any] = field(default_factory=dict)
+    size: str
+    changes: dict[str, Any] = field(default_factory=dict)
     episodes: int = 1_000
     played: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def timesteps(self) -> int:
+        """Transitions."""
+        return type(self.problem).recipes[self.size].timesteps
+
+    @property
+    def gamma(self) -> float:
+        """Discount."""
+        return float(type(self.problem).recipes[self.size].settings["gamma"])
+
+    @property
     def problem(self) -> Family:
         """What a policy is solved and played in."""
-        found: Family = getattr(envs, self.name).of(self.env_kwargs["size"], **self.played)
+        found: Family = getattr(envs, self.name).of(self.size, **self.played)
         return found
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """What it is learned in."""
+        return {"size": self.size, **self.changes}
 
     def learner(self, **changes: Any) -> QLearner:
         """Make the learner; of two shards, so that other machines learn the same."""
-        own = {"gamma": self.gamma, "env_kwargs": self.env_kwargs, **self.settings}
-        return QLearner(f"dqlearn/{self.name}-v0", **{"seed": 0, "shards": 2, **own, **changes})
+        own = {"env_kwargs": self.env_kwargs, "seed": 0, "shards": 2}
+        return QLearner(f"dqlearn/{self.name}-v0", **(own | changes))
 
 
-RECIPES: dict[str, Recipe] = {
-    # traffic
-    "TrafficGrid-small": Recipe(
-        "TrafficGrid",
-        20_000_000,
-        0.95,
-        {"size": "small", "max_episode_steps": 50},
-        {
-            "learning_rate": VisitCount(scale=20.0, offset=20.0),
-            "epsilon": 0.5,
-            "initial_value": -90.0,
-        },
-    ),
-    "TrafficGrid-medium": Recipe(
-        "TrafficGrid",
-        200_000_000,
-        0.95,
-        {"size": "medium", "max_episode_steps": 50},
-        {
-            "learning_rate": VisitCount(scale=20.0, offset=20.0),
-            "epsilon": 0.3,
-            "initial_value": -110.0,
-        },
-    ),
-    # production
-    "ProductionLine-small": Recipe(
-        "ProductionLine",
-        80_000_000,
-        0.95,
-        {"size": "small", "max_episode_steps": 10},
-        {
-            "learning_rate": VisitCount(scale=10.0, offset=10.0),
-            "epsilon": 0.5,
-            "initial_value": 65.0,
-        },
-    ),
-    "ProductionLine-medium": Recipe(
-        "ProductionLine",
-        200_000_000,
-        0.95,
-        {"size": "medium", "max_episode_steps": 50},
-        {
-            "learning_rate": VisitCount(scale=10.0, offset=10.0),
-            "epsilon": 0.2,
-            "initial_value": 20.0,
-            "num_envs": 16384,
-            "steps_per_round": 64,
-        },
-    ),
-    # defence
-    "NetworkDefence-small": Recipe(
-        "NetworkDefence",
-        20_000_000,
-        0.95,
-        {"size": "small", "max_episode_steps": 10},
-        {
-            "learning_rate": VisitCount(scale=20.0, offset=20.0),
-            "epsilon": 0.3,
-            "initial_value": -8.0,
-        },
-    ),
-    "NetworkDefence-medium": Recipe(
-        "NetworkDefence",
-        200_000_000,
-        0.95,
-        {"size": "medium"},
-        {
-            "num_envs": 4096,
-            "steps_per_round": 512,
-            "learning_rate": VisitCount(scale=20.0, offset=20.0),
-            "epsilon": 0.3,
-            "initial_value": -18.0,
-        },
-    ),
-    # power
-    "PowerGrid-small": Recipe(
-        "PowerGrid",
-        100_000_000,
-        0.95,
-        {"size": "small", "max_episode_steps": 8},
-        {
-            "num_envs": 4096,
-            "steps_per_round": 16,
-            "learning_rate": VisitCount(scale=10.0, offset=10.0),
-            "epsilon": 0.5,
-            "initial_value": -250.0,
-        },
-    ),
-    "PowerGrid-medium": Recipe(
-        "PowerGrid",
-        200_000_000,
-        0.95,
-        {"size": "medium", "reward": "saving"},
-        {
-            "num_envs": 65_536,
-            "steps_per_round": 32,
-            "learning_rate": VisitCount(omega=0.6),
-            "epsilon": 0.35,
-        },
-    ),
-    # routing
-    "PacketDispatch-small": Recipe(
-        "PacketDispatch",
-        150_000_000,
-        0.95,
-        {"size": "small", "max_episode_steps": 30},
-        {
-            "learning_rate": VisitCount(scale=30.0, offset=30.0),
-            "epsilon": 0.5,
-            "initial_value": -300.0,
-        },
-    ),
-    "PacketDispatch-medium": Recipe(
-        "PacketDispatch",
-        200_000_000,
-        0.95,
-        {"size": "medium", "start": "empty"},
-        {
-            "learning_rate": VisitCount(scale=30.0, offset=30.0),
-            "epsilon": 0.3,
-            "initial_value": -150.0,
-            "steps_per_round": 64,
-        },
-        played={"start": "empty"},
-    ),
-    "PacketRouting-small": Recipe(
-        "PacketRouting",
-        40_000_000,
-        0.99,
-        {"size": "small"},
-        {"learning_rate": VisitCount(scale=5.0, offset=5.0), "epsilon": 0.3},
-    ),
-    "PacketRouting-medium": Recipe(
-        "PacketRouting",
-        800_000_000,
-        0.99,
-        {"size": "medium"},
-        {
-            "learning_rate": VisitCount(scale=5.0, offset=5.0),
-            "epsilon": 0.2,
-            "steps_per_round": 128,
-        },
-        episodes=50_000,
-    ),
-}
+_RECIPES = (
+    Recipe("TrafficGrid", "small", {"max_episode_steps": 50}),
+    Recipe("TrafficGrid", "medium", {"max_episode_steps": 50}),
+    Recipe("ProductionLine", "small", {"max_episode_steps": 10}),
+    Recipe("ProductionLine", "medium", {"max_episode_steps": 50}),
+    Recipe("NetworkDefence", "small", {"max_episode_steps": 10}),
+    Recipe("NetworkDefence", "medium"),
+    Recipe("PowerGrid", "small", {"max_episode_steps": 8}),
+    Recipe("PowerGrid", "medium", {"reward": "saving"}),
+    Recipe("PacketDispatch", "small", {"max_episode_steps": 30}),
+    Recipe("PacketDispatch", "medium", {"start": "empty"}, played={"start": "empty"}),
+    Recipe("PacketRouting", "small"),
+    Recipe("PacketRouting", "medium", episodes=50_000),
+)
+RECIPES = {f"{recipe.name}-{recipe.size}": recipe for recipe in _RECIPES}

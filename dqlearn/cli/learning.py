@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 
+from dqlearn.cli.comparing import compared, echo_comparison
 from dqlearn.cli.hints import hints
 from dqlearn.cli.places import (
     at_option,
@@ -35,6 +36,7 @@ from dqlearn.cli.places import (
 )
 from dqlearn.cli.progress_lines import progress_lines
 from dqlearn.cli.saying import echo_json, echo_mean, json_option, played
+from dqlearn.envs.registry import recipe
 from dqlearn.errors import ClusterError, DQLearnError
 from dqlearn.evaluation import EvaluationResult
 from dqlearn.learner import QLearner
@@ -111,6 +113,8 @@ class _Task:
             raise click.UsageError("--workers starts a cluster, --scheduler joins one: choose")
         saving = {name: options.pop(name) for name in _SAVING}
         names = {it.name for it in fields(cls)} - {"saving"}
+        if options["timesteps"] is None:
+            raise click.UsageError("Missing option '--timesteps': how many transitions to make")
         given = {name: options.pop(name) for name in names}
         places = {name: given[name] and whole(given[name]) for name in ("out", "store")}
         return cls(**{**given, **places}, saving=saving)
@@ -139,8 +143,8 @@ _ENDS = (
     click.option(
         "--timesteps",
         type=Whole(1),
-        required=True,
-        help="Transitions to learn from, counted from the run's beginning.",
+        help="Transitions to learn from, counted from the run's beginning; a new run of a network "
+        "environment may do without.",
     ),
     click.option("--out", help="Where the table goes at the end: a folder, or a URL."),
     click.option("--overwrite", is_flag=True, help="Replace a table that is at --out."),
@@ -201,10 +205,16 @@ def _all(options: tuple[Decorator, ...]) -> Decorator:
     multiple=True,
     help="An argument of ENV; repeatable.",
 )
+@click.option(
+    "--compile/--no-compile",
+    default=True,
+    show_default=True,
+    help="Compile ENV if it is a table, as Gymnasium's toy texts are.",
+)
 @_setting("bins", BINS, "Bins of real observations, of all dimensions or of each: see the guide.")
 @_setting("num_envs", Whole(1), "Environments that are stepped together.")
 @_setting("steps_per_round", Whole(1), "Steps of each of them in a round.")
-@_setting("shards", Whole(1), "Tasks they are divided over; as many as there are threads.")
+@_setting("shards", Whole(1), "Tasks they are divided over; threads, or processes, by default.")
 @_setting("gamma", click.FloatRange(0, 1), "Discount factor.")
 @_setting("learning_rate", LEARNING_RATE, "See below.")
 @_setting("epsilon", EPSILON, "Probability of a random action: see below.")
@@ -224,6 +234,8 @@ def train(env: str, restart_envs: bool, **options: Any) -> None:
     An id such as module:Name-v0 imports the module first. With --store, checkpoints are written
     while it learns, and `dqlearn resume` can go on from them. Ctrl-C keeps what was learned so far.
     """
+    if options["timesteps"] is None and (known := recipe(env, dict(options["env_kwargs"]))):
+        options["timesteps"] = known.timesteps
     task = _Task.take(options)
     task.saving["restart_envs"] = restart_envs or None
     if not (task.out or task.store):
@@ -231,13 +243,16 @@ def train(env: str, restart_envs: bool, **options: Any) -> None:
     given = [name for name, value in task.saving.items() if value is not None]
     if given and not task.store:
         raise click.UsageError(f"--{given[0].replace('_', '-')} is of checkpoints: give --store")
-    options["env_kwargs"] = dict(options["env_kwargs"])
+    kwargs = options["env_kwargs"] = dict(options["env_kwargs"])
 
     def make() -> QLearner:
-        with hints(env, options["env_kwargs"]):
+        with hints(env, kwargs):
             return QLearner(env, **options)
 
-    _run(task, make)
+    def others(learner: QLearner) -> dict[str, EvaluationResult]:
+        return compared(learner.model, env, kwargs, task.episodes)
+
+    _run(task, make, others)
 
 
 @click.command()
@@ -258,8 +273,16 @@ def resume(at: str | int, trust: tuple[str, ...], **options: Any) -> None:
     _run(task, lambda: resumed(str(task.store), at, trust=trust))
 
 
-def _run(task: _Task, make: Callable[[], QLearner]) -> None:
-    """Learn, and say what came of it."""
+def _nothing(learner: QLearner) -> dict[str, EvaluationResult]:
+    return {}
+
+
+def _run(
+    task: _Task,
+    make: Callable[[], QLearner],
+    others: Callable[[QLearner], dict[str, EvaluationResult]] = _nothing,
+) -> None:
+    """Learn, and say what came of it, beside what others make of it."""
     task.check()
     place = expecting_run(task.store) if task.store else nullcontext()
     with cluster(task.workers, task.scheduler):
@@ -269,12 +292,15 @@ def _run(task: _Task, make: Callable[[], QLearner]) -> None:
             seconds = _learn(learner, task)
         plays = task.episodes and not task.quiet
         result = learner.evaluate(task.episodes) if plays else None
+        beside = others(learner) if plays else {}
         if task.as_json:
-            echo_json(_document(learner, task, before, seconds, result))
+            means = {name: played(other) for name, other in beside.items()}
+            echo_json(_document(learner, task, before, seconds, result) | {"compared": means})
         elif not task.quiet:
             _echo_rate(learner.timesteps, before, seconds)
             if result:
                 echo_mean(result)
+                echo_comparison(result, beside)
             _echo_places(learner, task)
 
 

@@ -135,6 +135,7 @@ def lines(facts: Mapping[str, Any], learned_with: Mapping[str, Any]) -> dict[str
     chunk, pairs = facts["chunks"], rows * columns
     spec = learned_with["environment"]
     arguments = [f"{name}={text}" for name, text in texts(spec).items()]
+    compiled = ["(compiled from its table)"] if spec.get("compiled") else []
     said = {
         "table": f"{rows:,} states x {columns:,} actions, {facts['dtype']}",
         "chunks": f"{chunk[0]:,} states x {chunk[1]:,} actions",
@@ -147,7 +148,7 @@ def lines(facts: Mapping[str, Any], learned_with: Mapping[str, Any]) -> dict[str
         said
         | {name: str(value) for name, value in learned_with.items()}
         | {
-            "environment": " ".join([spec.get("id") or spec["name"], *arguments]),
+            "environment": " ".join([spec.get("id") or spec["name"], *arguments, *compiled]),
             "versions": ", ".join(f"{k} {v}" for k, v in learned_with["versions"].items()),
         }
     )

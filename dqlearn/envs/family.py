@@ -14,12 +14,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from dqlearn.envs.picture import Picture
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 
@@ -37,9 +39,12 @@ class Family(ABC):
     ----------
     sizes : mapping
         Parameters of ``"small"``, ``"medium"`` and ``"large"``, by these names.
+    recipes : mapping
+        How these are learned, by the same names, where that is known.
     """
 
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]]
+    recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
 
     @classmethod
     def of(cls, size: str = "small", **changes: Any) -> Self:

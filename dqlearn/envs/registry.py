@@ -28,11 +28,12 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from dqlearn.envs.family import Family
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.envs.torus import torus
 from dqlearn.envs.vector_view import TabularVectorEnv
 
-__all__ = ["arguments", "compiled_model", "family", "plain_kwargs", "register"]
+__all__ = ["arguments", "compiled_model", "family", "plain_kwargs", "problem", "recipe", "register"]
 
 _GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # no family's own
 _FUNCTIONS: dict[str, Callable[..., TabularEnv]] = {"Torus": torus, "Garnet": garnet}
@@ -67,6 +68,63 @@ def family(name: str) -> type[Family]:
     """
     found: type[Family] = resolve_name(_FAMILIES[name][0])
     return found
+
+
+def recipe(env: str, kwargs: Mapping[str, Any]) -> Recipe | None:
+    """Return how the environment of an id is best learned, where that is known.
+
+    Parameters
+    ----------
+    env : str
+        A Gymnasium id.
+    kwargs : mapping of str to object
+        The arguments that the environment is given.
+
+    Returns
+    -------
+    Recipe or None
+
+    Examples
+    --------
+    >>> from dqlearn.envs.registry import recipe
+    >>> recipe("dqlearn/TrafficGrid-v0", {"size": "small"}).timesteps
+    20000000
+    >>> recipe("Taxi-v4", {}) is None
+    True
+    """
+    found = _family_of(env)
+    return None if found is None else found.recipes.get(kwargs.get("size", "small"))
+
+
+def problem(env: str, kwargs: Mapping[str, Any]) -> Family | None:
+    """Return the problem that the id of a network environment stands for.
+
+    Parameters
+    ----------
+    env : str
+        A Gymnasium id.
+    kwargs : mapping of str to object
+        The arguments that the environment is given.
+
+    Returns
+    -------
+    Family or None
+        None of other environments.
+
+    Examples
+    --------
+    >>> from dqlearn.envs.registry import problem
+    >>> list(problem("dqlearn/TrafficGrid-v0", {}).baselines())
+    ['fixed time', 'longest queue first', 'max pressure']
+    """
+    found = _family_of(env)
+    own = {name: value for name, value in kwargs.items() if name not in _GYMNASIUMS}
+    return None if found is None else found.of(**own)
+
+
+def _family_of(env: str) -> type[Family] | None:
+    name = env.removeprefix("dqlearn/").removesuffix("-v0")
+    return family(name) if env == f"dqlearn/{name}-v0" and name in _FAMILIES else None
 
 
 def register() -> None:

@@ -3,6 +3,7 @@
 ::
 
     "Taxi-v4", kwargs ──► gymnasium.make ──► a TabularEnv underneath? ──► its model, compiled
+                                             or nothing but a table P? ──► compiled too
     factory ────────────► one instance  ┘                    └─ no ────► PythonEnv
     TabularEnv ─────────────────────────────────────────────────────────► itself
 
@@ -13,6 +14,7 @@ what it stands for here and now, with arguments that nobody else can change.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,13 +28,17 @@ from dqlearn.envs.action_names import action_names
 from dqlearn.envs.arguments import own, stored
 from dqlearn.envs.distinct import FACTORY, check_new
 from dqlearn.envs.python import PythonEnv, takes_num_envs
-from dqlearn.envs.registry import compiled_model, plain_kwargs
+from dqlearn.envs.recipe import Recipe
+from dqlearn.envs.registry import compiled_model, plain_kwargs, recipe
+from dqlearn.envs.table_model import own_table
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
 from dqlearn.faults import RAISED
 from dqlearn.spaces import BinsLike, Factor, SpaceIndex
 
 __all__ = ["EnvLike", "Resolved", "resolve"]
+
+_log = logging.getLogger("dqlearn")
 
 EnvLike = str | TabularEnv | Callable[..., Any]
 
@@ -52,9 +58,11 @@ class Resolved:
     action_labels : tuple of str, optional
         What actions are called.
     spec : dict
-        JSON: ``{"id", "kwargs", "encoded"}`` for an id, see :mod:`dqlearn.envs.arguments`;
-        ``{"name", "import": "module:name"}`` for a model that stands in a module; ``{"name"}``, for
-        people only, for anything else.
+        JSON: ``{"id", "kwargs", "encoded"}`` for an id, see :mod:`dqlearn.envs.arguments`, and
+        ``"compiled": true`` if its table was; ``{"name", "import": "module:name"}`` for a model
+        that stands in a module; ``{"name"}``, for people only, for anything else.
+    recipe : Recipe, optional
+        How it is best learned, where that is known.
     """
 
     env: TabularEnv | PythonEnv
@@ -63,11 +71,18 @@ class Resolved:
     factors: tuple[Factor, ...]
     action_labels: tuple[str, ...] | None
     spec: dict[str, Any]
+    recipe: Recipe | None = None
 
     @property
     def name(self) -> str:
         """What people call it."""
         return str(self.spec.get("id") or self.spec["name"])
+
+    @property
+    def called(self) -> str:
+        """Its name, and whether its table was compiled."""
+        how = ", compiled from its table" if self.spec.get("compiled") else ""
+        return f"{self.name!r}{how}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,10 @@ class Registered:
 
 
 def resolve(
-    env: EnvLike, kwargs: Mapping[str, Any] | None = None, bins: BinsLike = None
+    env: EnvLike,
+    kwargs: Mapping[str, Any] | None = None,
+    bins: BinsLike = None,
+    compile: bool = True,
 ) -> Resolved:
     """Find out what an environment is.
 
@@ -122,6 +140,9 @@ def resolve(
         Arguments of the environment, for an id.
     bins : optional
         How to cut a `Box` observation; see :meth:`dqlearn.spaces.SpaceIndex.from_space`.
+    compile : bool
+        Whether an id is compiled that stands for nothing but a table; see
+        :func:`dqlearn.envs.table_model.own_table`.
 
     Returns
     -------
@@ -144,7 +165,8 @@ def resolve(
         if not isinstance(kwargs, Mapping | None):
             raise ConfigurationError(f"env_kwargs must be a mapping by name, got {kwargs!r}")
         arguments = own(dict(kwargs or {}))
-        return _gymnasium(Registered(env, arguments), bins, _id_spec(env, arguments))
+        made = _gymnasium(Registered(env, arguments), bins, _id_spec(env, arguments), compile)
+        return replace(made, recipe=recipe(env, arguments))
     if callable(env) and not isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv):
         _refuse(kwargs, None)
         return _gymnasium(env, bins, {"name": getattr(env, "__qualname__", repr(env))})
@@ -190,13 +212,19 @@ def _tabular(model: TabularEnv, spec: dict[str, Any]) -> Resolved:
     return Resolved(model, states, actions, model.factors, labels, spec)
 
 
-def _gymnasium(make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any]) -> Resolved:
+def _gymnasium(
+    make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any], compile: bool = False
+) -> Resolved:
     one = _probe(make, spec.get("id") or spec["name"])
     try:
         model = compiled_model(one) if isinstance(one, gymnasium.Env) else None
         if model is not None:
             _refuse(None, bins)
             return _tabular(model, spec)
+        if compile and (model := own_table(one)) is not None:
+            _log.info("%s is compiled from its table P; compile=False steps its code", spec["id"])
+            states = SpaceIndex.from_space(one.observation_space, bins)  # as those of its code
+            return replace(_tabular(model, spec | {"compiled": True}), states=states)
         check_new(one)
         vector = isinstance(one, gymnasium.vector.VectorEnv)
         seen = one.single_observation_space if vector else one.observation_space

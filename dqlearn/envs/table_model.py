@@ -6,21 +6,35 @@ toy-text environments have it (FrozenLake, CliffWalking, Taxi)::
     P, initial_state_distrib ──► cumulated probabilities, outcomes ──► TabularEnv (key form)
 
 Invariant: the same chances, rewards, ends and time limit as the environment; other random numbers.
+What a table leaves out, as the passenger of a Taxi who changes his mind, is not compiled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.taxi import TaxiEnv
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from dqlearn.envs.action_names import documented_names
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.random import uniform
 
-__all__ = ["from_table"]
+__all__ = ["from_table", "own_table"]
+
+_OPTIONS: dict[type, set[str]] = {  # those that are in the table, or change nothing
+    FrozenLakeEnv: {"desc", "map_name", "is_slippery", "success_rate", "reward_schedule"},
+    CliffWalkingEnv: {"is_slippery"},
+    TaxiEnv: {"is_rainy", "rainy_probability", "fickle_passenger", "fickle_probability"},
+}
+_CORNERS = ("red", "green", "yellow", "blue")
 
 
 def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
@@ -40,7 +54,7 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
     Raises
     ------
     ConfigurationError
-        If there is no such id, or the environment has no such table.
+        If there is no such id, or the environment has no such table, or does not follow it alone.
 
     Examples
     --------
@@ -55,16 +69,90 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
             env = gymnasium.make(env)
         except gymnasium.error.Error as error:
             raise ConfigurationError(f"{env!r} could not make an environment: {error}") from error
-    base = getattr(env, "unwrapped", env)
-    table, start = getattr(base, "P", None), getattr(base, "initial_state_distrib", None)
-    if table is None or start is None:
+    base: Any = getattr(env, "unwrapped", env)
+    if not all(hasattr(base, name) for name in ("P", "initial_state_distrib")):
         raise ConfigurationError(
             "expected a Gymnasium id, or an environment, with P and initial_state_distrib, got "
             f"{env!r}: step it as it is, or write a TabularEnv"
         )
-    n_states, n_actions = len(table), len(table[0])
+    if beyond := _beyond_the_table(env):
+        raise ConfigurationError(
+            f"expected an environment that follows its table P alone, got {env!r} with {beyond}: "
+            "step it as it is, or write a TabularEnv"
+        )
+    return TabularEnv(
+        len(base.P),
+        len(base.P[0]),
+        _initial,
+        _transition,
+        params=(np.cumsum(base.initial_state_distrib), *_arrays(base.P)),
+        max_episode_steps=_time_limit(env),
+        state_dims=_state_dims(base),
+        action_labels=documented_names(env),
+    )
+
+
+def own_table(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
+    """Compile an environment if its id stands for exactly the process that its table describes.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        Made by its id.
+
+    Returns
+    -------
+    TabularEnv or None
+        None of all but Gymnasium's own toy texts; of those that change what the table says, are
+        shown while they are stepped, or have a map that is drawn for each of them; and if a version
+        of Gymnasium has options that are not known here.
+
+    Examples
+    --------
+    >>> own_table(gymnasium.make("CliffWalking-v1")).n_states
+    48
+    >>> own_table(gymnasium.make("FrozenLake-v1", map_name=None)) is None  # a random one
+    True
+    """
+    base: Any = env.unwrapped
+    known = _OPTIONS.get(type(base))
+    if known is None or _beyond_the_table(env) or base.render_mode is not None:
+        return None
+    if set(signature(type(base)).parameters) - known != {"render_mode"}:
+        return None
+    chosen = base.spec.kwargs if base.spec else {}
+    drawn = type(base) is FrozenLakeEnv and not (chosen.get("desc") or chosen.get("map_name"))
+    return None if drawn else from_table(env)
+
+
+def _beyond_the_table(env: gymnasium.Env[Any, Any]) -> str | None:
+    """Say what changes that which the table of an environment describes, if something does."""
+    while isinstance(env, gymnasium.Wrapper):
+        if type(env) not in (PassiveEnvChecker, OrderEnforcing, TimeLimit):
+            return f"the wrapper {type(env).__name__}"
+        env = env.env
+    return "a fickle passenger" if getattr(env, "fickle_passenger", False) else None
+
+
+def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    limits = []
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, TimeLimit):
+            limits.append(env._max_episode_steps)
+        env = env.env
+    return min(limits, default=None)
+
+
+def _arrays(table: Mapping[int, Mapping[int, Sequence[Any]]]) -> tuple[Any, ...]:
+    """Return cumulated probabilities, next states, rewards and ends, by (state, action, outcome).
+
+    Raises
+    ------
+    ConfigurationError
+        If probabilities do not add up to 1.
+    """
     most = max(len(outcomes) for row in table.values() for outcomes in row.values())
-    shape = (n_states, n_actions, most)
+    shape = (len(table), len(table[0]), most)
     chance, reward = np.zeros(shape), np.zeros(shape)
     next_state, terminated = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
     for s, row in table.items():
@@ -72,15 +160,24 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
             for k, (p, after, r, ends) in enumerate(outcomes):
                 chance[s, a, k], next_state[s, a, k] = p, after
                 reward[s, a, k], terminated[s, a, k] = r, ends
-    return TabularEnv(
-        n_states,
-        n_actions,
-        _initial,
-        _transition,
-        params=(np.cumsum(start), np.cumsum(chance, axis=2), next_state, reward, terminated),
-        max_episode_steps=env.spec.max_episode_steps if env.spec else None,
-        action_labels=documented_names(env),
-    )
+    wrong = np.argwhere(~np.isclose(chance.sum(axis=2), 1.0))
+    if len(wrong):
+        s, a = map(int, wrong[0])
+        raise ConfigurationError(
+            f"the probabilities of P[{s}][{a}] must add up to 1, got {chance[s, a].sum()}"
+        )
+    return np.cumsum(chance, axis=2), next_state, reward, terminated
+
+
+def _state_dims(base: Any) -> dict[str, int | Sequence[str]] | None:
+    """Return the factors of a state, as Gymnasium's documentation has them."""
+    if type(base) is TaxiEnv:
+        return {"row": 5, "column": 5, "passenger": (*_CORNERS, "taxi"), "destination": _CORNERS}
+    if type(base) is FrozenLakeEnv:
+        return {"row": base.nrow, "column": base.ncol}
+    if type(base) is CliffWalkingEnv:
+        return dict(zip(("row", "column"), base.shape, strict=True))
+    return None
 
 
 def _initial(key: Any, params: tuple[Any, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 ::
 
+    by_id     returns with nothing but an id and its budget, of the best baseline, and by chance
     small     learned V against V*, and the exact value of the greedy policy against the optimum
     medium    greedy return against every baseline, in the same episodes; 95 % intervals
     curve     how the gap to the best baseline closes with transitions (a plot)
@@ -10,9 +11,9 @@
     tie       equal servers, where joining the shortest queue is optimal: learned against that
     coupling  what couples the storages of the small power grid, by exact solutions
 
-Budgets and settings are those of ``tests/recipes.py``. What is learned may begin and end its
-episodes otherwise, or pay in another way; what is played and solved are the registered sizes, but
-for a dispatcher of the medium size, whose queues are empty at first.
+Budgets and settings are those of the families. But in `by_id`, what is learned may begin and end
+its episodes otherwise, or pay in another way (``tests/recipes.py``); what is played and solved are
+the registered sizes, but for a dispatcher of the medium size, whose queues are empty at first.
 """
 
 from __future__ import annotations
@@ -49,6 +50,26 @@ FAMILIES = tuple(dict.fromkeys(recipe.name for recipe in RECIPES.values()))
 SEED = 1_000_003  # of evaluations; no run's own
 LANES, STEPS = 4096, 64  # environments and steps of a timed rollout
 POINTS = 8  # of a curve
+
+
+def by_id(report: Report, name: str, options: dict[str, Any]) -> None:
+    """Learn the registered environment as whoever knows its name does, and play it."""
+    problem = getattr(envs, name).of("small")
+    learner = QLearner(f"dqlearn/{name}-v0")
+    learner.learn(int(problem.recipes["small"].timesteps * options["budget"]))
+    model, episodes = learner.model, options["episodes"] or 2_000
+    rng = np.random.default_rng(SEED)
+    policies = {
+        "by id": greedy(learner),
+        "random": lambda states, t: rng.integers(model.n_actions, size=len(states)),
+        **problem.baselines(),
+    }
+    returns = {n: evaluate_policy(model, p, episodes, SEED).returns for n, p in policies.items()}
+    best = max(problem.baselines(), key=lambda rule: returns[rule].mean())
+    for label, policy in (("by id", "by id"), (f"best: {best}", best), ("random", "random")):
+        report.add(f"{name} {label}", interval(returns[policy]), "return")
+    gain = interval(returns["by id"] - returns[best])
+    report.add(f"{name} by id - {best}", gain, "return", at_least=0.0)
 
 
 def small(report: Report, name: str, options: dict[str, Any]) -> None:
@@ -234,6 +255,7 @@ def coupled(report: Report, name: str, options: dict[str, Any]) -> None:
 
 
 WHAT = {
+    "by_id": by_id,
     "small": small,
     "medium": medium,
     "curve": curve,

@@ -60,6 +60,7 @@ def main(
         learner = OnDask(
             ENV,
             scheduler,
+            compile=False,
             num_envs=num_envs,
             shards=2,
             steps_per_round=steps_per_round,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -48,9 +49,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train_says_what_it_did(lake: Path) -> None:
-    learned, mean, table = (lake.parent / "said").read_text().splitlines()
+    learned, mean, compared, table = (lake.parent / "said").read_text().splitlines()
     assert re.fullmatch(r"Learned from 20,032 transitions in [\d.]+ s: [\d,]+ a second", learned)
     assert mean == "Mean return of 100 greedy episodes: 1 +- 0 (standard error)"
+    assert re.fullmatch(r"learned 1 \| random 0\.?\d*", compared)
     assert table == f"Table: {lake} (16 states x 4 actions)"
 
 
@@ -79,7 +81,7 @@ def test_info(lake: Path) -> None:
     assert said["chunks"] == "16 states x 4 actions"
     assert said["visited pairs"] == f"{visited:.4g}% of 64"
     assert said["learned from"] == "20,032 transitions in 313 rounds"
-    assert said["environment"] == "FrozenLake-v1 is_slippery=false"
+    assert said["environment"] == "FrozenLake-v1 is_slippery=false (compiled from its table)"
     assert said["num_envs"] == "16"
     assert said["epsilon"] == "linear:1.0:0.1:10000"
     assert said["learning_rate"] == "visits:0.6:1.0:1.0"
@@ -176,13 +178,25 @@ def test_a_network_by_its_size(tmp_path: Path) -> None:
     out, links = tmp_path / "q.zarr", 'network=[[0,1,"main"]]'
     options = ["--num-envs", 64, "--timesteps", 2000, "--gamma", 0.95, "--initial-value", -90]
     done = run("train", "dqlearn/TrafficGrid-v0", "--env", "size=small", *options, "--out", out)
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.exit_code == 0, done.stderr
+    assert re.search(r"\nlearned -.* \| best baseline \(longest .*\) -.* \| random -", done.stdout)
     assert done.stdout.endswith(f"Table: {out} (9,604 states x 4 actions)\n")
     assert "Mean length: 200 transitions" in run("evaluate", out, "--episodes", 2).stdout
     longer = ["--env", links, "--env", "max_episode_steps=500", "--out", out, "--overwrite"]
     done = run("train", "dqlearn/TrafficGrid-v0", "--env", "size=small", *options, *longer)
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.exit_code == 0, done.stderr
     assert "Mean length: 500 transitions" in run("evaluate", out, "--episodes", 2).stdout
+
+
+@pytest.mark.slow
+def test_a_network_with_nothing_said(tmp_path: Path) -> None:
+    """Its budget and settings are known; what is learned is better than what people do."""
+    done = run("train", "dqlearn/TrafficGrid-v0", "--json", "--out", tmp_path / "q.zarr")
+    document = json.loads(done.stdout)
+    assert document["timesteps"] >= 20_000_000
+    returns = {name: each["mean_return"] for name, each in document["compared"].items()}
+    assert list(returns) == ["best baseline (longest queue first)", "random"]
+    assert document["evaluation"]["mean_return"] > max(returns.values())
 
 
 def test_quiet_and_the_settings_that_are_not_said(tmp_path: Path) -> None:

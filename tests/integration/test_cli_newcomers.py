@@ -211,7 +211,12 @@ def test_json(there: Path, tmp_path: Path) -> None:
 
     facts = document("info", out)
     assert (facts["states"], facts["actions"], facts["timesteps"]) == (16, 4, 2048)
-    assert facts["environment"] == {"id": "FrozenLake-v1", "kwargs": {}, "encoded": {}}
+    assert facts["environment"] == {
+        "id": "FrozenLake-v1",
+        "kwargs": {},
+        "encoded": {},
+        "compiled": True,
+    }
     assert facts["learning_rate"] == "0.1"
     assert 0 < facts["visited_pairs"] <= 64
     of_run = document("runs", "info", store, "--at", 1)

@@ -492,6 +492,7 @@ def learner_of(make: Callable[..., Any], **settings: Any) -> QLearner:
         "epsilon": 0.5,
         "seed": 4,
         "on_env_error": "restart",
+        "compile": False,
     }
     return QLearner(make, **(defaults | settings))
 

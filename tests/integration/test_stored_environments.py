@@ -311,7 +311,7 @@ def test_what_is_registered_later_changes_nothing(client: Client) -> None:
 @pytest.mark.filterwarnings("ignore:.*Using the latest versioned environment")
 def test_an_id_without_a_version() -> None:
     """It is the latest, everywhere; ids of dqlearn are compiled as before."""
-    learner = QLearner("FrozenLake", **SMALL)
+    learner = QLearner("FrozenLake", compile=False, **SMALL)
     assert learner._resolved.env.make.spec.id == "FrozenLake-v1"
     assert learner._resolved.spec["id"] == "FrozenLake"
     torus = QLearner("dqlearn/Torus-v0", env_kwargs={"side": 4}, **SMALL)

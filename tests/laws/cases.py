@@ -38,7 +38,7 @@ class Run:
     sparse: int = 0
 
     def learner(self, **changes: Any) -> QLearner:
-        own = {"path": self.path, "sparse": self.sparse}
+        own = {"path": self.path, "sparse": self.sparse, "compile": False}
         return QLearner(self.make(), **(vars(self.settings) | own | changes))
 
     @property

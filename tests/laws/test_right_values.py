@@ -107,6 +107,7 @@ def test_frozen_lake_in_python() -> None:
     env = gymnasium.make("FrozenLake8x8-v1")
     learner = QLearner(
         "FrozenLake8x8-v1",
+        compile=False,
         num_envs=64,
         shards=1,
         steps_per_round=32,

@@ -52,7 +52,7 @@ that the challenge does not give are illustrative.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -65,7 +65,9 @@ from dqlearn.envs.defence.kernels import events, initial, transition
 from dqlearn.envs.defence.tables import params_of
 from dqlearn.envs.family import Baseline, Family
 from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.tabular import TabularEnv
+from dqlearn.schedules import VisitCount
 
 __all__ = ["LEVELS", "NetworkDefence"]
 
@@ -179,6 +181,28 @@ class NetworkDefence(Family):
             ),
             "exposed": (0, 2, 4),
         },
+    }
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "small": Recipe(
+            20_000_000,
+            {
+                "gamma": 0.95,
+                "learning_rate": VisitCount(scale=20.0, offset=20.0),
+                "epsilon": 0.3,
+                "initial_value": -8.0,
+            },
+        ),
+        "medium": Recipe(
+            200_000_000,
+            {
+                "num_envs": 4096,
+                "steps_per_round": 512,
+                "gamma": 0.95,
+                "learning_rate": VisitCount(scale=20.0, offset=20.0),
+                "epsilon": 0.3,
+                "initial_value": -18.0,
+            },
+        ),
     }
 
     def __post_init__(self) -> None:

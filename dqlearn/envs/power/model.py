@@ -63,7 +63,9 @@ from dqlearn.envs.power.checks import HOURS, checked
 from dqlearn.envs.power.drawing import draw, labels
 from dqlearn.envs.power.flow import shift_factors
 from dqlearn.envs.power.slot import events, initial, params_of, transition
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.tabular import TabularEnv
+from dqlearn.schedules import VisitCount
 
 __all__ = ["PowerGrid"]
 
@@ -202,6 +204,31 @@ class PowerGrid(Family):
                 "limit": (75.0, 55.0, 27.0, 15.0, 27.0, 55.0, 75.0, 15.0),
                 "max_commands": 2,
             },
+        }
+    )
+    recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType(
+        {
+            "small": Recipe(
+                100_000_000,
+                {
+                    "num_envs": 4096,
+                    "steps_per_round": 16,
+                    "gamma": 0.95,
+                    "learning_rate": VisitCount(scale=10.0, offset=10.0),
+                    "epsilon": 0.5,
+                    "initial_value": -250.0,
+                },
+            ),
+            "medium": Recipe(
+                200_000_000,
+                {
+                    "num_envs": 65_536,
+                    "steps_per_round": 32,
+                    "gamma": 0.95,
+                    "learning_rate": VisitCount(omega=0.6),
+                    "epsilon": 0.35,
+                },
+            ),
         }
     )
 

@@ -54,8 +54,10 @@ from dqlearn.envs.production import baselines as rules
 from dqlearn.envs.production.decisions import Decisions
 from dqlearn.envs.production.kernels import NOBODY, ONES, LineParams, events, initial, transition
 from dqlearn.envs.production.layout import inputs_of, places_of, tree_of
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
+from dqlearn.schedules import VisitCount
 
 __all__ = ["ProductionLine"]
 
@@ -150,6 +152,28 @@ class ProductionLine(Family):
         "small": {"machines": 3},
         "medium": {"machines": 5, "crews": 1, "idlers": "first"},
         "large": {"machines": 7, "crews": 1, "idlers": "first"},
+    }
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "small": Recipe(
+            80_000_000,
+            {
+                "gamma": 0.95,
+                "learning_rate": VisitCount(scale=10.0, offset=10.0),
+                "epsilon": 0.5,
+                "initial_value": 65.0,
+            },
+        ),
+        "medium": Recipe(
+            200_000_000,
+            {
+                "num_envs": 16_384,
+                "steps_per_round": 64,
+                "gamma": 0.95,
+                "learning_rate": VisitCount(scale=10.0, offset=10.0),
+                "epsilon": 0.2,
+                "initial_value": 20.0,
+            },
+        ),
     }
 
     def __post_init__(self) -> None:

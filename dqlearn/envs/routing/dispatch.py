@@ -38,10 +38,12 @@ from typing import Any, ClassVar
 from dqlearn.envs.digits import bases_of, digit, unpack
 from dqlearn.envs.family import Baseline, Family
 from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.routing import baselines
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.random import integers
+from dqlearn.schedules import VisitCount
 
 __all__ = ["PacketDispatch"]
 
@@ -96,6 +98,27 @@ class PacketDispatch(Family):
         "small": {"rates": (0.5, 0.25, 0.15, 0.1), "arrival": 0.8},
         "medium": {"rates": (0.4, 0.25, 0.15, 0.1, 0.06, 0.04), "arrival": 0.8},
         "large": {"rates": (0.3, 0.2, 0.15, 0.12, 0.09, 0.06, 0.05, 0.03), "arrival": 0.8},
+    }
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "small": Recipe(
+            150_000_000,
+            {
+                "gamma": 0.95,
+                "learning_rate": VisitCount(scale=30.0, offset=30.0),
+                "epsilon": 0.5,
+                "initial_value": -300.0,
+            },
+        ),
+        "medium": Recipe(
+            200_000_000,
+            {
+                "steps_per_round": 64,
+                "gamma": 0.95,
+                "learning_rate": VisitCount(scale=30.0, offset=30.0),
+                "epsilon": 0.3,
+                "initial_value": -150.0,
+            },
+        ),
     }
 
     def __post_init__(self) -> None:

@@ -53,12 +53,14 @@ import numpy.typing as npt
 from dqlearn.envs.digits import bases_of
 from dqlearn.envs.family import Baseline, Family
 from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.routing import baselines
 from dqlearn.envs.routing.graph import Ports, distances, links_of, ports_of, steady, waits
 from dqlearn.envs.routing.hop_kernels import NOWHERE, events, initial, transition, word_of
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.envs.topology import Edges
 from dqlearn.errors import ConfigurationError
+from dqlearn.schedules import VisitCount
 
 __all__ = ["PacketRouting"]
 
@@ -144,6 +146,25 @@ class PacketRouting(Family):
             "core": (1, 2, 3, 5, 6, 7, 8, 9),
             "destinations": (14, 2),
         },
+    }
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "small": Recipe(
+            40_000_000,
+            {
+                "gamma": 0.99,
+                "learning_rate": VisitCount(scale=5.0, offset=5.0),
+                "epsilon": 0.3,
+            },
+        ),
+        "medium": Recipe(
+            800_000_000,
+            {
+                "steps_per_round": 128,
+                "gamma": 0.99,
+                "learning_rate": VisitCount(scale=5.0, offset=5.0),
+                "epsilon": 0.2,
+            },
+        ),
     }
 
     def __post_init__(self) -> None:

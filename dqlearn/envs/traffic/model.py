@@ -50,6 +50,7 @@ from dqlearn.count import is_number
 from dqlearn.envs.digits import bases_of
 from dqlearn.envs.family import Baseline, Family
 from dqlearn.envs.picture import Picture
+from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.tabular import MAX_EVENTS, TabularEnv
 from dqlearn.envs.traffic.baselines import longest_queue_first, max_pressure
 from dqlearn.envs.traffic.drawing import draw
@@ -57,6 +58,7 @@ from dqlearn.envs.traffic.fixed import fixed_time
 from dqlearn.envs.traffic.kernels import events, initial, transition
 from dqlearn.envs.traffic.network import STREAMS, Link, Roads, links_of, roads_of
 from dqlearn.errors import ConfigurationError
+from dqlearn.schedules import VisitCount
 
 __all__ = ["TrafficGrid"]
 
@@ -134,6 +136,26 @@ class TrafficGrid(Family):
         "small": {"n_intersections": 2},
         "medium": {"n_intersections": 3},
         "large": {"n_intersections": 4, "network": "grid"},
+    }
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "small": Recipe(
+            20_000_000,
+            {
+                "gamma": 0.95,
+                "learning_rate": VisitCount(scale=20.0, offset=20.0),
+                "epsilon": 0.5,
+                "initial_value": -90.0,
+            },
+        ),
+        "medium": Recipe(
+            200_000_000,
+            {
+                "gamma": 0.95,
+                "learning_rate": VisitCount(scale=20.0, offset=20.0),
+                "epsilon": 0.3,
+                "initial_value": -110.0,
+            },
+        ),
     }
 
     def __post_init__(self) -> None:
