@@ -21,6 +21,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -534,6 +535,36 @@ class QLearner:
                 state.round, plan.grid, plan.dtype, labels, nodes, run, plan.seed, visited
             )
         return Table(state.round, grid, plan.dtype, labels, nodes, run, plan.seed)
+
+    def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """Make one of its environments, to watch what was learned.
+
+        Parameters
+        ----------
+        render_mode : str, optional
+            One of those that the environment has, such as "ansi" or "rgb_array".
+
+        Returns
+        -------
+        gymnasium.Env
+            The caller's own: the learner does not step it.
+
+        Raises
+        ------
+        ConfigurationError
+            If it has no such render mode, or a factory makes it, which has chosen one.
+
+        Examples
+        --------
+        >>> import dqlearn
+        >>> learner = dqlearn.QLearner("FrozenLake-v1")
+        >>> env = learner.make_env(render_mode="ansi")
+        >>> observation, _ = env.reset(seed=0)
+        >>> action, _ = learner.predict(observation)
+        >>> observation, reward, terminated, truncated, _ = env.step(action)
+        >>> env.close()
+        """
+        return self._resolved.single(render_mode)
 
     @property
     def model(self) -> TabularEnv | None:

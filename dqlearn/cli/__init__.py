@@ -2,10 +2,11 @@
 
 ::
 
-    train ENV  ──┐                    ┌─► q.zarr ──► evaluate, info
+    train ENV  ──┐                    ┌─► q.zarr ──► watch, evaluate, info
                  ├─► QLearner.learn ──┤
-    resume RUN ──┘        │ Ctrl-C    └─► run ──► evaluate, resume, runs list | info | tag | untag
-                          └──────────────►            | expire | export ──► q.zarr
+    resume RUN ──┘        │ Ctrl-C    └─► run ──► watch, evaluate, resume
+                          └──────────────►        runs list | info | tag | untag | expire
+                                                       export ──► q.zarr
 
 Invariant: what was learned is on disk before anything is said about it. Exit codes: 0 done; 1 an
 error, in one line on stderr; 2 wrong usage; 130 interrupted.
@@ -21,6 +22,7 @@ import icechunk
 from dqlearn.cli.learning import resume, train
 from dqlearn.cli.looking import evaluate, info
 from dqlearn.cli.runs import runs
+from dqlearn.cli.watching import watch
 from dqlearn.errors import DQLearnError
 from dqlearn.runs.place import first_line
 from dqlearn.text import printable
@@ -59,5 +61,5 @@ def main() -> None:
     """Tabular Q-learning on Dask."""
 
 
-for command in (train, resume, evaluate, info, runs):
+for command in (train, resume, watch, evaluate, info, runs):
     main.add_command(command)

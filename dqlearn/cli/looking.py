@@ -28,7 +28,7 @@ from dqlearn.runs.repository import LATEST
 from dqlearn.schedules import from_spec
 from dqlearn.store import nested, read_attributes, understood
 
-__all__ = ["contents", "evaluate", "info", "lines", "settings"]
+__all__ = ["contents", "evaluate", "info", "learner_of", "lines", "settings"]
 
 
 @click.command()
@@ -55,7 +55,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Play greedy episodes with a stored TABLE, or with a checkpoint of a RUN."""
-    result = _learner(path, at, trust).evaluate(episodes, seed, max_steps)
+    result = learner_of(path, at, trust).evaluate(episodes, seed, max_steps)
     if as_json:
         echo_json(played(result))
         return
@@ -84,7 +84,7 @@ def info(path: str, as_json: bool) -> None:
         echo_lines(said)
 
 
-def _learner(path: str, at: str | int, trust: tuple[str, ...]) -> QLearner:
+def learner_of(path: str, at: str | int, trust: tuple[str, ...]) -> QLearner:
     """Make the learner of a run or of a table, whichever it is."""
     try:
         opened(path)

@@ -23,10 +23,12 @@ from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import TimeLimit
 
 from dqlearn.envs.action_names import action_names
 from dqlearn.envs.arguments import own, stored
 from dqlearn.envs.distinct import FACTORY, check_new
+from dqlearn.envs.gym_view import TabularGymEnv
 from dqlearn.envs.python import PythonEnv, takes_num_envs
 from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.registry import compiled_model, plain_kwargs, recipe
@@ -61,6 +63,8 @@ class Resolved:
         JSON: ``{"id", "kwargs", "encoded"}`` for an id, see :mod:`dqlearn.envs.arguments`, and
         ``"compiled": true`` if its table was; ``{"name", "import": "module:name"}`` for a model
         that stands in a module; ``{"name"}``, for people only, for anything else.
+    source : TabularEnv or callable
+        The model, or what makes the environment.
     recipe : Recipe, optional
         How it is best learned, where that is known.
     """
@@ -71,6 +75,7 @@ class Resolved:
     factors: tuple[Factor, ...]
     action_labels: tuple[str, ...] | None
     spec: dict[str, Any]
+    source: TabularEnv | Callable[..., Any]
     recipe: Recipe | None = None
 
     @property
@@ -83,6 +88,43 @@ class Resolved:
         """Its name, and whether its table was compiled."""
         how = ", compiled from its table" if self.spec.get("compiled") else ""
         return f"{self.name!r}{how}"
+
+    def single(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """Make one environment, to look at.
+
+        Parameters
+        ----------
+        render_mode : str, optional
+            One of those that the environment has.
+
+        Returns
+        -------
+        gymnasium.Env
+
+        Raises
+        ------
+        ConfigurationError
+            If it has no such mode, or is made by a factory, which has chosen one.
+        """
+        if isinstance(self.source, TabularEnv):
+            env = TabularGymEnv(self.source, render_mode)
+            limit = self.source.max_episode_steps
+            return env if limit is None else TimeLimit(env, int(limit))
+        made = _probe(self.source, self.name)
+        if not isinstance(made, gymnasium.Env):
+            raise ConfigurationError(
+                f"{self.name!r} makes vector environments, and no single one to look at"
+            )
+        if render_mode is None:
+            return made
+        modes = made.metadata.get("render_modes", [])
+        made.close()
+        if render_mode not in modes or not isinstance(self.source, Registered):
+            by_id = modes if isinstance(self.source, Registered) else "what its factory chooses"
+            raise ConfigurationError(
+                f"the render modes of {self.name!r} are {by_id}, got {render_mode!r}"
+            )
+        return self.source.drawn(render_mode)()
 
 
 @dataclass(frozen=True)
@@ -103,6 +145,10 @@ class Registered:
     def __call__(self) -> gymnasium.Env[Any, Any]:
         """Make one."""
         return gymnasium.make(self.spec, **own(self.kwargs))
+
+    def drawn(self, render_mode: str) -> Registered:
+        """Return what makes such environments with a render mode."""
+        return replace(self, kwargs={**self.kwargs, "render_mode": render_mode})
 
     def pinned(self, one: gymnasium.Env[Any, Any]) -> Registered:
         """Return what makes such environments wherever it is sent, whatever is registered there.
@@ -209,7 +255,7 @@ def _tabular(model: TabularEnv, spec: dict[str, Any]) -> Resolved:
     states = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_states), name="state")
     actions = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_actions), name="action")
     labels = tuple(model.action_labels) if model.action_labels is not None else None
-    return Resolved(model, states, actions, model.factors, labels, spec)
+    return Resolved(model, states, actions, model.factors, labels, spec, model)
 
 
 def _gymnasium(
@@ -220,11 +266,12 @@ def _gymnasium(
         model = compiled_model(one) if isinstance(one, gymnasium.Env) else None
         if model is not None:
             _refuse(None, bins)
-            return _tabular(model, spec)
+            return replace(_tabular(model, spec), source=make)
         if compile and (model := own_table(one)) is not None:
             _log.info("%s is compiled from its table P; compile=False steps its code", spec["id"])
             states = SpaceIndex.from_space(one.observation_space, bins)  # as those of its code
-            return replace(_tabular(model, spec | {"compiled": True}), states=states)
+            made = _tabular(model, spec | {"compiled": True})
+            return replace(made, states=states, source=make)
         check_new(one)
         vector = isinstance(one, gymnasium.vector.VectorEnv)
         seen = one.single_observation_space if vector else one.observation_space
@@ -236,7 +283,8 @@ def _gymnasium(
         one.close()
     if isinstance(make, Registered):
         make = make.pinned(one)
-    return Resolved(PythonEnv(make, states, actions), states, actions, states.factors, names, spec)
+    env = PythonEnv(make, states, actions)
+    return Resolved(env, states, actions, states.factors, names, spec, make)
 
 
 def _probe(make: Callable[..., Any], name: str) -> Any:

@@ -199,6 +199,34 @@ def test_a_network_with_nothing_said(tmp_path: Path) -> None:
     assert document["evaluation"]["mean_return"] > max(returns.values())
 
 
+def test_watch(lake: Path) -> None:
+    """Frames beside each other, of one episode: from the start, by ice, to the goal."""
+    shown = run("watch", lake)
+    assert shown.exit_code == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert lines[-1] == "Return after 6 steps: 1; the episode ends"
+    assert sum(line.count("FHFH") for line in lines) == 7
+    assert max(line.count("FHFH") for line in lines) > 1
+    cut = run("watch", lake, "--steps", 2).stdout.splitlines()
+    assert cut[-1] == "Return after 2 steps: 0; and it goes on"
+
+
+def test_watch_a_network(tmp_path: Path) -> None:
+    learner = dqlearn.QLearner("dqlearn/TrafficGrid-v0", num_envs=8)
+    learner.learn(1_000, store=tmp_path / "run")
+    shown = run("watch", tmp_path / "run", "--steps", 3, "--seed", 1).stdout
+    assert shown.count("decision: ") == 3
+    assert "Return after 3 steps: -" in shown
+
+
+def test_what_cannot_be_watched(tmp_path: Path) -> None:
+    bins = dqlearn.spaces.Bins.uniform([-3] * 4, [3] * 4, 2)
+    dqlearn.QLearner("CartPole-v1", bins=bins).learn(64).save(tmp_path / "q.zarr")
+    shown = run("watch", tmp_path / "q.zarr")
+    assert shown.exit_code == 1
+    assert "render modes of 'CartPole-v1' are ['human', 'rgb_array'], got 'ansi'" in shown.stderr
+
+
 def test_quiet_and_the_settings_that_are_not_said(tmp_path: Path) -> None:
     out = tmp_path / "q.zarr"
     result = run("train", "FrozenLake-v1", "--timesteps", 64, "--out", out, "--quiet")
