@@ -15,6 +15,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx_design",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build"]
@@ -25,6 +26,7 @@ autodoc_typehints = "none"  # the numpydoc sections name the types
 autosummary_ignore_module_all = False
 numpydoc_show_class_members = False
 
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 plot_formats = ["svg"]
