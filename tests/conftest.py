@@ -1,4 +1,8 @@
-"""Shared by all tests: reproducible Hypothesis runs, plots without a screen, one small cluster."""
+"""Shared by all tests: reproducible Hypothesis runs, plots without a screen, one small cluster.
+
+Worker processes are forked from a server that has imported dqlearn: the import takes most of the
+time of a small test on a cluster. Those of scripts that tests start are spawned, as users' are.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,16 @@ import os
 import signal
 from collections.abc import Iterator
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
 from hypothesis import settings
 
 os.environ["MPLBACKEND"] = "agg"
+
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+get_mp_context().set_forkserver_preload(["distributed", "dqlearn", "dqlearn.cluster"])
 
 # A background job of a shell ignores Ctrl-C, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
