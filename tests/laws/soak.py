@@ -150,9 +150,12 @@ class Soak:
         saving = kind.saving(self.folder / str(number)) if stored else {}
         self.now = kind, learner
         while learner.timesteps < target and not self.over.is_set():
-            with self.comes_back("learn"), suppress(KeyboardInterrupt):
-                self.learning.set()
-                learner.learn(target, **saving)
+            with self.comes_back("learn"):
+                try:
+                    self.learning.set()
+                    learner.learn(target, **saving)
+                except KeyboardInterrupt:
+                    self.counts["interrupted"] += 1
             self.learning.clear()
         self.now = None
         if not self.over.is_set() and Ending.of(learner) != undisturbed(kind, target):
@@ -182,6 +185,7 @@ class Soak:
 @click.option("--seed", default=0, show_default=True, help="Draws what is done.")
 def main(minutes: float, seed: int) -> None:
     """Trouble runs on three workers; fail at the first thing that is wrong."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job ignores
     dask.config.set({"distributed.deploy.lost-worker-timeout": "10m"})
     with (
         tempfile.TemporaryDirectory() as folder,
