@@ -59,9 +59,10 @@ class Lent:
         before: set[Any] = set()
         while self._pause() and (client := self._client()) is not None:
             with suppress(OSError, ValueError, RuntimeError):  # of a client that closes meanwhile
-                lost = self._lost(client)
-                _cancel(client, [future for future in lost if future.key in before])
-                before = {future.key for future in lost}
+                lost = {future.key for future in self._lost(client)}
+                if twice := list(lost & before):
+                    client.run_on_scheduler(_give_up, twice)
+                before = lost
             del client
 
     def _pause(self) -> bool:
@@ -88,22 +89,31 @@ def _is_ours(key: Any) -> bool:
     return isinstance(key, tuple) and len(key) > 1 and str(key[0]).startswith("dqlearn")
 
 
-def _cancel(client: Client, lost: Sequence[Future]) -> None:
-    """Cancel what somebody waits for first: the scheduler loses its way from the other end."""
-    if lost:
-        keys = client.run_on_scheduler(_waiting_for, [future.key for future in lost])
-        waiting: list[Future[Any]] = [Future(key, client) for key in keys]
-        client.cancel(waiting, reason=_REASON, msg=_REMEDY)
-        client.cancel(list(lost), reason=_REASON, msg=_REMEDY)
+def _give_up(keys: Sequence[Any], dask_scheduler: Any = None) -> None:
+    """Cancel results, and before them what is made of them, for whoever wants it; on the scheduler.
+
+    `Client.cancel` would ask for the same in messages: a task that somebody submits or forgets
+    between two of them breaks the scheduler's connection to the client.
+    """
+    lost = [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
+    for tasks in (_made_of(lost), lost):
+        wanted: dict[str, list[Any]] = {}
+        for task in tasks:
+            for client in task.who_wants:
+                wanted.setdefault(client.client_key, []).append(task.key)
+        for client_key, theirs in wanted.items():
+            said = {"op": "cancelled-keys", "keys": theirs, "reason": _REASON, "msg": _REMEDY}
+            dask_scheduler.report(said, client=client_key)
+            dask_scheduler.client_releases_keys(theirs, client=client_key)
 
 
-def _waiting_for(keys: Sequence[Any], dask_scheduler: Any = None) -> list[Any]:
-    """Return what clients want that is made of some results, on the scheduler."""
+def _made_of(tasks: Sequence[Any]) -> list[Any]:
+    """Return the tasks that lead on from some tasks."""
     found: dict[Any, Any] = {}
-    ahead = [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
+    ahead = list(tasks)
     while ahead:
         for task in ahead.pop().dependents:
             if task.key not in found:
                 found[task.key] = task
                 ahead.append(task)
-    return [key for key, task in found.items() if task.who_wants]
+    return list(found.values())

@@ -11,20 +11,24 @@ neither waits for what nobody will make nor sees a run that is nowhere.
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import gymnasium
 import pytest
 from dask._task_spec import Task
-from distributed import Client, Event, LocalCluster
+from distributed import Client, Event, Future, LocalCluster
 from gymnasium import spaces
 
 from dqlearn import QLearner
 from dqlearn.cluster import ClusterExecutor, LostWork
 from dqlearn.graph import Drawn, State
+from dqlearn.lending import Lent
 
 arriving, arrive = threading.Event(), threading.Event()
 
@@ -77,6 +81,32 @@ def test_the_run_is_nowhere(local_cluster: LocalCluster, reader: ThreadPoolExecu
     answer = reader.submit(ask)
     learner.learn(128)
     assert answer.result(timeout=60) > 0.0
+
+
+@pytest.mark.cluster
+def test_what_is_lost_is_wanted_by_others_too(reader: ThreadPoolExecutor) -> None:
+    """It is cancelled for all of them, and nobody loses his connection."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as other,
+    ):
+        home, *_ = pids = client.run(os.getpid)
+        lost = client.submit(int, workers=[home], allow_other_workers=False)
+        assert lost.result(timeout=60) == 0
+        os.kill(pids[home], signal.SIGKILL)
+        while home in client.scheduler_info()["workers"]:
+            time.sleep(0.1)
+        between = other.submit(str, Future(lost.key, other))
+        last = other.submit(len, between)
+        del between  # nobody wants it, and it is on the way to what somebody wants
+        lent = Lent(client)
+        lent.add(lost)
+        for future in (last, lost):
+            with pytest.raises(CancelledError, match="Ask the learner for its table again"):
+                future.result(timeout=60)
+        for each in (client, other):
+            assert each.submit(int, pure=False).result(timeout=60) == 0
 
 
 @pytest.mark.cluster
