@@ -99,7 +99,7 @@ def _give_up(keys: Sequence[Any], dask_scheduler: Any = None) -> None:
     for tasks in (_made_of(lost), lost):
         wanted: dict[str, list[Any]] = {}
         for task in tasks:
-            for client in task.who_wants:
+            for client in task.who_wants or ():
                 wanted.setdefault(client.client_key, []).append(task.key)
         for client_key, theirs in wanted.items():
             said = {"op": "cancelled-keys", "keys": theirs, "reason": _REASON, "msg": _REMEDY}

@@ -68,9 +68,10 @@ def copy(torus: Path, tmp_path: Path) -> Path:
 
 
 def test_train_says_where_run_and_table_are(torus: Path) -> None:
-    learned, mean, run, table = (torus.parent / "said").read_text().splitlines()
+    learned, mean, compared, run, table = (torus.parent / "said").read_text().splitlines()
     assert re.fullmatch(r"Learned from 49,152 transitions in [\d.]+ s: [\d,]+ a second", learned)
     assert mean.startswith("Mean return of 100 greedy episodes: ")
+    assert re.fullmatch(r"learned -?[\d.]+ \| random -?[\d.]+", compared)
     assert run == f"Run: {torus} (256 states x 4 actions, checkpoint 3)"
     assert table == f"Table: {torus.parent / 'q.zarr'} (256 states x 4 actions)"
 

@@ -165,6 +165,8 @@ class Soak:
 
     def soak(self, seconds: float) -> None:
         """Make runs for so long."""
+        for kind in KINDS:  # beforehand: it changes Dask's scheduler, for all threads
+            undisturbed(kind, ROUNDS * kind.round)
         deadline, thread = time.monotonic() + seconds, threading.Thread(target=self.trouble)
         thread.start()
         for number, (kind, stored) in enumerate(itertools.cycle(itertools.product(KINDS, (1, 0)))):

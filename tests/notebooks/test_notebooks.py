@@ -66,7 +66,9 @@ def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     notebook = read(path)
     if path.stem in CLAIMS:
         notebook.cells.append(new_code_cell(CLAIMS[path.stem]))
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(
+        notebook, timeout=600, startup_timeout=300, resources={"metadata": {"path": tmp_path}}
+    ).execute()
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     drawn = "".join(cell.source for cell in code_cells(notebook)).count("plt.subplots(")

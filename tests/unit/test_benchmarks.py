@@ -95,6 +95,7 @@ def test_peers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_peers_learn_the_exact_values(tmp_path: Path) -> None:
     names = ("plain-threads", "tuned-threads", "numpy", "dask-array")
     options = ["--problem", "garnet", *(part for name in names for part in ("--peer", name))]
