@@ -67,7 +67,7 @@ def check_syntax(block: Block, filename: str, namespace: dict[str, object]) -> N
 
 
 RUN = {"python": execute, "pycon": check_session, "{code-block} python": check_syntax}
-SLOW = ("clusters.md", "own-environment.md", "sweeps.md")
+SLOW = ("cluster.md", "clusters.md", "network.md", "own-environment.md", "sweeps.md")
 WITH_CODE = [p for p in markdown_files() if any(b.info in RUN for b in blocks(p))]
 
 
