@@ -138,6 +138,17 @@ def test_networks_coupling(tmp_path: Path) -> None:
     assert max(map(abs, apart[1:])) < 1e-3
 
 
+def test_settings(tmp_path: Path) -> None:
+    problem = ["--problem", "dqlearn/TrafficGrid-v0", "--repeats", "1", "--episodes", "20"]
+    made = figures("settings", [*problem, "--target", "-2000"], tmp_path)
+    rounds = {name: n for name, (n,) in made.items() if name.endswith("rounds")}
+    assert len(rounds) == len(made) / 2 == 8
+    assert all(n == int(n) > 0 for n in rounds.values())
+    assert made["dqlearn/TrafficGrid-v0 64 x 1 to -2000: transitions"] < [16.384]
+    missed = figures("settings", [*problem, "--target", "0", "--limit", "50_000"], tmp_path)
+    assert set(map(tuple, missed.values())) == {(float("inf"),)}
+
+
 @pytest.mark.slow
 def test_startup(tmp_path: Path) -> None:
     assert min(figures("startup", ["--repeats", "1"], tmp_path)["import dqlearn"]) > 0.0
