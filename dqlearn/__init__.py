@@ -16,6 +16,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import DQLearnError
 from dqlearn.evaluation import EvaluationResult
 from dqlearn.every import Every
+from dqlearn.history import learning_curve
 from dqlearn.learner import QLearner
 from dqlearn.reopen import load, resume
 from dqlearn.runs import open_history, open_table
@@ -36,6 +37,7 @@ __all__ = [
     "envs",
     "evaluate_policy",
     "exact",
+    "learning_curve",
     "load",
     "open_history",
     "open_table",
@@ -48,3 +50,8 @@ __all__ = [
 ]
 
 register()
+
+
+def __dir__() -> list[str]:
+    """Return the public names, and those that every module has."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

@@ -21,6 +21,7 @@ from dqlearn.envs.returned import flag, reset_pair, reward, step_five
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
 from dqlearn.faults import RAISED
+from dqlearn.html import html_table
 from dqlearn.policy import KnownPolicy, Policy
 from dqlearn.random import EVALUATION, streams
 
@@ -143,6 +144,21 @@ class EvaluationResult:
         return (
             f"EvaluationResult(mean={self.mean:.6g} +- {self.standard_error:.3g}, "
             f"n_episodes={self.n_episodes}, mean_length={self.mean_length:.6g}{cut})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of the returns and the lengths."""
+        low, median, high = np.quantile(self.returns, [0.05, 0.5, 0.95])
+        return html_table(
+            "dqlearn.EvaluationResult",
+            {
+                "mean return": f"{self.mean:.6g} ± {self.standard_error:.3g}",
+                "median return": f"{median:.6g}",
+                "5 % .. 95 % of returns": f"{low:.6g} .. {high:.6g}",
+                "episodes": f"{self.n_episodes:,}",
+                "mean length": f"{self.mean_length:.6g} transitions",
+                "cut off": f"{self.cut:,}",
+            },
         )
 
 

@@ -37,6 +37,7 @@ from dqlearn.compiled import njit
 from dqlearn.count import check_count, is_number
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
+from dqlearn.html import html_table
 from dqlearn.outcomes import Outcomes, outcomes_of
 
 __all__ = ["Solution", "bellman_residual", "policy_value", "solve"]
@@ -44,7 +45,7 @@ __all__ = ["Solution", "bellman_residual", "policy_value", "solve"]
 MAX_BYTES = 2**31
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution:
     """Optimal values of a model.
 
@@ -67,6 +68,27 @@ class Solution:
     policy: npt.NDArray[np.int64]
     iterations: int
     residual: float
+
+    def __repr__(self) -> str:
+        """Return what it is of, in one line."""
+        n_states, n_actions = self.q.shape
+        return (
+            f"Solution({n_states} states x {n_actions} actions, {self.iterations} sweeps, "
+            f"residual {self.residual:.3g})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of what it is of, and how far it was swept."""
+        return html_table(
+            "dqlearn.exact.Solution",
+            {
+                "q": "{:,} states x {:,} actions".format(*self.q.shape),
+                "values": f"{self.value.min():.6g} .. {self.value.max():.6g}",
+                "mean value": f"{self.value.mean():.6g}",
+                "sweeps": f"{self.iterations:,}",
+                "residual": f"{self.residual:.3g}",
+            },
+        )
 
 
 def solve(

@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dqlearn.count import check_count
 from dqlearn.events import RoundReport
 
-__all__ = ["STORED", "History"]
+__all__ = ["STORED", "History", "learning_curve"]
 
 _FIELDS = [field.name for field in fields(RoundReport)]
 _report_row = attrgetter(*_FIELDS)
@@ -256,6 +257,60 @@ class History:
         if (np.diff(rows["round"]) != 1).any():
             raise ValueError("expected the rows of consecutive rounds")
         return history
+
+
+def learning_curve(history: xr.Dataset, n_episodes: int = 100) -> xr.DataArray:
+    """Return the mean return of the last episodes, over the episodes that have ended.
+
+    A round in which no episode ends has no mean return, and most rounds may be such; here there is
+    a point wherever there is something to show.
+
+    Parameters
+    ----------
+    history : xarray.Dataset
+        A learner's, or that of :func:`dqlearn.open_history`.
+    n_episodes : int, default 100
+        Each point is the mean over the fewest rounds, up to its own, that have so many episodes;
+        over all of them at the beginning.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimension `episode`, whose coordinate counts the episodes that had ended; coordinates
+        `round` and `timesteps`. Empty if none has ended.
+
+    Raises
+    ------
+    ConfigurationError
+        If `n_episodes` is not a positive integer.
+
+    Examples
+    --------
+    >>> rounds = {"n_episodes": [2, 0, 1], "mean_return": [1.0, np.nan, 4.0]}
+    >>> columns = {name: ("round", values) for name, values in rounds.items()}
+    >>> history = xr.Dataset(columns | {"timesteps": ("round", [10, 20, 30])})
+    >>> curve = learning_curve(history.assign_coords(round=[0, 1, 2]))
+    >>> curve.values.tolist(), curve["episode"].values.tolist()
+    ([1.0, 2.0], [2, 3])
+    """
+    check_count("n_episodes", n_episodes)
+    ended = history.isel(round=history["n_episodes"].values > 0)
+    counts = ended["n_episodes"].values
+    total = np.concatenate([[0], np.cumsum(counts)])
+    returns = np.concatenate([[0.0], np.cumsum(ended["mean_return"].values * counts)])
+    first = np.maximum(np.searchsorted(total, total[1:] - n_episodes, side="right") - 1, 0)
+    attrs = {"long_name": f"mean return of the last {n_episodes} episodes", "units": "reward"}
+    return xr.DataArray(
+        (returns[1:] - returns[first]) / (total[1:] - total[first]),
+        dims="episode",
+        coords={
+            "episode": ("episode", total[1:], {"long_name": "episodes that have ended"}),
+            "round": ("episode", ended["round"].values),
+            "timesteps": ("episode", ended["timesteps"].values, ended["timesteps"].attrs),
+        },
+        name="mean_return",
+        attrs=attrs,
+    )
 
 
 def _labelled(

@@ -96,6 +96,7 @@ def garnet(
         n_events=len(coins),
         params=(outcomes, coins),
         max_episode_steps=max_episode_steps,
+        name="Garnet",
     )
 
 

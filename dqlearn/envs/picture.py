@@ -2,15 +2,16 @@
 
 ::
 
-    Family.picture(state, action) ──► Picture ──► rgb()    matplotlib
-                                          └─────► text()   a terminal
+    Family.picture(state, action) ──► Picture ──► draw(), rgb(), a notebook    drawing.py
+                                          └─────► text()                       a terminal
 
 Invariant: a picture is values; it knows nothing of the model that it shows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,9 @@ import numpy.typing as npt
 from dqlearn.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["Link", "Node", "Picture"]
+__all__ = ["Link", "Node", "Picture", "counts", "graded"]
 
 _BAR = 10  # characters
 
@@ -37,15 +38,24 @@ class Node:
     at : (float, float)
         Where; any unit.
     level : float
-        How full, loaded or bad it is, 0 .. 1: its colour, from green to red.
+        How full, loaded or bad it is, 0 .. 1: how dark it is.
     text : str
-        What is written at it.
+        What is written at it; in a figure each part between ", " has a line.
+    alarm : bool
+        Whether it is bad: a red, in place of a blue.
+    decision : str
+        What is decided for it, which is highlighted; empty if nothing is.
+    plain : bool
+        Whether it has no level: a dot.
     """
 
     name: str
     at: tuple[float, float]
     level: float = 0.0
     text: str = ""
+    alarm: bool = False
+    decision: str = ""
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,15 @@ class Link:
     start, end : int
         Numbers of its nodes.
     level : float
-        How loaded it is, 0 .. 1: its colour and width.
+        How loaded it is, 0 .. 1: how dark and wide it is.
     text : str
-        What is written at it.
+        What is written at it, as at a node.
     directed : bool
         Whether it has an arrow's head.
+    alarm : bool
+        Whether it is bad, as of a node.
+    decision : str
+        What is decided for it, as of a node.
     """
 
     start: int
@@ -69,11 +83,68 @@ class Link:
     level: float = 0.0
     text: str = ""
     directed: bool = True
+    alarm: bool = False
+    decision: str = ""
 
 
-@dataclass(frozen=True)
+def graded(heading: str, example: Node | Link, texts: Sequence[str]) -> tuple[Any, ...]:
+    """Return the rows of a legend that say what levels mean.
+
+    Parameters
+    ----------
+    heading : str
+        The quantity, and its unit.
+    example : Node or Link
+        What has the levels.
+    texts : sequence of str
+        Values of the levels 0 .. 1, evenly spaced; empty ones are left out.
+
+    Returns
+    -------
+    tuple
+        The heading, and the example with each level, for the `key` of a `Picture`.
+
+    Examples
+    --------
+    >>> _, empty, full = graded("stock, parts", Link(0, 0), ["0", "", "4"])
+    >>> empty.level, empty.text, full.level, full.text
+    (0.0, '0', 1.0, '4')
+    """
+    levels = np.linspace(0.0, 1.0, len(texts)).tolist()
+    marks = [
+        replace(example, level=level, text=text)
+        for level, text in zip(levels, texts, strict=True)
+        if text
+    ]
+    return (heading, *marks)
+
+
+def counts(most: int) -> list[str]:
+    """Return the texts for `graded` of what is counted: the least, a middle and the most.
+
+    Parameters
+    ----------
+    most : int
+        The count of level 1.
+
+    Returns
+    -------
+    list of str
+        One a count, most of them empty.
+
+    Examples
+    --------
+    >>> counts(4)
+    ['0', '', '2', '', '4']
+    """
+    return [str(k) if k in (0, most // 2, most) else "" for k in range(most + 1)]
+
+
+@dataclass(frozen=True, repr=False)
 class Picture:
     """A network in a state.
+
+    It draws itself in a notebook, if matplotlib is installed; else it is its text.
 
     Parameters
     ----------
@@ -83,10 +154,15 @@ class Picture:
         Its nodes.
     links : tuple of Link
         Its links.
+    key : tuple of str, Node or Link
+        The legend of a figure, from above: headings, and nodes and links that are examples of what
+        their `text` says.
+    spacing : float
+        Inches between the two nodes of a figure that are closest.
 
     Examples
     --------
-    >>> print(Picture("slot 3", (Node("a", (0, 0), 0.5, "5 waiting"),), ()).text())
+    >>> Picture("slot 3", (Node("a", (0, 0), 0.5, "5 waiting"),), ())
     slot 3
     a  [#####     ] 5 waiting
     """
@@ -94,6 +170,8 @@ class Picture:
     title: str
     nodes: tuple[Node, ...]
     links: tuple[Link, ...] = ()
+    key: tuple[str | Node | Link, ...] = ()
+    spacing: float = 1.4
 
     def text(self) -> str:
         """Return it in lines: the title, the nodes, the links that have a text.
@@ -122,65 +200,48 @@ class Picture:
         Returns
         -------
         uint8 (height, width, 3)
-            Of a figure of its own.
+            Of a figure of its own, at 100 dots an inch.
 
         Raises
         ------
         ConfigurationError
             If matplotlib is not installed.
         """
-        try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ConfigurationError(
-                "render_mode='rgb_array' needs matplotlib: pip install 'dqlearn[plot]'"
-            ) from error
-        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        self.draw(figure.subplots())
-        canvas.draw()
-        pixels: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        pixels: npt.NDArray[np.uint8] = _drawing("render_mode='rgb_array'").rgb(self)
         return pixels
 
-    def draw(self, axes: Axes) -> None:
+    def draw(self, figure: Figure) -> None:
         """Draw it.
 
         Parameters
         ----------
-        axes : matplotlib.axes.Axes
-            Where.
+        figure : matplotlib.figure.Figure
+            Where; an empty one, which is given the picture's size and colour.
+
+        Raises
+        ------
+        ConfigurationError
+            If matplotlib is not installed.
         """
-        axes.set_title(self.title, fontsize=10)
-        axes.set_axis_off()
-        axes.margins(0.2)
-        for link in self.links:
-            self._draw_link(axes, link)
-        x, y = np.array([node.at for node in self.nodes], float).reshape(-1, 2).T
-        levels = [node.level for node in self.nodes]
-        axes.scatter(
-            x, y, c=levels, s=900, cmap="RdYlGn_r", vmin=0, vmax=1, edgecolors="0.2", zorder=2
-        )
-        for node in self.nodes:
-            axes.annotate(node.name, node.at, ha="center", va="center", fontsize=8, zorder=3)
-            _below(axes, node.at, node.text, -24)
+        _drawing("a figure").draw(self, figure)
 
-    def _draw_link(self, axes: Axes, link: Link) -> None:
-        start, end = self.nodes[link.start].at, self.nodes[link.end].at
-        style: dict[str, Any] = {
-            "arrowstyle": "-|>" if link.directed else "-",
-            "connectionstyle": f"arc3,rad={0.1 if link.directed else 0.0}",
-            "color": (0.3 + 0.6 * link.level, 0.3, 0.3),
-            "linewidth": 1.0 + 3.0 * link.level,
-            "shrinkA": 15,
-            "shrinkB": 15,
-        }
-        axes.annotate("", end, start, arrowprops=style, zorder=1)
-        middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
-        _below(axes, middle, link.text, 5)
+    def __repr__(self) -> str:
+        """Return its text."""
+        return self.text()
+
+    def _repr_svg_(self) -> str | None:
+        """Return what a notebook shows; None, for which it shows the text, without matplotlib."""
+        try:
+            svg: str = _drawing("a figure").svg(self)
+        except ConfigurationError:
+            return None
+        return svg
 
 
-def _below(axes: Axes, at: tuple[float, float], text: str, points: int) -> None:
-    axes.annotate(
-        text, at, (0, points), textcoords="offset points", ha="center", va="center", fontsize=7
-    )
+def _drawing(what: str) -> Any:
+    """Return the module that draws; it needs an optional package."""
+    try:
+        from dqlearn.envs import drawing
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"{what} needs matplotlib: pip install 'dqlearn[plot]'") from error
+    return drawing

@@ -234,7 +234,7 @@ def _id_spec(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _model_spec(env: TabularEnv) -> dict[str, Any]:
     """Name a model, and say where it stands, if it can be imported from there."""
-    spec, module = {"name": env.transition.__qualname__}, env.transition.__module__
+    spec, module = {"name": env.called}, env.transition.__module__
     if module in sys.modules and module != "__main__":
         for name, value in vars(sys.modules[module]).items():
             if value is env:

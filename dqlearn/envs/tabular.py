@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from dqlearn.envs.model_faults import check_events, check_outcome
 from dqlearn.envs.picture import Picture
 from dqlearn.errors import ConfigurationError, SpaceError
 from dqlearn.fingerprint import fingerprint
+from dqlearn.html import html_table
 from dqlearn.spaces import Factor
 from dqlearn.specialise import specialise
 
@@ -41,7 +43,7 @@ _TEMPLATE = Path(__file__).with_name("_walk.py")
 MAX_EVENTS = 16
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TabularEnv:
     """A Markov decision process with integer states, compiled.
 
@@ -69,6 +71,8 @@ class TabularEnv:
         One label an action.
     picture : callable, optional
         ``picture(state, action) -> Picture``, what `render` shows; action is None before the first.
+    name : str, optional
+        What it is called; without one, as its `transition`.
 
     Raises
     ------
@@ -112,6 +116,7 @@ class TabularEnv:
     state_dims: Mapping[str, int | Sequence[str]] | None = None
     action_labels: Sequence[str] | None = None
     picture: Callable[[int, int | None], Picture] | None = None
+    name: str | None = None
     digest: str | None = field(init=False, repr=False)
     _token: str = field(init=False, repr=False)
     _checked: bool = field(init=False, repr=False, default=False)
@@ -129,12 +134,43 @@ class TabularEnv:
             raise ConfigurationError(
                 f"picture must be a function picture(state, action), got {self.picture!r}"
             )
+        if not isinstance(self.name, str | None) or self.name == "":
+            raise ConfigurationError(f"name must be a text that is not empty, got {self.name!r}")
         check_params(self.params)
         check_signatures(self)
         _check_labels(self)
         digest = fingerprint(self.functions)
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "_token", digest or uuid.uuid4().hex)
+
+    @property
+    def called(self) -> str:
+        """Its name, or that of its `transition`."""
+        return self.name or str(self.transition.__qualname__)
+
+    def __repr__(self) -> str:
+        """Return its name and its size."""
+        form = f"{self.n_events} events" if self.events else "key form"
+        return (
+            f"TabularEnv({self.called!r}: {self.n_states} states x {self.n_actions} actions, "
+            f"{form})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of its name, its size and its parts."""
+        return html_table(
+            "dqlearn.TabularEnv",
+            {
+                "name": self.called,
+                "size": f"{self.n_states:,} states x {self.n_actions:,} actions",
+                "state": ", ".join(f"{f.name} ({f.size:,})" for f in self.factors),
+                "actions": shorten(", ".join(self.action_labels or ["not named"]), 200),
+                "form": f"{self.n_events} events" if self.events else "key",
+                "episode": f"at most {self.max_episode_steps:,} steps"
+                if self.max_episode_steps
+                else "without a time limit",
+            },
+        )
 
     @property
     def factors(self) -> tuple[Factor, ...]:

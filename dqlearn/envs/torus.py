@@ -89,6 +89,7 @@ def torus(
         max_episode_steps=max_episode_steps,
         state_dims={"row": side, "column": side},
         action_labels=("up", "down", "left", "right"),
+        name="Torus",
     )
 
 

@@ -34,6 +34,7 @@ from dqlearn.errors import (
     RunInUseError,
     StoreError,
 )
+from dqlearn.html import html_table
 from dqlearn.plan import Plan
 from dqlearn.runs.layout import FORMAT, define
 from dqlearn.runs.place import Place, first_line, unreachable
@@ -52,7 +53,7 @@ At = str | int
 """What names a checkpoint: "latest", "previous", "best", a number, or a tag."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckpointInfo:
     """What a list of checkpoints says of one.
 
@@ -76,6 +77,27 @@ class CheckpointInfo:
     written: datetime
     tags: tuple[str, ...]
     snapshot: str
+
+    def __repr__(self) -> str:
+        """Return its number, what it has learned from, when it was written, and its tags."""
+        tags = "".join(f", {tag!r}" for tag in self.tags)
+        return (
+            f"CheckpointInfo({self.number}: round {self.round}, {self.timesteps} transitions, "
+            f"{self.written:%Y-%m-%d %H:%M:%S}{tags})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of the same."""
+        return html_table(
+            f"checkpoint {self.number}",
+            {
+                "round": f"{self.round:,}",
+                "learned from": f"{self.timesteps:,} transitions",
+                "written": f"{self.written:%Y-%m-%d %H:%M:%S} UTC",
+                "tags": ", ".join(self.tags) or "none",
+                "snapshot": self.snapshot,
+            },
+        )
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ that the challenge does not give are illustrative.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -64,7 +64,7 @@ from dqlearn.envs.defence import baselines, checks
 from dqlearn.envs.defence.kernels import events, initial, transition
 from dqlearn.envs.defence.tables import params_of
 from dqlearn.envs.family import Baseline, Family
-from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.picture import Link, Node, Picture, graded
 from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.schedules import VisitCount
@@ -286,29 +286,35 @@ class NetworkDefence(Family):
             state_dims=dict.fromkeys(self.hosts, LEVELS),
             action_labels=self.labels,
             picture=self.picture,
+            name=type(self).__name__,
         )
 
     def picture(self, state: int, action: int | None) -> Picture:  # noqa: D102  (inherited)
         levels = self.levels(state).tolist()
         decision = "monitor" if action is None else self.labels[action]
         hosts = [
-            Node(name, at, level / ROOT, LEVELS[level])
+            Node(name, at, level / ROOT, LEVELS[level], level >= USER, self._order(name, action))
             for name, at, level in zip(self.hosts, self._places(), levels, strict=True)
         ]
-        outside = Node("outside", (-1.0, 0.0), 1.0)
-        links = [
-            Link(a, b, float(max(levels[a], levels[b]) >= USER), self._cut(a, b, action), False)
-            for a, b in self.edges
-        ]
+        outside = Node("outside", (-1.6, 0.0), 1.0, plain=True)
+        links = [self._link(a, b, levels, action) for a, b in self.edges]
         links += [Link(len(hosts), host, 1.0) for host in self.exposed]
         cost = float(self.losses(state).sum())
         title = f"{decision}; compromised hosts cost {cost:.2f} a slot"
-        return Picture(title, (*hosts, outside), tuple(links))
+        return Picture(title, (*hosts, outside), tuple(links), _key(), spacing=1.0)
 
-    def _cut(self, a: int, b: int, action: int | None) -> str:
+    def _order(self, host: str, action: int | None) -> str:
+        """Return what is decided for a host."""
+        label = "" if action is None else self.labels[action]
+        orders = {f"restore {host}": "restore", f"remove from {host}": "remove"}
+        return orders.get(label, "")
+
+    def _link(self, a: int, b: int, levels: list[int], action: int | None) -> Link:
+        """Return a link; it is heavy where an attack can come over it."""
+        heavy = float(max(levels[a], levels[b]) >= USER)
         first = 1 + 2 * len(self.hosts)
         cut = action is not None and action >= first and self.isolable[action - first] == (a, b)
-        return "isolated" if cut else ""
+        return Link(a, b, heavy, "isolated" * cut, directed=False, decision="isolated" * cut)
 
     def _places(self) -> list[tuple[float, float]]:
         """Return places for drawing: a column for each subnet, in the order of the hosts."""
@@ -317,7 +323,7 @@ class NetworkDefence(Family):
         rows = [subnets[:i].count(subnet) for i, subnet in enumerate(subnets)]
         # Every other host stands aside, or a link would run through the one between its ends.
         return [
-            (columns.index(subnet) + 0.3 * (row % 2), (subnets.count(subnet) - 1) / 2 - row)
+            (2.2 * columns.index(subnet) + 0.7 * (row % 2), (subnets.count(subnet) - 1) / 2 - row)
             for subnet, row in zip(subnets, rows, strict=True)
         ]
 
@@ -330,3 +336,20 @@ class NetworkDefence(Family):
             ),
             "do nothing": partial(baselines.do_nothing, self),
         }
+
+
+def _key() -> tuple[str | Node | Link, ...]:
+    host, link = Node("", (0.0, 0.0)), Link(0, 0, directed=False)
+    heading, clean, scanned, user, root = graded("host", host, LEVELS)
+    return (
+        heading,
+        clean,
+        scanned,
+        replace(user, text="user: compromised", alarm=True),
+        replace(root, text="root: compromised", alarm=True),
+        "link",
+        replace(link, level=1.0, text="can be attacked over"),
+        replace(link, text="cannot, now"),
+        "decision",
+        replace(host, text="restore, remove, isolate", decision="restore"),
+    )

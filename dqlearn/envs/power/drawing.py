@@ -10,12 +10,13 @@ of the heaviest loaded line).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.picture import Link, Node, Picture, graded
 from dqlearn.envs.power.flow import layers
 
 if TYPE_CHECKING:
@@ -48,11 +49,15 @@ def draw(problem: PowerGrid, state: int, action: int | None) -> Picture:
     decision = "" if action is None else ": " + labels(problem)[action]
     title = f"{hour:02d}:00, demand {100 * problem.demand_levels[demand]:g}%{decision}"
     places = _places(problem)
-    nodes = [Node("grid", places[0], 0.0, f"{problem.tariff[hour]:g} euro/kWh")]
+    nodes = [Node("grid", places[0], 0.0, f"{problem.tariff[hour]:g} euro/kWh", plain=True)]
+    orders = [0] * problem.n_storages if action is None else problem.orders[action].tolist()
     for i, load in enumerate(problem.loads[hour, demand]):
         text = f"{problem.unit * storage[i]:g} kWh, takes {load:.1f} kW"
-        nodes.append(Node(str(i + 1), places[i + 1], storage[i] / problem.capacity, text))
-    return Picture(title, tuple(nodes), _links(problem, problem.flows(state, action)))
+        order = ORDERS[orders[i] + 1] if orders[i] else ""
+        level = storage[i] / problem.capacity
+        nodes.append(Node(str(i + 1), places[i + 1], level, text, decision=order))
+    links = _links(problem, problem.flows(state, action))
+    return Picture(title, tuple(nodes), links, _key(problem), spacing=1.7)
 
 
 def labels(problem: PowerGrid) -> tuple[str, ...]:
@@ -93,5 +98,17 @@ def _links(problem: PowerGrid, flows: npt.NDArray[np.float64]) -> tuple[Link, ..
     ):
         text = f"{abs(flow):.1f} kW" + (f" of {bound:g}" if np.isfinite(bound) else "")
         ends = (start, end) if flow >= 0.0 else (end, start)
-        links.append(Link(*ends, min(float(share), 1.0), text))
+        links.append(Link(*ends, min(float(share), 1.0), text, alarm=bool(abs(flow) > bound)))
     return tuple(links)
+
+
+def _key(problem: PowerGrid) -> tuple[str | Node | Link, ...]:
+    full = problem.unit * problem.capacity
+    stored, line = Node("", (0, 0)), Link(0, 0)
+    rows = graded("storage, kWh", stored, ("0", f"{full / 2:g}", f"{full:g}"))
+    if problem.limit:
+        rows += graded("flow, % of the limit", line, ("0", "50", "100"))
+        rows += (replace(line, level=1.0, text="overloaded", alarm=True),)
+    else:
+        rows += graded("flow, % of the largest", line, ("0", "50", "100"))
+    return (*rows, "decision", replace(stored, text="charge or discharge", decision="charge"))

@@ -354,6 +354,7 @@ class PowerGrid(Family):
             },
             action_labels=labels(self),
             picture=self.picture,
+            name=type(self).__name__,
         )
 
     def picture(self, state: int, action: int | None) -> Picture:  # noqa: D102  (inherited)

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -49,7 +49,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.envs.family import Baseline, Family
-from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.picture import Link, Node, Picture, counts, graded
 from dqlearn.envs.production import baselines as rules
 from dqlearn.envs.production.decisions import Decisions
 from dqlearn.envs.production.kernels import NOBODY, ONES, LineParams, events, initial, transition
@@ -286,6 +286,7 @@ class ProductionLine(Family):
             state_dims=dims,
             action_labels=labels,
             picture=self.picture,
+            name=type(self).__name__,
         )
 
     def _params(self) -> LineParams:
@@ -319,7 +320,14 @@ class ProductionLine(Family):
         n, (stock, health) = self.machines, self.parts_of(state)
         title = "-".join(["?"] * n) if action is None else self.decisions.labels()[action]
         nodes = [
-            Node(f"M{i + 1}", place, 1.0 - health[i] / 2.0, f"{HEALTH[health[i]]}, {mode}")
+            Node(
+                f"M{i + 1}",
+                place,
+                1.0 - health[i] / 2.0,
+                f"{HEALTH[health[i]]}, {mode}",
+                alarm=bool(health[i] == 0),
+                decision=mode if mode == "maintain" else "",
+            )
             for i, (place, mode) in enumerate(
                 zip(places_of(self.edges, n), title.split("-"), strict=True)
             )
@@ -329,7 +337,21 @@ class ProductionLine(Family):
             Link(i, j, stock[i] / self.buffer, f"{stock[i]} of {self.buffer}")
             for i, j in (*self.edges, (n - 1, n))
         ]
-        return Picture(title, (*nodes, Node("orders", (out[0] + 1.0, out[1]))), tuple(links))
+        orders = Node("orders", (out[0] + 1.0, out[1]), plain=True)
+        return Picture(title, (*nodes, orders), tuple(links), self._key())
+
+    def _key(self) -> tuple[str | Node | Link, ...]:
+        machine = Node("", (0.0, 0.0))
+        good, worn, down = graded("machine", machine, HEALTH[::-1])[1:]
+        return (
+            "machine",
+            good,
+            worn,
+            replace(down, alarm=True),
+            *graded("store, parts", Link(0, 0), counts(self.buffer)),
+            "decision",
+            replace(machine, text="maintain", decision="maintain"),
+        )
 
     def baselines(self) -> dict[str, Baseline]:  # noqa: D102  (inherited)
         cards, levels = range(1, self.buffer + 1), range(1, self.buffer * self.machines + 1)

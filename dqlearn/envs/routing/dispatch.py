@@ -37,7 +37,7 @@ from typing import Any, ClassVar
 
 from dqlearn.envs.digits import bases_of, digit, unpack
 from dqlearn.envs.family import Baseline, Family
-from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.picture import Link, Node, Picture, counts, graded
 from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.routing import baselines
 from dqlearn.envs.tabular import TabularEnv
@@ -175,6 +175,7 @@ class PacketDispatch(Family):
             state_dims=dict.fromkeys(names, levels),
             action_labels=names,
             picture=self.picture,
+            name=type(self).__name__,
         )
 
     def picture(self, state: int, action: int | None) -> Picture:
@@ -194,20 +195,25 @@ class PacketDispatch(Family):
         """
         names, queues = self._names(), self.queues(state)
         top = (self.n_servers - 1) / 2
-        nodes = [Node("dispatcher", (0.0, 0.0), 0.0)]
+        nodes = [Node("dispatcher", (0.0, 0.0), plain=True)]
         nodes += [
-            Node(name, (3.0, top - i), level / self.capacity, f"{level} of {self.capacity}")
+            Node(name, (4.0, top - i), level / self.capacity, f"{level} of {self.capacity}")
             for i, (name, level) in enumerate(zip(names, queues, strict=True))
         ]
         links = [
-            Link(0, 1 + i, float(i == action), f"rate {rate:g}")
+            Link(0, 1 + i, float(i == action), f"rate {rate:g}", decision="chosen" * (i == action))
             for i, rate in enumerate(self.rates)
         ]
         chosen = "none yet" if action is None else names[action]
         title = (
             f"{sum(queues)} packets, load {self.arrival / sum(self.rates):.2f}; chosen: {chosen}"
         )
-        return Picture(title, tuple(nodes), tuple(links))
+        key = (
+            *graded("queue, packets", Node("", (0, 0)), counts(self.capacity)),
+            "decision",
+            Link(0, 0, 1.0, "packets join this", decision="chosen"),
+        )
+        return Picture(title, tuple(nodes), tuple(links), key, spacing=0.6)
 
     def baselines(self) -> dict[str, Baseline]:
         """Return the rules that a learned policy is compared with.

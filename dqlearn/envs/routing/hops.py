@@ -42,7 +42,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
@@ -52,7 +52,7 @@ import numpy.typing as npt
 
 from dqlearn.envs.digits import bases_of
 from dqlearn.envs.family import Baseline, Family
-from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.picture import Link, Node, Picture, counts, graded
 from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.routing import baselines
 from dqlearn.envs.routing.graph import Ports, distances, links_of, ports_of, steady, waits
@@ -240,6 +240,7 @@ class PacketRouting(Family):
             state_dims={"node": names, "destination": goals, **queues},
             action_labels=tuple(f"port_{i}" for i in range(width)),
             picture=self.picture,
+            name=type(self).__name__,
         )
 
     def _params(self, sizes: tuple[int, ...]) -> tuple[Any, ...]:
@@ -274,22 +275,52 @@ class PacketRouting(Family):
         Returns
         -------
         Picture
-            Routers coloured by their queues, links by the queues at their ends.
+            Routers and their queues, links by the queues at their ends. The links over which the
+            chosen port leads to the packet's router are highlighted.
         """
         node, goal, *levels = self.parts(state)
         queues = dict(zip(self.core, levels, strict=True))
         full = [queues.get(router, 0) / self.capacity for router in range(self.n_nodes)]
         nodes = tuple(
-            Node(name, at, full[i], _written(i, node, goal, queues))
+            Node(
+                name,
+                at,
+                full[i],
+                _written(i, node, goal, queues),
+                decision="packet" * (i == node),
+                plain=i not in queues,
+            )
             for i, (name, at) in enumerate(zip(self.names, self._places(), strict=True))
         )
         links = tuple(
-            Link(start, end, (full[start] + full[end]) / 2, directed=False)
+            Link(
+                start,
+                end,
+                (full[start] + full[end]) / 2,
+                directed=False,
+                decision=self._came(node, (start, end), action),
+            )
             for start, end in self.edges
         )
         chosen = "no port yet" if action is None else f"port_{action}"
         title = f"packet at {self.names[node]}, for {self.names[goal]}; chosen: {chosen}"
-        return Picture(title, nodes, links)
+        return Picture(title, nodes, links, self._key(), spacing=1.1)
+
+    def _came(self, node: int, edge: tuple[int, int], action: int | None) -> str:
+        """Return the port, if the packet may have come to its router over an edge by it."""
+        if action is None or node not in edge:
+            return ""
+        return f"port_{action}" * (self.ports[sum(edge) - node][action] == node)
+
+    def _key(self) -> tuple[str | Node | Link, ...]:
+        router = Node("", (0.0, 0.0))
+        return (
+            *graded("queue, packets", router, counts(self.capacity)),
+            replace(router, text="router without one", plain=True),
+            "packet, decision",
+            replace(router, text="packet is here", decision="packet", plain=True),
+            Link(0, 0, 0.0, "came by this port", directed=False, decision="port"),
+        )
 
     def _places(self) -> list[tuple[float, float]]:
         """Rows by hops from the first destination, which is at the bottom."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.picture import Link, Node, Picture, counts, graded
 from dqlearn.envs.traffic.network import STREAMS, places_of
 
 if TYPE_CHECKING:
@@ -40,24 +40,60 @@ def draw(problem: TrafficGrid, state: int, action: int | None) -> Picture:
     Returns
     -------
     Picture
-        Levels are queues, as a share of the capacity.
+        Levels are queues, as a share of the capacity; what the decision has made green, or the
+        intersections that it has switched, are highlighted.
     """
     n, queues, phases = problem.n_intersections, problem.queues(state), problem.phases(state)
+    wanted = _wanted(problem, action)
     places = places_of(problem.network, n)
     full = problem.capacity
     nodes = [
-        Node(f"{i + 1}", places[i], sum(queues[i]) / (2 * full), f"{phases[i]} green")
+        Node(
+            f"{i + 1}",
+            places[i],
+            sum(queues[i]) / (2 * full),
+            f"{phases[i]} green",
+            decision="switched" * (wanted[i] == "switched"),
+        )
         for i in range(n)
     ]
     ends = [(i, j, STREAMS.index(stream)) for i, j, stream in problem.links]
     for i, stream in (divmod(queue, 2) for queue in problem.roads.entries):
         letter, east, north = _ENTRY[stream]
         ends.append((len(nodes), i, stream))
-        nodes.append(Node(f"{letter}{i + 1}", (places[i][0] + east, places[i][1] + north)))
+        at = places[i][0] + east, places[i][1] + north
+        nodes.append(Node(f"{letter}{i + 1}", at, plain=True))
     links = tuple(
-        Link(start, i, queues[i][stream] / full, f"{STREAMS[stream]} {queues[i][stream]}")
+        Link(
+            start,
+            i,
+            queues[i][stream] / full,
+            f"{STREAMS[stream]} {queues[i][stream]}",
+            decision="green" * (wanted[i] == STREAMS[stream]),
+        )
         for start, i, stream in ends
     )
     waiting = sum(sum(pair) for pair in queues)
     decision = "" if action is None else f"; decision: {problem.action_labels[action]}"
-    return Picture(f"{waiting} waiting{decision}", tuple(nodes), links)
+    return Picture(f"{waiting} waiting{decision}", tuple(nodes), links, _key(full), spacing=1.3)
+
+
+def _wanted(problem: TrafficGrid, action: int | None) -> tuple[str, ...]:
+    """Return what is decided for each intersection: a stream, "switched" or nothing."""
+    n = problem.n_intersections
+    if action is None:
+        return ("",) * n
+    words = problem.action_labels[action].split()
+    if problem.control == "all":
+        return tuple(words)
+    return tuple("switched" * (words == ["switch", f"{i + 1}"]) for i in range(n))
+
+
+def _key(full: int) -> tuple[str | Node | Link, ...]:
+    return (
+        *graded("queue of a stream, vehicles", Link(0, 0), counts(full)),
+        *graded("both queues, vehicles", Node("", (0, 0)), counts(2 * full)),
+        Node("", (0, 0), text="entry", plain=True),
+        "decision",
+        Link(0, 0, 0.0, "green, or switched", decision="green"),
+    )

@@ -229,6 +229,7 @@ class TrafficGrid(Family):
             state_dims=dims,
             action_labels=labels,
             picture=self.picture,
+            name=type(self).__name__,
         )
 
     def _params(self) -> tuple[Any, ...]:
