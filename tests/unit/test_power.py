@@ -384,7 +384,9 @@ def test_renders_in_both_modes() -> None:
             assert "euro/kWh" in shown
         else:
             assert shown is not None
-            assert shown.shape == (480, 640, 3)
+            assert shown.ndim == 3
+            assert shown.shape[2] == 3
+            assert shown.std() > 0  # something is drawn
 
 
 def test_empty_start_is_midnight() -> None:
