@@ -42,7 +42,7 @@ class EpisodePlan:
         if not all(map(is_whole, counts)) or min(counts) < 1:
             raise ConfigurationError(
                 "an evaluation needs n_episodes and max_steps of at least 1, got "
-                f"{self.n_episodes=} and {self.max_steps=}"
+                f"n_episodes={self.n_episodes!r} and max_steps={self.max_steps!r}"
             )
         if not is_whole(self.seed) or not 0 <= self.seed < 2**64:
             raise ConfigurationError(

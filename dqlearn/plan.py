@@ -104,7 +104,7 @@ class Plan(PackedOnce):
             )
         if self.shards > self.num_envs:
             raise ConfigurationError(
-                f"shards must be at most num_envs, got {self.shards=} and {self.num_envs=}"
+                f"shards must be at most num_envs={self.num_envs}, got {self.shards}"
             )
         if not (is_number(self.gamma) and 0.0 <= self.gamma <= 1.0):
             raise ConfigurationError(f"gamma must be in 0 .. 1, got {self.gamma!r}")
@@ -119,7 +119,7 @@ class Plan(PackedOnce):
         if self.path == "gather" and (self.steps_per_round, self.policy_lag) != (1, 1):
             raise ConfigurationError(
                 "path='gather' needs steps_per_round=1 and policy_lag=1, got "
-                f"{self.steps_per_round=} and {self.policy_lag=}: leave them out, or pass "
+                f"{self.steps_per_round} and {self.policy_lag}: leave them out, or pass "
                 "path='broadcast'"
             )
         if self.sparse and self.path != "gather":

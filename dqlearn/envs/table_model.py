@@ -3,7 +3,10 @@
 ``env.unwrapped.P[s][a]`` is a list of (probability, next state, reward, terminated), as Gymnasium's
 toy-text environments have it (FrozenLake, CliffWalking, Taxi)::
 
-    P, initial_state_distrib ──► cumulated probabilities, outcomes ──► TabularEnv (key form)
+    P, initial_state_distrib ──► chances, outcomes ──► TabularEnv
+
+Up to four outcomes of a pair are drawn by up to three events: outcome k is the one whose event is
+the first to happen, so event k has the chance p_k / (1 - p_0 - .. - p_k-1). A key draws more.
 
 Invariant: the same chances, rewards, ends and time limit as the environment; other random numbers.
 What a table leaves out, as the passenger of a Taxi who changes his mind, is not compiled.
@@ -80,12 +83,20 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
             f"expected an environment that follows its table P alone, got {env!r} with {beyond}: "
             "step it as it is, or write a TabularEnv"
         )
+    chance, *outcomes = _arrays(base.P)
+    n_events = max(chance.shape[2] - 1, 1)
+    events = _EVENTS.get(n_events)
+    cumulated = np.cumsum(chance, axis=2)
+    left = 1.0 - cumulated + chance  # before each outcome
+    split = np.minimum(np.divide(chance, left, out=np.ones_like(chance), where=left > 0.0), 1.0)
     return TabularEnv(
         len(base.P),
         len(base.P[0]),
         _initial,
-        _transition,
-        params=(np.cumsum(base.initial_state_distrib), *_arrays(base.P)),
+        _by_events if events else _by_key,
+        events,
+        n_events=n_events if events else 0,
+        params=(np.cumsum(base.initial_state_distrib), split if events else cumulated, *outcomes),
         max_episode_steps=_time_limit(env),
         state_dims=_state_dims(base),
         action_labels=documented_names(env),
@@ -144,7 +155,7 @@ def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
 
 
 def _arrays(table: Mapping[int, Mapping[int, Sequence[Any]]]) -> tuple[Any, ...]:
-    """Return cumulated probabilities, next states, rewards and ends, by (state, action, outcome).
+    """Return probabilities, next states, rewards and ends, by (state, action, outcome).
 
     Raises
     ------
@@ -166,7 +177,7 @@ def _arrays(table: Mapping[int, Mapping[int, Sequence[Any]]]) -> tuple[Any, ...]
         raise ConfigurationError(
             f"the probabilities of P[{s}][{a}] must add up to 1, got {chance[s, a].sum()}"
         )
-    return np.cumsum(chance, axis=2), next_state, reward, terminated
+    return chance, next_state, reward, terminated
 
 
 def _state_dims(base: Any) -> dict[str, int | Sequence[str]] | None:
@@ -187,9 +198,35 @@ def _initial(key: Any, params: tuple[Any, ...]) -> Any:
     return s
 
 
-def _transition(state: Any, action: Any, key: Any, params: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+def _by_key(state: Any, action: Any, key: Any, params: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     _, cumulated, next_state, reward, terminated = params
     u, k = uniform(key, 0), 0
     while k < cumulated.shape[2] - 1 and u >= cumulated[state, action, k]:
         k += 1
     return next_state[state, action, k], reward[state, action, k], terminated[state, action, k]
+
+
+def _by_events(
+    state: Any, action: Any, happened: Any, params: tuple[Any, ...]
+) -> tuple[Any, Any, Any]:
+    _, split, next_state, reward, terminated = params
+    k = 0
+    while k < split.shape[2] - 1 and not happened >> k & 1:
+        k += 1
+    return next_state[state, action, k], reward[state, action, k], terminated[state, action, k]
+
+
+def _one(state: Any, action: Any, params: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (params[1][state, action, 0],)
+
+
+def _two(state: Any, action: Any, params: tuple[Any, ...]) -> tuple[Any, ...]:
+    return params[1][state, action, 0], params[1][state, action, 1]
+
+
+def _three(state: Any, action: Any, params: tuple[Any, ...]) -> tuple[Any, ...]:
+    split = params[1]
+    return split[state, action, 0], split[state, action, 1], split[state, action, 2]
+
+
+_EVENTS = {1: _one, 2: _two, 3: _three}

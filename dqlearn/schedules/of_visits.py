@@ -72,8 +72,8 @@ class VisitCount(Spec):
             self._set(**{name: positive(name, getattr(self, name))})
         if self.omega > 1.0:
             raise ScheduleError(
-                f"omega must be in (0, 1], got {self.omega=}: above 1 the rates have a finite sum, "
-                "and learning stops short of Q*"
+                f"omega must be in (0, 1], got {self.omega!r}: above 1 the rates have a finite "
+                "sum, and learning stops short of Q*"
             )
 
     def rate(self, n: int) -> float:

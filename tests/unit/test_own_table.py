@@ -188,6 +188,23 @@ def test_values_are_exact() -> None:
     assert np.abs(learner.table.q.compute() - solution.q)[often].max() < 1e-4
 
 
+@pytest.mark.parametrize(("name", "kwargs"), TEXTS)
+def test_models_are_solved_as_the_tables(name: str, kwargs: dict[str, Any]) -> None:
+    env = gymnasium.make(name, **kwargs)
+    model, expected = from_table(env), exact.solve(env, gamma=0.95)
+    np.testing.assert_allclose(exact.solve(model, gamma=0.95).q, expected.q, atol=1e-6)
+
+
+def test_more_outcomes_than_events_are_for() -> None:
+    """A pair of six outcomes is drawn by a key."""
+    env = gymnasium.make("CliffWalking-v1", is_slippery=True)
+    base: Any = env.unwrapped
+    base.P[36][0] = [(1 / 6, s, -1.0, False) for s in range(24, 30)]
+    model = from_table(env)
+    assert model.events is None
+    assert_follows(env, *stepped(TabularVectorEnv(model, 4096), 50))
+
+
 @pytest.mark.parametrize("compile", [True, False])
 def test_a_stored_table_says_which(compile: bool, tmp_path: Path) -> None:
     settings = {"num_envs": 8, "shards": 2, "compile": compile}

@@ -201,7 +201,7 @@ def test_dispatch_picture() -> None:
         ({"rates": (0.5, 0.0)}, "rates must be 1 .. 14 probabilities"),
         ({"rates": 0.5}, "rates must be a sequence of numbers, got 0.5"),
         ({"arrival": 1.5}, "divide arrival and rates alike"),
-        ({"capacity": 15}, "capacity must be an integer in 1 .. 14, got self.capacity=15"),
+        ({"capacity": 15}, "capacity must be an integer in 1 .. 14, got 15"),
         ({"loss_cost": -1.0}, "loss_cost must be a number, not negative"),
         ({"start": "full"}, "start must be one of"),
     ],

@@ -132,19 +132,20 @@ class PacketDispatch(Family):
         object.__setattr__(self, "rates", rates)
         if not isinstance(self.arrival, Real) or not 0.0 <= self.arrival <= 1.0:
             raise ConfigurationError(
-                f"arrival must be a probability, 0 .. 1, got {self.arrival=}: at most one packet "
-                "comes in a slot, so make slots shorter instead (divide arrival and rates alike)"
+                f"arrival must be a probability, 0 .. 1, got {self.arrival!r}: at most one "
+                "packet comes in a slot, so make slots shorter instead (divide arrival and rates "
+                "alike)"
             )
         if not isinstance(self.capacity, int) or not 1 <= self.capacity <= 14:
             raise ConfigurationError(
-                f"capacity must be an integer in 1 .. 14, got {self.capacity=}"
+                f"capacity must be an integer in 1 .. 14, got {self.capacity!r}"
             )
         if not isinstance(self.loss_cost, Real) or not 0.0 <= self.loss_cost < float("inf"):
             raise ConfigurationError(
-                f"loss_cost must be a number, not negative, got {self.loss_cost=}"
+                f"loss_cost must be a number, not negative, got {self.loss_cost!r}"
             )
         if self.start not in STARTS:
-            raise ConfigurationError(f"start must be one of {STARTS}, got {self.start=}")
+            raise ConfigurationError(f"start must be one of {STARTS}, got {self.start!r}")
 
     @property
     def n_servers(self) -> int:

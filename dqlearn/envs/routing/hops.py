@@ -177,17 +177,17 @@ class PacketRouting(Family):
 
     def _check_numbers(self) -> None:
         if not isinstance(self.burst, int) or self.burst < 1:
-            raise ConfigurationError(f"burst must be a positive integer, got {self.burst=}")
+            raise ConfigurationError(f"burst must be a positive integer, got {self.burst!r}")
         if not isinstance(self.load, Real) or not 0.0 <= self.load <= self.burst:
             raise ConfigurationError(
-                f"load must be in 0 .. {self.burst=}, one burst a slot, got {self.load=}"
+                f"load must be in 0 .. {self.burst}, one burst a slot, got {self.load!r}"
             )
         if not isinstance(self.capacity, int) or not 1 <= self.capacity <= 14:
             raise ConfigurationError(
-                f"capacity must be an integer in 1 .. 14, got {self.capacity=}"
+                f"capacity must be an integer in 1 .. 14, got {self.capacity!r}"
             )
         if self.start not in STARTS:
-            raise ConfigurationError(f"start must be one of {STARTS}, got {self.start=}")
+            raise ConfigurationError(f"start must be one of {STARTS}, got {self.start!r}")
 
     @property
     def n_nodes(self) -> int:
