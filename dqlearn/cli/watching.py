@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -28,6 +29,7 @@ from dqlearn.options import Whole
 __all__ = ["watch"]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_BLANK = re.compile(r"(\x1b\[[0-9;]+m) (?=\x1b\[0m)")  # seen by its background alone
 _GAP = "   "
 
 
@@ -44,8 +46,9 @@ def watch(path: str, at: str | int, seed: int, steps: int, trust: tuple[str, ...
     """
     learner = learner_of(path, at, trust)
     frames, total, over = _episode(learner, seed, steps)
+    coloured = sys.stdout.isatty()
     for line in _sheet(frames, shutil.get_terminal_size().columns):
-        click.echo(line)
+        click.echo(line if coloured else _BLANK.sub(r"\1*", line))
     end = "the episode ends" if over else "and it goes on"
     click.echo(f"Return after {len(frames) - 1} steps: {total:.6g}; {end}")
 

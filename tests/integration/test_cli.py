@@ -211,6 +211,15 @@ def test_watch(lake: Path) -> None:
     assert cut[-1] == "Return after 2 steps: 0; and it goes on"
 
 
+def test_what_only_a_colour_shows_is_a_star_without_colours(tmp_path: Path) -> None:
+    """The taxi, where nothing else is at its place; a cell is 7 lines high."""
+    dqlearn.QLearner("Taxi-v4", seed=0).learn(1_000_000).save(tmp_path / "q.zarr")
+    lines = run("watch", tmp_path / "q.zarr", "--seed", 0).stdout.splitlines()
+    assert lines[0].startswith("+-----")
+    assert any("*" in line for line in lines)
+    assert not any("\x1b" in line for line in lines)
+
+
 def test_watch_a_network(tmp_path: Path) -> None:
     learner = dqlearn.QLearner("dqlearn/TrafficGrid-v0", num_envs=8)
     learner.learn(1_000, store=tmp_path / "run")

@@ -149,6 +149,12 @@ def test_settings(tmp_path: Path) -> None:
     assert set(map(tuple, missed.values())) == {(float("inf"),)}
 
 
+def test_first_table(tmp_path: Path) -> None:
+    measured = figures("first_table", ["--repeats", "1"], tmp_path)
+    assert set(measured) == {"learned", "plain loop", "learned / plain loop"}
+    assert min(measured["learned"]) > 0.0
+
+
 @pytest.mark.slow
 def test_startup(tmp_path: Path) -> None:
     assert min(figures("startup", ["--repeats", "1"], tmp_path)["import dqlearn"]) > 0.0
