@@ -150,9 +150,14 @@ def hoarding() -> None:
 
 
 def kill_a_worker(cluster: LocalCluster, draw: random.Random) -> int:
-    """Kill a worker process; its nanny starts another."""
-    running = [nanny for nanny in cluster.workers.values() if nanny.status is Status.running]
-    victim = draw.choice([nanny.pid for nanny in running if nanny.pid])
+    """Kill a worker process that has begun its work; its nanny starts another.
+
+    Of one that dies while it starts, the nanny gives up.
+    """
+    begun = [
+        n for n in cluster.workers.values() if n.process and n.process.status is Status.running
+    ]
+    victim = draw.choice([nanny.pid for nanny in begun if nanny.pid])
     os.kill(victim, signal.SIGKILL)
     return victim
 
