@@ -321,7 +321,7 @@ def press_ctrl_c_while_learning(*arguments: object) -> tuple[int, str]:
             if not pressed and b", return " in shown:
                 os.write(reader, b"\x03")
                 pressed = True
-        return process.wait(timeout=60), shown.decode()
+        return process.wait(timeout=200), shown.decode()
     finally:
         process.kill()
         os.close(reader)

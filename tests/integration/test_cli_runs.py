@@ -160,7 +160,7 @@ def interrupted(*arguments: str, folder: Path) -> tuple[int, str]:
                     break
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=100)
+        _, said = process.communicate(timeout=200)
         return process.returncode, said
     finally:
         process.kill()
