@@ -512,7 +512,8 @@ class QLearner:
         """
 
         def play(runner: Runner) -> EvaluationResult:
-            fresh = (self._plan.seed + 1 + runner.settled.round) % 2**64 if seed is None else seed
+            round_ = runner.whole_state().round
+            fresh = (self._plan.seed + 1 + round_) % 2**64 if seed is None else seed
             episodes = EpisodePlan(n_episodes, fresh, max_steps)
             parts = min(runner.executor.width, n_episodes)
             draw = partial(evaluation_graph, self._plan, episodes=episodes, parts=parts)
@@ -724,7 +725,7 @@ class QLearner:
         """Fetch the policy, once a round."""
 
         def fetch(runner: Runner) -> tuple[Key, Policy | KnownPolicy]:
-            key, known = runner.settled.chunks[0], self._policy
+            key, known = runner.whole_state().chunks[0], self._policy
             if known and known[0] == key:
                 return known
             return key, runner.policy()

@@ -139,7 +139,7 @@ class Runner:
         What needs no chunks, as all that a policy is enough for, lets the next round write to them.
         """
         with self._door.visit():
-            state = self._whole_state()
+            state = self.whole_state()
             drawn, keys = draw(state)
             if drawn.reads(state.chunks):
                 self._lent = state
@@ -153,10 +153,10 @@ class Runner:
         Another thread than the one that learns waits until no round is being written or settled.
         """
         with self._door.visit():
-            self._lent = state = self._whole_state()
+            self._lent = state = self.whole_state()
             yield state
 
-    def _whole_state(self) -> State:
+    def whole_state(self) -> State:
         """Return the settled state; to another thread there is none while the run goes back.
 
         Raises

@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
@@ -27,6 +27,8 @@ from gymnasium import spaces
 
 from dqlearn import QLearner
 from dqlearn.cluster import ClusterExecutor, LostWork
+from dqlearn.cuts import Placer
+from dqlearn.events import RoundEnd
 from dqlearn.graph import Drawn, State
 from dqlearn.lending import Lent
 
@@ -81,6 +83,47 @@ def test_the_run_is_nowhere(local_cluster: LocalCluster, reader: ThreadPoolExecu
     answer = reader.submit(ask)
     learner.learn(128)
     assert answer.result(timeout=60) > 0.0
+
+
+@pytest.mark.cluster
+def test_whatever_is_asked_while_the_run_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way back takes long enough for all of them to ask."""
+    nowhere, place = threading.Event(), Placer.place
+
+    def slowly(placer: Placer, executor: Any, cut: Any) -> State:
+        nowhere.set()
+        time.sleep(1.0)
+        return place(placer, executor, cut)
+
+    def kill(event: RoundEnd) -> None:
+        if event.report.round == 5:
+            os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
+
+    def asked(question: Callable[[], Any]) -> Any:
+        assert nowhere.wait(60)
+        return question()
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        ThreadPoolExecutor(3) as readers,
+    ):
+        learner = QLearner(
+            "dqlearn/Torus-v0", env_kwargs={"side": 8}, num_envs=64, shards=2, steps_per_round=4
+        ).learn(1_000)
+        runner = learner._runner
+        assert runner is not None
+        runner.cut()  # what is lost after it is made again from there
+        monkeypatch.setattr(Placer, "place", slowly)
+        questions: list[Callable[[], Any]] = [
+            lambda: learner.predict(0),
+            lambda: learner.evaluate(2, max_steps=5),
+            lambda: learner.table.round,
+        ]
+        answers = [readers.submit(asked, question) for question in questions]
+        learner.learn(20_000, callback=kill)
+        assert all(answer.result(timeout=60) is not None for answer in answers)
+        assert nowhere.is_set()
 
 
 @pytest.mark.cluster
