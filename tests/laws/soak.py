@@ -79,7 +79,9 @@ class Soak:
             kill_a_worker(self.cluster, self.draw)
 
     def interrupt(self) -> None:
+        """Press Ctrl-C once: a second one does not wait for the round, and its environments go."""
         if self.learning.is_set():
+            self.learning.clear()
             os.kill(os.getpid(), signal.SIGINT)
 
     def read(self) -> None:
