@@ -23,11 +23,11 @@ from pkgutil import resolve_name
 from typing import Any
 
 import gymnasium
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from dqlearn.envs.family import Family
 from dqlearn.envs.garnet import garnet
 from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.peeled import peeled
 from dqlearn.envs.recipe import Recipe
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.envs.torus import torus
@@ -231,12 +231,9 @@ def plain_kwargs(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     >>> plain_kwargs("dqlearn/PowerGrid-v0", {"size": "small", "topology": networkx.path_graph(3)})
     {'size': 'small', 'topology': ((0, 1), (1, 2))}
     """
-    model = env.removeprefix("dqlearn/").removesuffix("-v0")
-    if model not in _FAMILIES:
-        return dict(kwargs)
-    problem = family(model).of(**{name: kwargs[name] for name in kwargs.keys() - _GYMNASIUMS})
-    own = kwargs.keys() - _GYMNASIUMS - {"size"}
-    return {name: getattr(problem, name) if name in own else kwargs[name] for name in kwargs}
+    plain = problem(env, kwargs)
+    own = () if plain is None else kwargs.keys() - _GYMNASIUMS - {"size"}
+    return {name: getattr(plain, name) if name in own else kwargs[name] for name in kwargs}
 
 
 def compiled_model(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
@@ -264,13 +261,7 @@ def compiled_model(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
     >>> compiled_model(gymnasium.make("FrozenLake-v1")) is None
     True
     """
-    limits = []
-    while isinstance(env, gymnasium.Wrapper):
-        if type(env) is TimeLimit:
-            limits.append(env._max_episode_steps)
-        elif type(env) not in (PassiveEnvChecker, OrderEnforcing):
-            return None
-        env = env.env
+    env, limits = peeled(env)
     if type(env) is not TabularGymEnv:
         return None
     own = env.model.max_episode_steps

@@ -23,9 +23,9 @@ import numpy as np
 from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from dqlearn.envs.action_names import documented_names
+from dqlearn.envs.peeled import peeled
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.random import uniform
@@ -97,7 +97,7 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
         events,
         n_events=n_events if events else 0,
         params=(np.cumsum(base.initial_state_distrib), split if events else cumulated, *outcomes),
-        max_episode_steps=_time_limit(env),
+        max_episode_steps=min(peeled(env)[1], default=None),
         state_dims=_state_dims(base),
         action_labels=documented_names(env),
     )
@@ -138,20 +138,10 @@ def own_table(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
 
 def _beyond_the_table(env: gymnasium.Env[Any, Any]) -> str | None:
     """Say what changes that which the table of an environment describes, if something does."""
-    while isinstance(env, gymnasium.Wrapper):
-        if type(env) not in (PassiveEnvChecker, OrderEnforcing, TimeLimit):
-            return f"the wrapper {type(env).__name__}"
-        env = env.env
-    return "a fickle passenger" if getattr(env, "fickle_passenger", False) else None
-
-
-def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    limits = []
-    while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, TimeLimit):
-            limits.append(env._max_episode_steps)
-        env = env.env
-    return min(limits, default=None)
+    inner, _ = peeled(env)
+    if isinstance(inner, gymnasium.Wrapper):
+        return f"the wrapper {type(inner).__name__}"
+    return "a fickle passenger" if getattr(inner, "fickle_passenger", False) else None
 
 
 def _arrays(table: Mapping[int, Mapping[int, Sequence[Any]]]) -> tuple[Any, ...]:
