@@ -119,8 +119,8 @@ class Plan(PackedOnce):
         if self.path == "gather" and (self.steps_per_round, self.policy_lag) != (1, 1):
             raise ConfigurationError(
                 "path='gather' needs steps_per_round=1 and policy_lag=1, got "
-                f"{self.steps_per_round} and {self.policy_lag}: leave them out, or pass "
-                "path='broadcast'"
+                f"steps_per_round={self.steps_per_round} and policy_lag={self.policy_lag}: "
+                "leave them out, or pass path='broadcast'"
             )
         if self.sparse and self.path != "gather":
             raise ConfigurationError(
