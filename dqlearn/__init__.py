@@ -9,19 +9,19 @@
 from __future__ import annotations
 
 from dqlearn import callbacks, envs, exact, random, schedules, spaces
-from dqlearn.axes import unfold
-from dqlearn.baseline import evaluate_policy
 from dqlearn.envs.registry import register
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import DQLearnError
-from dqlearn.evaluation import EvaluationResult
-from dqlearn.every import Every
-from dqlearn.history import learning_curve
-from dqlearn.learner import QLearner
-from dqlearn.reopen import load, resume
+from dqlearn.learner.q_learner import QLearner
+from dqlearn.learner.reopen import load, resume
 from dqlearn.runs import open_history, open_table
-from dqlearn.sparse_table import SparseTable
-from dqlearn.table import Table
+from dqlearn.stages.evaluation import EvaluationResult
+from dqlearn.stages.reference_policy import evaluate_policy
+from dqlearn.table.arrays import Table
+from dqlearn.table.axes import unfold
+from dqlearn.table.history import learning_curve
+from dqlearn.table.sparse import SparseTable
+from dqlearn.training.every import Every
 
 __version__ = "0.1.0"
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from dqlearn.learner import QLearner
+    from dqlearn.learner.q_learner import QLearner
 
 __all__ = [
     "Checkpoint",

@@ -1,12 +1,15 @@
-"""Text of unknown origin, made fit to be shown.
+"""Text to be shown: of unknown origin, in the message of an error, in a notebook.
 
-Invariant: what is returned moves no cursor, changes no colour and reverses no direction: every
-character of it is one that Python calls printable.
+Invariant: what `printable` returns moves no cursor, changes no colour and reverses no direction:
+every character of it is one that Python calls printable. In HTML all text is escaped.
 """
 
 from __future__ import annotations
 
-__all__ = ["printable", "shortened"]
+from collections.abc import Mapping
+from html import escape
+
+__all__ = ["html_table", "printable", "shortened"]
 
 _LONGEST = 300
 
@@ -58,3 +61,28 @@ def shortened(value: object, longest: int = _LONGEST) -> str:
     except Exception as error:  # one that is nested too deeply has none
         text = f"a {type(value).__name__} without a repr ({type(error).__name__})"
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def html_table(caption: str, rows: Mapping[str, str]) -> str:
+    """Return rows as a table.
+
+    Parameters
+    ----------
+    caption : str
+        Above it.
+    rows : mapping of str to str
+        Names and values, as plain text.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> html_table("a", {"b": "<c>"})
+    '<table><caption>a</caption><tr><th>b</th><td>&lt;c&gt;</td></tr></table>'
+    """
+    body = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items()
+    )
+    return f"<table><caption>{escape(caption)}</caption>{body}</table>"

@@ -19,7 +19,7 @@ from hypothesis import settings
 os.environ["MPLBACKEND"] = "agg"
 
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
-get_mp_context().set_forkserver_preload(["distributed", "dqlearn", "dqlearn.cluster"])
+get_mp_context().set_forkserver_preload(["distributed", "dqlearn", "dqlearn.engine.cluster"])
 
 # A background job of a shell ignores Ctrl-C, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""The round of `dqlearn.rounds` again, in plain Python and NumPy: what the fast one must equal.
+"""The round again, in plain Python and NumPy: what that of `dqlearn.engine` must equal.
 
 For reading, not for speed: no chunks, no Dask, nothing compiled, and random numbers of its own (the
 published SplitMix64), so that it shares no mistake with the package. It steps one environment at a

@@ -24,7 +24,7 @@ from dqlearn.cli.looking import evaluate, info
 from dqlearn.cli.runs import runs
 from dqlearn.cli.watching import watch
 from dqlearn.errors import DQLearnError
-from dqlearn.runs.place import first_line
+from dqlearn.storage.location import first_line
 from dqlearn.text import printable
 
 __all__ = ["main"]

@@ -18,10 +18,10 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.baseline import evaluate_policy
 from dqlearn.envs.registry import problem
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.evaluation import EvaluationResult
+from dqlearn.stages.evaluation import EvaluationResult
+from dqlearn.stages.reference_policy import evaluate_policy
 
 __all__ = ["compared", "echo_comparison"]
 

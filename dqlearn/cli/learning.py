@@ -24,6 +24,7 @@ import click
 
 from dqlearn.cli.comparing import compared, echo_comparison
 from dqlearn.cli.hints import hints
+from dqlearn.cli.options import BINS, CHUNKS, EPSILON, EVERY, LEARNING_RATE, PAIR, Whole
 from dqlearn.cli.places import (
     at_option,
     check_apart,
@@ -38,11 +39,10 @@ from dqlearn.cli.progress_lines import progress_lines
 from dqlearn.cli.saying import echo_json, echo_mean, json_option, played
 from dqlearn.envs.registry import recipe
 from dqlearn.errors import ClusterError, DQLearnError
-from dqlearn.evaluation import EvaluationResult
-from dqlearn.learner import QLearner
-from dqlearn.options import BINS, CHUNKS, EPSILON, EVERY, LEARNING_RATE, PAIR, Whole
-from dqlearn.reopen import resume as resumed
-from dqlearn.store import nested
+from dqlearn.learner.q_learner import QLearner
+from dqlearn.learner.reopen import resume as resumed
+from dqlearn.stages.evaluation import EvaluationResult
+from dqlearn.storage.zarr_table import nested
 
 __all__ = ["resume", "train"]
 

@@ -17,16 +17,16 @@ import click
 import xarray as xr
 from dask.utils import format_bytes
 
+from dqlearn.cli.options import Whole, format_schedule
 from dqlearn.cli.places import at_option, expecting_table, opened, size, trust_option, whole
 from dqlearn.cli.saying import QUANTILES, echo_json, echo_lines, echo_mean, json_option, played
 from dqlearn.envs.arguments import texts
 from dqlearn.errors import DQLearnError, IncompatibleTableError
-from dqlearn.learner import QLearner
-from dqlearn.options import Whole, format_schedule
-from dqlearn.reopen import load, resume
-from dqlearn.runs.repository import LATEST
+from dqlearn.learner.q_learner import QLearner
+from dqlearn.learner.reopen import load, resume
 from dqlearn.schedules import from_spec
-from dqlearn.store import nested, read_attributes, understood
+from dqlearn.storage.repository import LATEST
+from dqlearn.storage.zarr_table import nested, read_attributes, understood
 
 __all__ = ["contents", "evaluate", "info", "learner_of", "lines", "settings"]
 

@@ -17,6 +17,7 @@ from typing import Any
 import click
 from distributed import Client
 
+from dqlearn.cli.options import AT
 from dqlearn.errors import (
     ClusterLostError,
     ConfigurationError,
@@ -24,12 +25,11 @@ from dqlearn.errors import (
     IncompatibleTableError,
     NoCheckpointError,
 )
-from dqlearn.interrupt import uninterrupted
-from dqlearn.options import AT
-from dqlearn.paths import is_url, located
-from dqlearn.runs.place import place_of
-from dqlearn.runs.repository import LATEST, Repository
-from dqlearn.store import read_attributes
+from dqlearn.storage.location import place_of
+from dqlearn.storage.paths import is_url, located
+from dqlearn.storage.repository import LATEST, Repository
+from dqlearn.storage.zarr_table import read_attributes
+from dqlearn.training.interrupt import uninterrupted
 
 __all__ = [
     "at_option",

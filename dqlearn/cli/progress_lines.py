@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import click
 
-from dqlearn.learner import QLearner
+from dqlearn.learner.q_learner import QLearner
 
 __all__ = ["progress_lines"]
 

@@ -22,6 +22,7 @@ import click
 from dask.utils import format_bytes
 
 from dqlearn.cli.looking import contents, lines, settings
+from dqlearn.cli.options import DURATION, TAG, Whole, format_every
 from dqlearn.cli.places import (
     at_option,
     check_apart,
@@ -33,15 +34,14 @@ from dqlearn.cli.places import (
 )
 from dqlearn.cli.saying import echo_json, echo_lines, echo_rows, json_option
 from dqlearn.errors import DamagedChunkError, NoCheckpointError
-from dqlearn.every import Every
-from dqlearn.options import DURATION, TAG, Whole, format_every
 from dqlearn.runs import CheckpointInfo, checkpoints
 from dqlearn.runs import expire as expire_checkpoints
 from dqlearn.runs import tag as give_name
 from dqlearn.runs import untag as take_name
-from dqlearn.runs.reading import history_of, table_of
-from dqlearn.runs.repository import LATEST, Repository
-from dqlearn.store import nested, understood, write_dataset
+from dqlearn.storage.reading import history_of, table_of
+from dqlearn.storage.repository import LATEST, Repository
+from dqlearn.storage.zarr_table import nested, understood, write_dataset
+from dqlearn.training.every import Every
 
 __all__ = ["runs"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 
-from dqlearn.evaluation import EvaluationResult
+from dqlearn.stages.evaluation import EvaluationResult
 from dqlearn.text import printable
 
 __all__ = ["echo_json", "echo_lines", "echo_mean", "echo_rows", "json_option", "played"]

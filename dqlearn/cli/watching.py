@@ -22,9 +22,9 @@ import click
 import gymnasium
 
 from dqlearn.cli.looking import learner_of
+from dqlearn.cli.options import Whole
 from dqlearn.cli.places import at_option, trust_option
-from dqlearn.learner import QLearner
-from dqlearn.options import Whole
+from dqlearn.learner.q_learner import QLearner
 
 __all__ = ["watch"]
 

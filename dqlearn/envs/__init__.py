@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dqlearn.envs.family import Family
-from dqlearn.envs.garnet import garnet
-from dqlearn.envs.gym_view import TabularGymEnv
-from dqlearn.envs.picture import Link, Node, Picture
+from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.faces.vector_view import TabularVectorEnv
+from dqlearn.envs.from_tables import from_table
+from dqlearn.envs.problems.family import Family
+from dqlearn.envs.problems.garnet import garnet
+from dqlearn.envs.problems.picture import Link, Node, Picture
+from dqlearn.envs.problems.torus import torus
 from dqlearn.envs.registry import family
-from dqlearn.envs.table_model import from_table
-from dqlearn.envs.torus import torus
-from dqlearn.envs.vector_view import TabularVectorEnv
 
 if TYPE_CHECKING:
-    from dqlearn.envs.defence import NetworkDefence
-    from dqlearn.envs.power import PowerGrid
-    from dqlearn.envs.production import ProductionLine
-    from dqlearn.envs.routing import PacketDispatch, PacketRouting
-    from dqlearn.envs.traffic import TrafficGrid
+    from dqlearn.envs.problems.defence import NetworkDefence
+    from dqlearn.envs.problems.packets import PacketDispatch, PacketRouting
+    from dqlearn.envs.problems.power import PowerGrid
+    from dqlearn.envs.problems.production import ProductionLine
+    from dqlearn.envs.problems.traffic import TrafficGrid
 
 __all__ = [
     "Family",

@@ -27,8 +27,8 @@ import numpy as np
 from numba import types
 from numba.core.dispatcher import Dispatcher
 
-from dqlearn.code_folder import code_folder
 from dqlearn.errors import ConfigurationError
+from dqlearn.kernels.jit.code_folder import code_folder
 
 if TYPE_CHECKING:
     from dqlearn.envs.tabular import TabularEnv

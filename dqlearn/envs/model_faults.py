@@ -15,24 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dqlearn.errors import ProbabilityError, RewardError, StateRangeError
+from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE
 
 if TYPE_CHECKING:
     from dqlearn.envs.tabular import TabularEnv
 
 __all__ = [
-    "BEGINNING",
-    "IMPOSSIBLE",
     "check_events",
     "check_initial",
     "check_outcome",
     "check_transition",
 ]
-
-BEGINNING = -1
-"""In place of the action: the state is one that an episode should have begun in."""
-
-IMPOSSIBLE = -(2**63)
-"""In place of the next state: a probability is outside 0 .. 1."""
 
 
 def check_initial(state: int, n_states: int, who: str = "") -> None:

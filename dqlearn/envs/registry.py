@@ -24,26 +24,26 @@ from typing import Any
 
 import gymnasium
 
-from dqlearn.envs.family import Family
-from dqlearn.envs.garnet import garnet
-from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.faces.vector_view import TabularVectorEnv
 from dqlearn.envs.peeled import peeled
-from dqlearn.envs.recipe import Recipe
+from dqlearn.envs.problems.family import Family
+from dqlearn.envs.problems.garnet import garnet
+from dqlearn.envs.problems.recipe import Recipe
+from dqlearn.envs.problems.torus import torus
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.envs.torus import torus
-from dqlearn.envs.vector_view import TabularVectorEnv
 
 __all__ = ["arguments", "compiled_model", "family", "plain_kwargs", "problem", "recipe", "register"]
 
 _GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # no family's own
 _FUNCTIONS: dict[str, Callable[..., TabularEnv]] = {"Torus": torus, "Garnet": garnet}
 _FAMILIES = {  # where they are, and their own time limits
-    "NetworkDefence": ("dqlearn.envs.defence:NetworkDefence", 100),
-    "PacketDispatch": ("dqlearn.envs.routing:PacketDispatch", 200),
-    "PacketRouting": ("dqlearn.envs.routing:PacketRouting", 200),
-    "PowerGrid": ("dqlearn.envs.power:PowerGrid", 168),
-    "ProductionLine": ("dqlearn.envs.production:ProductionLine", 200),
-    "TrafficGrid": ("dqlearn.envs.traffic:TrafficGrid", 200),
+    "NetworkDefence": ("dqlearn.envs.problems.defence:NetworkDefence", 100),
+    "PacketDispatch": ("dqlearn.envs.problems.packets:PacketDispatch", 200),
+    "PacketRouting": ("dqlearn.envs.problems.packets:PacketRouting", 200),
+    "PowerGrid": ("dqlearn.envs.problems.power:PowerGrid", 168),
+    "ProductionLine": ("dqlearn.envs.problems.production:ProductionLine", 200),
+    "TrafficGrid": ("dqlearn.envs.problems.traffic:TrafficGrid", 200),
 }
 
 

@@ -27,15 +27,15 @@ from gymnasium.wrappers import TimeLimit
 
 from dqlearn.envs.action_names import action_names
 from dqlearn.envs.arguments import own, stored
-from dqlearn.envs.distinct import FACTORY, check_new
-from dqlearn.envs.gym_view import TabularGymEnv
-from dqlearn.envs.python import PythonEnv, takes_num_envs
-from dqlearn.envs.recipe import Recipe
+from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.from_tables import own_table
+from dqlearn.envs.problems.recipe import Recipe
+from dqlearn.envs.python.distinct import FACTORY, check_new
+from dqlearn.envs.python.faults import RAISED
+from dqlearn.envs.python.gymnasium_env import PythonEnv, takes_num_envs
 from dqlearn.envs.registry import compiled_model, plain_kwargs, recipe
-from dqlearn.envs.table_model import own_table
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
-from dqlearn.faults import RAISED
 from dqlearn.spaces import BinsLike, Factor, SpaceIndex
 
 __all__ = ["EnvLike", "Resolved", "resolve"]
@@ -188,7 +188,7 @@ def resolve(
         How to cut a `Box` observation; see :meth:`dqlearn.spaces.SpaceIndex.from_space`.
     compile : bool
         Whether an id is compiled that stands for nothing but a table; see
-        :func:`dqlearn.envs.table_model.own_table`.
+        :func:`dqlearn.envs.from_tables.own_table`.
 
     Returns
     -------

@@ -27,19 +27,19 @@ from typing import Any
 
 import numpy as np
 
-from dqlearn.count import check_count, is_whole
+from dqlearn.checks import check_count, is_whole
 from dqlearn.envs.contract import check_params, check_signatures, check_types
 from dqlearn.envs.model_faults import check_events, check_outcome
-from dqlearn.envs.picture import Picture
+from dqlearn.envs.problems.picture import Picture
 from dqlearn.errors import ConfigurationError, SpaceError
-from dqlearn.fingerprint import fingerprint
-from dqlearn.html import html_table
+from dqlearn.kernels.jit.fingerprint import fingerprint
+from dqlearn.kernels.jit.specialise import specialise
 from dqlearn.spaces import Factor
-from dqlearn.specialise import specialise
+from dqlearn.text import html_table
 
 __all__ = ["TabularEnv"]
 
-_TEMPLATE = Path(__file__).with_name("_walk.py")
+_TEMPLATE = Path(__file__).parents[1] / "kernels" / "rollout_template.py"
 MAX_EVENTS = 16
 
 
@@ -205,7 +205,7 @@ class TabularEnv:
         Parameters
         ----------
         template : Path
-            Python source; see :func:`dqlearn.specialise.specialise`.
+            Python source; see :func:`dqlearn.kernels.jit.specialise.specialise`.
         functions : mapping of str to callable or None
             What its free names stand for; they must follow from the model alone.
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from dqlearn.count import is_number
+from dqlearn.checks import is_number
 from dqlearn.errors import ScheduleError
 
 __all__ = ["Spec", "positive", "real", "whole"]

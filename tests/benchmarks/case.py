@@ -22,9 +22,9 @@ import psutil
 from problems import THREADS, OnDask
 from shaped import Network
 
-from dqlearn.envs.torus import torus
-from dqlearn.graph import State
-from dqlearn.rounds import round_graph
+from dqlearn.engine.graph import State
+from dqlearn.engine.round import round_graph
+from dqlearn.envs.problems.torus import torus
 
 STEPS = 32
 CHUNKS_PER_THREAD = 2

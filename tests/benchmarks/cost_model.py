@@ -36,7 +36,7 @@ from shaped import Network, shaped_cluster
 from speedup import workers
 from stream import SETTLING, STAGES, Watched, watch
 
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.torus import torus
 
 PROCESSES, BEYOND = (1, 2, 4), 8  # the latter is never fitted
 FITTED = tuple(product((256, 1024), (2**13, 2**16), (1, 4)))  # side, environments, shards a worker

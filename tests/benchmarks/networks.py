@@ -35,10 +35,10 @@ from stages import stopwatch
 
 from dqlearn import QLearner, envs, evaluate_policy, exact
 from dqlearn.envs import Family, PacketDispatch, PowerGrid, TrafficGrid
-from dqlearn.envs.family import Baseline
-from dqlearn.policy import Policy
-from dqlearn.rollout import open_shard, rollout
-from dqlearn.transitions import Tally
+from dqlearn.envs.problems.family import Baseline
+from dqlearn.stages.policy import Policy
+from dqlearn.stages.rollout import open_shard, rollout
+from dqlearn.table.transitions import Tally
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import coupling

@@ -30,8 +30,8 @@ from distributed import Client, LocalCluster
 from hashed import hashed
 
 from dqlearn import QLearner
-from dqlearn.envs.garnet import garnet
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.garnet import garnet
+from dqlearn.envs.problems.torus import torus
 
 EPSILON = 0.3
 LEARNING_RATE = 0.2

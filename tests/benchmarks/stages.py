@@ -21,7 +21,7 @@ import click
 from harness import Report, options, timed
 from problems import OnDask, Problem, problem_options, settings_of, settings_options
 
-from dqlearn.tasks import learning
+from dqlearn.engine.tasks import learning
 
 STAGES = {
     "walk_and_route": "rollout and route",

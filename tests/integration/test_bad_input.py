@@ -20,7 +20,7 @@ from gymnasium import spaces
 
 import dqlearn
 from dqlearn import QLearner, TabularEnv
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import (
     ConfigurationError,
     DQLearnError,
@@ -33,12 +33,12 @@ from dqlearn.errors import (
     StateRangeError,
     TableTooLargeError,
 )
-from dqlearn.grid import ChunkGrid
-from dqlearn.history import History
 from dqlearn.random import SEEDS, streams
 from dqlearn.schedules import Linear
-from dqlearn.store import write
-from dqlearn.table import Labels, Table
+from dqlearn.storage.zarr_table import write
+from dqlearn.table.arrays import Labels, Table
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.history import History
 
 N = 8  # states of the walks here
 

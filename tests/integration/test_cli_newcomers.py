@@ -21,10 +21,10 @@ from gymnasium import spaces
 import dqlearn
 from dqlearn.cli import main, places
 from dqlearn.cli.hints import hints
+from dqlearn.cli.options import BINS
 from dqlearn.cli.progress_lines import progress_lines
 from dqlearn.envs.registry import arguments
 from dqlearn.errors import EnvironmentFault
-from dqlearn.options import BINS
 from dqlearn.spaces import Bins
 
 LAKE = ["FrozenLake-v1", "--num-envs", "8", "--shards", "2"]

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 import dqlearn
 from dqlearn.cli import main
-from dqlearn.runs.place import place_of
+from dqlearn.storage.location import place_of
 
 TORUS = [
     *("dqlearn/Torus-v0", "--env", "side=16", "--num-envs", "64", "--steps-per-round", "64"),

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from dqlearn import QLearner
-from dqlearn.envs.returned import flags, keeper, rewards
+from dqlearn.envs.python.returned import flags, keeper, rewards
 from dqlearn.errors import (
     ConfigurationError,
     EnvironmentFault,

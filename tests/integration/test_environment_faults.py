@@ -33,7 +33,8 @@ from gymnasium.vector import SyncVectorEnv
 import dqlearn
 from dqlearn import QLearner
 from dqlearn.cli import main
-from dqlearn.envs.python import (
+from dqlearn.envs.python.faults import Faults
+from dqlearn.envs.python.gymnasium_env import (
     FIRST,
     Begin,
     PythonEnv,
@@ -42,13 +43,13 @@ from dqlearn.envs.python import (
     open_python_shard,
     thaw,
 )
-from dqlearn.envs.python_rollout import python_rollout
 from dqlearn.errors import ConfigurationError, EnvironmentFault, RewardError, StateRangeError
 from dqlearn.events import RoundEnd
-from dqlearn.faults import Faults
-from dqlearn.policy import Policy
+from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.spaces import SpaceIndex
-from dqlearn.transitions import NO_BOOTSTRAP, Tally, Transitions
+from dqlearn.stages.policy import Policy
+from dqlearn.stages.rollout_python import python_rollout
+from dqlearn.table.transitions import Tally, Transitions
 
 RESTART = Faults("restart")
 SEED = 3

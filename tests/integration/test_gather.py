@@ -29,17 +29,17 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import dqlearn
 from dqlearn import Every, QLearner, TabularEnv
 from dqlearn.callbacks import Stop
-from dqlearn.chunk import filled
 from dqlearn.cli import main
-from dqlearn.envs.python import open_python_shard
-from dqlearn.envs.torus import torus
+from dqlearn.engine.graph import State
+from dqlearn.engine.round import round_graph
+from dqlearn.engine.tasks.asking import answer_task, ask_task, learn_task, turn_task
+from dqlearn.envs.problems.torus import torus
+from dqlearn.envs.python.gymnasium_env import open_python_shard
 from dqlearn.errors import ConfigurationError, EnvironmentFault, StaleShardError, StoreError
 from dqlearn.events import RoundEnd
-from dqlearn.graph import State
-from dqlearn.plan import Plan
-from dqlearn.rounds import round_graph
-from dqlearn.settings import Settings
-from dqlearn.tasks.asking import answer_task, ask_task, learn_task, turn_task
+from dqlearn.stages.plan import Plan
+from dqlearn.stages.settings import Settings
+from dqlearn.table.chunk import filled
 
 N_ENVS = 40
 ONE_STEP = {"steps_per_round": 1, "policy_lag": 1}
@@ -526,7 +526,7 @@ def test_chunks_that_learn_nothing_are_not_copied() -> None:
 
 @pytest.mark.parametrize("memories", [1, 2, 5])
 def test_tasks_of_a_round(memories: int) -> None:
-    """As :mod:`dqlearn.rounds` counts them, with W = 3 and C = 8."""
+    """As :mod:`dqlearn.engine.round` counts them, with W = 3 and C = 8."""
     sent = 3 * memories if memories > 1 else 0
     assert tasks_of_a_round(memories, path="gather") == 3 * 3 + 2 * 8 + 1 + 2 * sent
     for lag, more in ((0, 0), (1, 2 * 3)):

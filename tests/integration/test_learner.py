@@ -34,7 +34,7 @@ from dqlearn.callbacks import (
     StopTrainingOnNoModelImprovement,
     StopTrainingOnRewardThreshold,
 )
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import ConfigurationError
 from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
 from dqlearn.random import bernoulli

@@ -28,7 +28,7 @@ from gymnasium import spaces
 
 from dqlearn import QLearner
 from dqlearn.callbacks import Callback
-from dqlearn.envs.python import PythonEnv, freeze, open_python_shard
+from dqlearn.envs.python.gymnasium_env import PythonEnv, freeze, open_python_shard
 from dqlearn.events import RoundEnd
 from dqlearn.spaces import SpaceIndex
 
@@ -144,8 +144,8 @@ def kill_one(client: Client) -> None:
 
 def often_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut every few rounds instead of every few hundred."""
-    monkeypatch.setattr("dqlearn.runner._CUT_TASKS", 40)
-    monkeypatch.setattr("dqlearn.runner._CUT_SHARE", 1.0)
+    monkeypatch.setattr("dqlearn.training.pipeline._CUT_TASKS", 40)
+    monkeypatch.setattr("dqlearn.training.pipeline._CUT_SHARE", 1.0)
 
 
 @pytest.mark.parametrize("holds", HELD)

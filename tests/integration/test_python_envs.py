@@ -20,7 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.wrappers import DiscretizeObservation
 
 from dqlearn import QLearner
-from dqlearn.envs.python import (
+from dqlearn.envs.python.gymnasium_env import (
     Begin,
     PythonEnv,
     PythonShard,
@@ -28,14 +28,15 @@ from dqlearn.envs.python import (
     open_python_shard,
     thaw,
 )
-from dqlearn.envs.python_rollout import python_rollout
 from dqlearn.errors import ConfigurationError, EnvironmentFault, StaleShardError
-from dqlearn.grid import ChunkGrid
-from dqlearn.policy import Policy
-from dqlearn.rollout import BLOCK
-from dqlearn.routing import route
+from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.spaces import Bins, SpaceIndex
-from dqlearn.transitions import NO_BOOTSTRAP, Tally, Transitions
+from dqlearn.stages.policy import Policy
+from dqlearn.stages.rollout import BLOCK
+from dqlearn.stages.rollout_python import python_rollout
+from dqlearn.stages.route import route
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.transitions import Tally, Transitions
 
 EPISODES, STEPS = 40, 5  # of one environment, before its states run out
 N_ACTIONS = 6

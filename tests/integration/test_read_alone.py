@@ -14,8 +14,8 @@ from distributed import Client
 
 import dqlearn
 from dqlearn import QLearner, open_history, open_table, unfold
-from dqlearn.history import STORED
 from dqlearn.runs import checkpoints, export
+from dqlearn.table.history import STORED
 
 ROUND = 128 * 8
 

@@ -26,11 +26,11 @@ from distributed import Client, Event, Future, LocalCluster
 from gymnasium import spaces
 
 from dqlearn import QLearner
-from dqlearn.cluster import ClusterExecutor, LostWork
-from dqlearn.cuts import Placer
+from dqlearn.engine.cluster import ClusterExecutor, LostWork
+from dqlearn.engine.graph import Drawn, State
+from dqlearn.engine.lending import Lent
 from dqlearn.events import RoundEnd
-from dqlearn.graph import Drawn, State
-from dqlearn.lending import Lent
+from dqlearn.training.cuts import Placer
 
 arriving, arrive = threading.Event(), threading.Event()
 

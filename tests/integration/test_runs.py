@@ -30,7 +30,7 @@ from zarr.codecs import Crc32cCodec
 import dqlearn
 from dqlearn import EvaluationResult, Every, QLearner, TabularEnv, open_history, open_table
 from dqlearn.callbacks import Callback, EvalCallback
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import (
     ConfigurationError,
     DamagedChunkError,

@@ -19,9 +19,9 @@ import dqlearn
 from dqlearn import QLearner, runs
 from dqlearn.callbacks import CheckpointCallback, EvalCallback
 from dqlearn.cli import main
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
-from dqlearn.every import Every
+from dqlearn.training.every import Every
 
 SMALL = {"num_envs": 64, "shards": 2, "steps_per_round": 4, "seed": 0}
 ROUND = 256

@@ -50,10 +50,10 @@ from dqlearn.errors import (
     StoreError,
 )
 from dqlearn.events import Checkpoint, Evaluation, RoundEnd, TrainingStart
-from dqlearn.recorder import Recorder, Saving
 from dqlearn.runs import checkpoints, expire, tag, untag
-from dqlearn.runs.place import Place, place_of
-from dqlearn.runs.repository import Repository
+from dqlearn.storage.location import Place, place_of
+from dqlearn.storage.repository import Repository
+from dqlearn.training.recorder import Recorder, Saving
 
 ROUND = 128 * 8
 

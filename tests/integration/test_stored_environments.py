@@ -134,7 +134,7 @@ SPY = """
 import pathlib
 pathlib.Path(__file__).with_suffix(".ran").touch()
 import gymnasium
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.torus import torus
 model = torus(side=4)
 gymnasium.registry.pop("Spied-v0", None)
 gymnasium.register("Spied-v0", "gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv")

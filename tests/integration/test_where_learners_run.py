@@ -50,7 +50,7 @@ def test_a_sweep_on_workers_of_one_thread(client: Client) -> None:
 def test_a_sweep_on_workers_of_two_threads() -> None:
     with Client(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as client:
         sweep(client)
-        threads = client.submit(lambda: dqlearn.cluster.current_executor().width).result()
+        threads = client.submit(lambda: dqlearn.engine.cluster.current_executor().width).result()
     assert threads == 2
 
 

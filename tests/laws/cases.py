@@ -20,9 +20,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from reference import Settings
 
 from dqlearn import QLearner, TabularEnv
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.torus import torus
 from dqlearn.schedules import Linear, VisitCount
-from dqlearn.sparse_table import SparseTable
+from dqlearn.table.sparse import SparseTable
 
 
 @dataclass(frozen=True)

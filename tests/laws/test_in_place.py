@@ -19,16 +19,16 @@ from distributed import Client, LocalCluster
 
 import dqlearn
 from dqlearn import QLearner, TabularEnv
-from dqlearn.chunk import Chunk, Stamp, filled
+from dqlearn.engine.tasks import asking, begin
+from dqlearn.envs.problems.torus import torus
 from dqlearn.envs.resolve import resolve
-from dqlearn.envs.torus import torus
 from dqlearn.errors import RewardError, StaleShardError
 from dqlearn.events import RoundEnd
 from dqlearn.random import integers
 from dqlearn.schedules import Constant
-from dqlearn.settings import Settings
-from dqlearn.table import Table
-from dqlearn.tasks import asking, begin
+from dqlearn.stages.settings import Settings
+from dqlearn.table.arrays import Table
+from dqlearn.table.chunk import Chunk, Stamp, filled
 
 ENVS = 200
 MODEL = torus(side=40, max_episode_steps=20)

@@ -29,11 +29,11 @@ from scipy.stats import chisquare
 import dqlearn
 from dqlearn import QLearner, TabularEnv, envs, exact
 from dqlearn.envs import TabularGymEnv, TabularVectorEnv
-from dqlearn.envs.defence import baselines as defence_rules
-from dqlearn.envs.gym_view import view_kernels
-from dqlearn.envs.production import baselines as production_rules
-from dqlearn.envs.traffic import fixed
-from dqlearn.outcomes import outcomes_of
+from dqlearn.envs.faces.gym_view import view_kernels
+from dqlearn.envs.problems.defence import baselines as defence_rules
+from dqlearn.envs.problems.production import baselines as production_rules
+from dqlearn.envs.problems.traffic import fixed
+from dqlearn.exact.outcomes import outcomes_of
 from dqlearn.random import EVALUATION, streams
 
 NAMES = tuple(dict.fromkeys(recipe.name for recipe in RECIPES.values()))

@@ -22,9 +22,10 @@ from distributed import Client, LocalCluster
 from killing import Once, kill_a_worker, two_workers
 
 import dqlearn
-from dqlearn import Every, QLearner, paged
-from dqlearn.envs.torus import torus
+from dqlearn import Every, QLearner
+from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import TableTooLargeError
+from dqlearn.table import paged
 
 IN_MEMORY = Path("/dev/shm")
 

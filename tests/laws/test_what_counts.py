@@ -13,7 +13,7 @@ from cases import PLACES, RUNS, Bits, Run, bits, dask_at, undisturbed
 from reference import Settings
 
 import dqlearn
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.torus import torus
 from dqlearn.events import RoundEnd
 from dqlearn.schedules import Exponential, VisitCount
 

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.asking import Asked, Parcel, answer, ask, told
-from dqlearn.chunk import Answer, Chunk
 from dqlearn.errors import StaleShardError
-from dqlearn.grid import ChunkGrid
-from dqlearn.maxima import Maxima, combine, join, maxima, ties
-from dqlearn.transitions import NO_BOOTSTRAP, Routed, Tally
+from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.stages.lookup import Asked, Parcel, answer, ask, told
+from dqlearn.stages.summary import Maxima, combine, join, maxima, ties
+from dqlearn.table.chunk import Answer, Chunk
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.transitions import Routed, Tally
 
 ROUND_SEED = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**6))
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)

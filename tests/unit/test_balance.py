@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.balance import evener, joined, load, visits_of_blocks
-from dqlearn.grid import ChunkGrid, block_bits
+from dqlearn.table.grid import ChunkGrid, block_bits
+from dqlearn.table.rebalance import evener, joined, load, visits_of_blocks
 
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 loads = st.lists(st.integers(0, 50), min_size=8, max_size=60)

@@ -32,7 +32,7 @@ from dqlearn.events import (
     TrainingEnd,
     TrainingStart,
 )
-from dqlearn.history import History
+from dqlearn.table.history import History
 
 
 @dataclass(frozen=True)

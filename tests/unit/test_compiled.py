@@ -17,13 +17,16 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import dqlearn
-from dqlearn import envs, fingerprint
-from dqlearn.code_folder import _chosen, code_folder, own_folder
-from dqlearn.envs.gym_view import view_kernels
-from dqlearn.envs.torus import torus
-from dqlearn.fingerprint import source_stamp
+from dqlearn import envs
+from dqlearn.envs.faces.gym_view import view_kernels
+from dqlearn.envs.problems.torus import torus
+from dqlearn.kernels.jit import fingerprint
+from dqlearn.kernels.jit.code_folder import _chosen, code_folder, own_folder
+from dqlearn.kernels.jit.fingerprint import source_stamp
 
 # What is stamped
+
+TEMPLATE, TORUS = "kernels/rollout_template", "envs/problems/torus"
 
 
 def kernels(*modules: ModuleType) -> Iterator[Dispatcher]:
@@ -36,7 +39,9 @@ def kernels(*modules: ModuleType) -> Iterator[Dispatcher]:
 def test_every_kernel_of_dqlearn_has_a_stamp() -> None:
     """One without would be compiled anew in each process, in silence."""
     names = [module.name for module in pkgutil.walk_packages(dqlearn.__path__, "dqlearn.")]
-    public = [import_module(name) for name in names if "._" not in name]
+    public = [
+        import_module(name) for name in names if "_template" not in name and "__main__" not in name
+    ]
     families = [getattr(envs, name) for name in envs.__all__ if hasattr(getattr(envs, name), "of")]
     models = [family.make() for family in families if family is not envs.Family] + [torus(4)]
     special = [made for model in models for made in (model.kernels, view_kernels(model))]
@@ -50,12 +55,12 @@ def test_each_source_in_the_closure_is_part_of_the_stamp(monkeypatch: pytest.Mon
     """A source is named by what compiled code reaches, through overloads and inlining too."""
     model = torus(4)
     reached = {
-        "walk_and_route": {"envs/_walk", "envs/torus", "grid", "random", "routing"},
+        "walk_and_route": {TEMPLATE, TORUS, "kernels/route", "random"},
         "play": {
-            *("envs/_walk", "envs/torus"),
-            *("greedy", "hashgrid", "known", "maxima", "random"),
+            *(TEMPLATE, TORUS, "random"),
+            *("kernels/choose", "kernels/hashing", "kernels/summary"),
         },
-        "tabulate": {"envs/_view", "envs/_walk", "envs/torus"},
+        "tabulate": {"kernels/view_template", TEMPLATE, TORUS},
     }
     own = Path(dqlearn.__path__[0])
     read = fingerprint._text
@@ -79,10 +84,11 @@ def test_each_source_in_the_closure_is_part_of_the_stamp(monkeypatch: pytest.Mon
 
 KERNEL = """
 import numpy as np
-from dqlearn.hashgrid import HashGrid, _find_owners
+from dqlearn.kernels.hashing import find_chunks
+from dqlearn.table.hash_grid import HashGrid
 
 print(*HashGrid.of(1000, 2, 10, 4).find_rows(np.arange(0, 32, 4)))
-print(sum(_find_owners.stats.cache_hits.values()), sum(_find_owners.stats.cache_misses.values()))
+print(sum(find_chunks.stats.cache_hits.values()), sum(find_chunks.stats.cache_misses.values()))
 """
 
 MODEL = """
@@ -154,13 +160,13 @@ def edit(file: Path, old: str, new: str) -> None:
     [
         (
             MODEL,
-            "walk.play",
-            "greedy.py",
+            "rollout_template.play",
+            "kernels/choose.py",
             "greedy, state: np.int64(greedy[state])",
             "greedy, state: np.int64(greedy[0] + 2)",
         ),
         pytest.param(
-            *(KERNEL, "hashgrid._find_owners"),
+            *(KERNEL, "hashing.find_chunks"),
             *("random.py", "0x94D049BB133111EB", "0x94D049BB133111ED"),
             marks=pytest.mark.slow,
         ),

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqlearn import TabularEnv, evaluate_policy
-from dqlearn.envs.defence import LEVELS, NetworkDefence
-from dqlearn.envs.defence.baselines import (
+from dqlearn.envs.problems.defence import LEVELS, NetworkDefence
+from dqlearn.envs.problems.defence.baselines import (
     PERIODS,
     do_nothing,
     periodic_restore,
     react,
     searched_period,
 )
-from dqlearn.envs.picture import Picture
+from dqlearn.envs.problems.picture import Picture
 from dqlearn.errors import ConfigurationError
 
 CLEAN, SCANNED, USER, ROOT = range(4)

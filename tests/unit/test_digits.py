@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.envs.digits import bases_of, digit, pack, unpack, with_digit
-from dqlearn.envs.picture import Link, Node, Picture
-from dqlearn.envs.topology import edges_of
+from dqlearn.envs.problems.digits import bases_of, digit, pack, unpack, with_digit
+from dqlearn.envs.problems.picture import Link, Node, Picture
+from dqlearn.envs.problems.topology import edges_of
 from dqlearn.errors import ConfigurationError
 
 sizes = st.lists(st.integers(1, 15), min_size=1, max_size=12)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dqlearn import Every
 from dqlearn.errors import ConfigurationError
-from dqlearn.every import as_every
+from dqlearn.training.every import as_every
 
 sizes = st.lists(st.integers(1, 50), min_size=1, max_size=40)
 """Transitions of a run's rounds, one after another."""

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqlearn import exact
-from dqlearn.envs.garnet import garnet
-from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.problems.garnet import garnet
+from dqlearn.envs.problems.torus import torus
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.envs.torus import torus
 from dqlearn.errors import ConfigurationError, RewardError, StateRangeError
 
 Array = npt.NDArray[np.float64]

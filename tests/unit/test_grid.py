@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqlearn.errors import GridError
-from dqlearn.grid import ChunkGrid, Locator
-from dqlearn.routing import route
-from dqlearn.transitions import Tally, Transitions
+from dqlearn.stages.route import route
+from dqlearn.table.grid import ChunkGrid, Locator
+from dqlearn.table.transitions import Tally, Transitions
 
 sizes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
 grids = st.builds(ChunkGrid, sizes, sizes)

@@ -15,12 +15,12 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dqlearn.envs.garnet import garnet
-from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.faces.vector_view import TabularVectorEnv
+from dqlearn.envs.problems.garnet import garnet
+from dqlearn.envs.problems.torus import torus
 from dqlearn.envs.registry import register
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.envs.torus import torus
-from dqlearn.envs.vector_view import TabularVectorEnv
 from dqlearn.errors import ConfigurationError, RewardError, SpaceError, StateRangeError
 
 register()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqlearn.events import RoundReport
-from dqlearn.history import History
+from dqlearn.table.history import History
 
 
 def report(round: int, returns: list[float], **changes: Any) -> RoundReport:

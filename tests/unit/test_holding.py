@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from dask.utils import key_split
 
+from dqlearn.engine.holding import hold, take
 from dqlearn.errors import StaleShardError
-from dqlearn.holding import hold, take
 
 
 def test_a_value_is_taken_once() -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqlearn.errors import GridError
-from dqlearn.hashgrid import HashGrid
-from dqlearn.known import Known
+from dqlearn.table.hash_grid import HashGrid
+from dqlearn.table.row_index import Known
 
 STATES = st.integers(0, 2**62 - 1) | st.integers(0, 40)
 BATCHES = st.lists(st.lists(STATES, max_size=30), max_size=8)

@@ -13,11 +13,11 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.chunk import Chunk
-from dqlearn.grid import ChunkGrid
-from dqlearn.runs.layout import Layout
-from dqlearn.runs.writing import write_chunk
-from dqlearn.transitions import Tally
+from dqlearn.storage.schema import Layout
+from dqlearn.storage.writer import write_chunk
+from dqlearn.table.chunk import Chunk
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.transitions import Tally
 
 sizes = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
 grids = st.builds(ChunkGrid, sizes, sizes)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from dqlearn.chunk import Chunk
-from dqlearn.maxima import Maxima, action_dtype, combine, join, maxima, ties
-from dqlearn.transitions import Tally
+from dqlearn.stages.summary import Maxima, action_dtype, combine, join, maxima, ties
+from dqlearn.table.chunk import Chunk
+from dqlearn.table.transitions import Tally
 
 ROUND_SEED = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**6))
 

@@ -14,14 +14,14 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dqlearn import QLearner
-from dqlearn.memory import _Pool, copy, empty
+from dqlearn.kernels.buffers import _Pool, copy, empty
 
 LARGE = 100 * 2**20
 
 KEPT = f"""
 import os
 import numpy, psutil
-from dqlearn.memory import keep_freed_pages
+from dqlearn.kernels.buffers import keep_freed_pages
 
 def resident_after_a_large_block():
     block = numpy.ones({LARGE}, numpy.uint8)

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dqlearn
-from dqlearn.envs.garnet import garnet
-from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.faces.vector_view import TabularVectorEnv
+from dqlearn.envs.problems.garnet import garnet
+from dqlearn.envs.problems.torus import MAX_SIDE, torus
 from dqlearn.envs.registry import compiled_model, family, register
 from dqlearn.envs.resolve import resolve
-from dqlearn.envs.torus import MAX_SIDE, torus
-from dqlearn.envs.vector_view import TabularVectorEnv
 from dqlearn.errors import ConfigurationError
 
 register()
@@ -190,12 +190,12 @@ FRESH = """
 import sys
 import dqlearn
 
-families = [name for name in sys.modules if name.startswith("dqlearn.envs.traffic")]
+families = [name for name in sys.modules if name.startswith("dqlearn.envs.problems.traffic")]
 assert not families, families
 assert {*dqlearn.envs.__all__} <= {*dir(dqlearn.envs)}
 from dqlearn.envs import TrafficGrid
 assert dqlearn.envs.TrafficGrid is TrafficGrid
-assert "dqlearn.envs.power" not in sys.modules
+assert "dqlearn.envs.problems.power" not in sys.modules
 """
 
 

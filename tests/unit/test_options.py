@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.every import Every
-from dqlearn.options import (
+from dqlearn.cli.options import (
     AT,
     BINS,
     CHUNKS,
@@ -25,6 +24,7 @@ from dqlearn.options import (
     parse_whole,
 )
 from dqlearn.schedules import Constant, Exponential, Linear, Piecewise, Schedule, VisitCount
+from dqlearn.training.every import Every
 
 numbers = st.floats(0, 1)
 positive = st.floats(1e-300, 1)

@@ -29,8 +29,8 @@ from scipy.stats import chi2
 import dqlearn
 from dqlearn import QLearner, TabularEnv, exact
 from dqlearn.envs import TabularVectorEnv, from_table
-from dqlearn.envs.python import PythonEnv
-from dqlearn.envs.table_model import own_table
+from dqlearn.envs.from_tables import own_table
+from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.errors import ConfigurationError
 
 TEXTS: list[tuple[str, dict[str, Any]]] = [

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqlearn import QLearner, TabularEnv, exact
-from dqlearn.envs.routing import PacketDispatch
+from dqlearn.envs.problems.packets import PacketDispatch
 from dqlearn.errors import ConfigurationError
 from dqlearn.schedules import VisitCount
 

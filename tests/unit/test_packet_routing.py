@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqlearn import TabularEnv, exact
-from dqlearn.envs.routing import PacketRouting
-from dqlearn.envs.routing.graph import distances, ports_of, steady, waits
+from dqlearn.envs.problems.packets import PacketRouting
+from dqlearn.envs.problems.packets.graph import distances, ports_of, steady, waits
 from dqlearn.errors import ConfigurationError
 
 DIAMOND = [[0, 1], [1, 3], [0, 2], [2, 4], [4, 3]]  # 0 to 3: two hops by 1, three by 2 and 4

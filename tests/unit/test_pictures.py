@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from dqlearn.envs import Link, Node, Picture
-from dqlearn.envs.defence import NetworkDefence
-from dqlearn.envs.family import Family
-from dqlearn.envs.labels import around, place
-from dqlearn.envs.picture import graded
-from dqlearn.envs.power import PowerGrid
-from dqlearn.envs.production import ProductionLine
-from dqlearn.envs.routing import PacketDispatch, PacketRouting
-from dqlearn.envs.traffic import TrafficGrid
+from dqlearn.envs.problems.defence import NetworkDefence
+from dqlearn.envs.problems.family import Family
+from dqlearn.envs.problems.labels import around, place
+from dqlearn.envs.problems.packets import PacketDispatch, PacketRouting
+from dqlearn.envs.problems.picture import graded
+from dqlearn.envs.problems.power import PowerGrid
+from dqlearn.envs.problems.production import ProductionLine
+from dqlearn.envs.problems.traffic import TrafficGrid
 
 FAMILIES = (
     NetworkDefence,

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numba import njit
 
 from dqlearn import exact
-from dqlearn.envs.gym_view import TabularGymEnv
-from dqlearn.envs.power import PowerGrid
-from dqlearn.envs.power.flow import shift_factors
-from dqlearn.envs.power.slot import transition
+from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.problems.power import PowerGrid
+from dqlearn.envs.problems.power.flow import shift_factors
+from dqlearn.envs.problems.power.slot import transition
 from dqlearn.errors import ConfigurationError
 
 SLOT = njit(transition)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.envs.production import ProductionLine
-from dqlearn.envs.production import baselines as rules
-from dqlearn.envs.production.decisions import Decisions
-from dqlearn.envs.production.layout import places_of, tree_of
+from dqlearn.envs.problems.production import ProductionLine
+from dqlearn.envs.problems.production import baselines as rules
+from dqlearn.envs.problems.production.decisions import Decisions
+from dqlearn.envs.problems.production.layout import places_of, tree_of
 from dqlearn.errors import ConfigurationError
 
 IDLE, RUN, MAINTAIN = "idle", "run", "maintain"

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from dqlearn.events import RoundReport
-from dqlearn.history import History
-from dqlearn.progress import ProgressBar
+from dqlearn.table.history import History
+from dqlearn.training.progress import ProgressBar
 
 REPORT = RoundReport(
     round=0,

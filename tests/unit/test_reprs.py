@@ -11,12 +11,12 @@ import pytest
 
 import dqlearn
 from dqlearn import EvaluationResult, QLearner, learning_curve, schedules
-from dqlearn.envs.torus import torus
-from dqlearn.envs.traffic import TrafficGrid
+from dqlearn.envs.problems.torus import torus
+from dqlearn.envs.problems.traffic import TrafficGrid
 from dqlearn.errors import ConfigurationError
 from dqlearn.exact import Solution
-from dqlearn.history import History
 from dqlearn.runs import CheckpointInfo
+from dqlearn.table.history import History
 
 HOSTILE = "<script>alert(1)</script>"
 INFO = CheckpointInfo(3, 40, 5000, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), (HOSTILE,), "ABC")

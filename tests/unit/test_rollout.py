@@ -11,13 +11,14 @@ import reference
 from reference import Settings
 
 from dqlearn import TabularEnv
-from dqlearn.envs.garnet import garnet
-from dqlearn.envs.torus import torus
+from dqlearn.envs.problems.garnet import garnet
+from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import RewardError, StateRangeError
-from dqlearn.policy import Policy
+from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.random import integers, uniform
-from dqlearn.rollout import CompiledShard, open_shard, rollout
-from dqlearn.transitions import NO_BOOTSTRAP, Tally
+from dqlearn.stages.policy import Policy
+from dqlearn.stages.rollout import CompiledShard, open_shard, rollout
+from dqlearn.table.transitions import Tally
 
 SEED = 11
 

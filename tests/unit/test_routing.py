@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.grid import ChunkGrid
-from dqlearn.routing import TILE, route
-from dqlearn.transitions import NO_BOOTSTRAP, Tally, Transitions
+from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.stages.route import TILE, route
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.transitions import Tally, Transitions
 
 TALLY = Tally(100, 0.25, n_transitions=5)
 

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.asking import answer
-from dqlearn.chunk import Chunk, filled
-from dqlearn.grid import ChunkGrid
-from dqlearn.hashgrid import HashGrid
-from dqlearn.maxima import ties
-from dqlearn.routing import route, route_pairs
 from dqlearn.schedules import Constant, VisitCount
-from dqlearn.settling import filled_with, unsettled, visited
-from dqlearn.transitions import Tally, Transitions
-from dqlearn.update import update
+from dqlearn.stages.lookup import answer
+from dqlearn.stages.route import route, route_pairs
+from dqlearn.stages.summary import ties
+from dqlearn.stages.update import update
+from dqlearn.table.chunk import Chunk, filled
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.hash_grid import HashGrid
+from dqlearn.table.insert import filled_with, unsettled, visited
+from dqlearn.table.transitions import Tally, Transitions
 
 N, ACTIONS, VALUE = 40, 3, 0.5
 TALLY = Tally(10, 0.1, n_transitions=5)

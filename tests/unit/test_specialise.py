@@ -16,8 +16,8 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import overload
 
 from dqlearn import TabularEnv
-from dqlearn.fingerprint import fingerprint
-from dqlearn.rollout import open_shard
+from dqlearn.kernels.jit.fingerprint import fingerprint
+from dqlearn.stages.rollout import open_shard
 
 SCALE = 3
 settings: Any = None  # bound anew below

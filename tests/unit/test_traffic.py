@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dqlearn import QLearner, TabularEnv, unfold
-from dqlearn.envs.traffic import TrafficGrid
+from dqlearn.envs.problems.traffic import TrafficGrid
 from dqlearn.errors import ConfigurationError
 
 STREAMS = ("main", "cross")

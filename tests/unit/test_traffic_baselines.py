@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dqlearn import evaluate_policy
-from dqlearn.envs.traffic import TrafficGrid
-from dqlearn.envs.traffic.fixed import best_plan, fixed_time
+from dqlearn.envs.problems.traffic import TrafficGrid
+from dqlearn.envs.problems.traffic.fixed import best_plan, fixed_time
 
 
 def state_of(problem: TrafficGrid, queues: Any, phases: str) -> int:

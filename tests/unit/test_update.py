@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqlearn.chunk import Chunk, filled
+from dqlearn.kernels.update import visit_rate
 from dqlearn.schedules import Constant, Linear, VisitCount
-from dqlearn.transitions import Piece, Tally
-from dqlearn.update import update, visit_rate
+from dqlearn.stages.update import update
+from dqlearn.table.chunk import Chunk, filled
+from dqlearn.table.transitions import Piece, Tally
 
 
 def piece_of(

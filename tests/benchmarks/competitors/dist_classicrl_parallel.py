@@ -22,7 +22,7 @@ from problems import EPSILON, LEARNING_RATE, THREADS, Problem
 
 from competitors.walkers import batch_of
 from dqlearn import TabularEnv
-from dqlearn.envs.vector_view import TabularVectorEnv
+from dqlearn.envs.faces.vector_view import TabularVectorEnv
 
 N_PROCESSES = THREADS["num_workers"]
 WALKERS = 1024  # of each process

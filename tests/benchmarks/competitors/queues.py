@@ -22,7 +22,7 @@ import numpy.typing as npt
 from problems import EPSILON, LEARNING_RATE, THREADS, Problem
 
 from dqlearn import TabularEnv
-from dqlearn.envs.gym_view import TabularGymEnv
+from dqlearn.envs.faces.gym_view import TabularGymEnv
 
 N_WORKERS = THREADS["num_workers"]
 

@@ -6,8 +6,8 @@
 
 `xp` is NumPy or ``jax.numpy``; the functions take scalars and arrays alike. One uniform number
 decides both whether something happens and which of several: those below the probability are again
-uniform. Invariant: the law of a step is that of :mod:`dqlearn.envs.torus` and
-:mod:`dqlearn.envs.garnet`.
+uniform. Invariant: the law of a step is that of :mod:`dqlearn.envs.problems.torus` and
+:mod:`dqlearn.envs.problems.garnet`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,242 @@
+"""Where graphs run: the threads of this process, or a cluster; the one face both show.
+
+::
+
+    graph of a round ──► Executor.submit ──► handles of the new state, kept by key
+                         Executor.result ──► a small value
+                         Executor.gather ──► a copy of the state on the client
+
+Invariant: an executor decides where and when tasks run, never what they compute.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, Protocol
+
+import dask
+import dask.local
+import dask.threaded
+import psutil
+from dask._task_spec import DataNode, GraphNode, TaskRef
+
+from dqlearn.engine.graph import Drawn, Key, State
+from dqlearn.errors import ConfigurationError
+from dqlearn.table import paged
+
+__all__ = ["Executor", "LocalExecutor", "local_executor", "this_machine"]
+
+
+class Executor(Protocol):
+    """Runs graphs, and keeps the results that it is told to keep."""
+
+    depth: int
+    """Rounds that may be under way before the client waits for the oldest."""
+
+    uneven: int
+    """Updates by which a chunk must be too heavy, so that other chunks pay for their tasks."""
+
+    def put(self, values: Mapping[Key, Any]) -> None:
+        """Place data under their keys."""
+
+    def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
+        """Run a graph and keep some of its results."""
+
+    def result(self, key: Key) -> Any:
+        """Wait for one kept result and return it."""
+
+    def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
+        """Wait for kept results and return them."""
+
+    def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
+        """Begin to run a graph; return what waits for its results, in any thread."""
+
+    def hold(self, state: State) -> State:
+        """Keep a state without its history; what is lost of it is not made again."""
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Forget results that are no longer needed."""
+
+    def node(self, key: Key) -> GraphNode | TaskRef:
+        """Return a kept result as something that a graph can hold."""
+
+    def losses(self) -> AbstractContextManager[None]:
+        """Give a name to errors inside that are losses of work."""
+
+    def same(self, other: Executor) -> bool:
+        """Whether another executor holds the same results."""
+
+    @property
+    def settled_in(self) -> bool:
+        """Whether the homes of chunks and shards are the workers there are now."""
+
+    @property
+    def memories(self) -> int:
+        """In how many memories tasks run; those about shard or chunk n in ``n % memories``."""
+
+    @property
+    def width(self) -> int:
+        """Tasks that can run at the same time."""
+
+    def bind(self) -> None:
+        """Keep tasks where their chunks are, and no more rounds under way than one."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that there are for a table."""
+
+    @property
+    def disk(self) -> int:
+        """Bytes that are free for tables out of core."""
+
+    @property
+    def name(self) -> str:
+        """What a person would call it."""
+
+
+class LocalExecutor:
+    """Dask's synchronous or threaded scheduler, in this process.
+
+    Parameters
+    ----------
+    get : callable
+        A scheduler's ``get(graph, keys)``.
+    memory : int, optional
+        Bytes that this process may have; by default all of this machine's.
+    threads : int, optional
+        How many to use; by default as many as Dask would.
+    """
+
+    depth, memories, uneven = 1, 1, 50_000
+
+    def __init__(
+        self,
+        get: Callable[..., Any] = dask.threaded.get,
+        memory: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.get = partial(get, num_workers=threads) if threads else get
+        self._memory, self._threads = memory, threads
+        self._values: dict[Key, Any] = {}
+
+    def run_as(self, other: LocalExecutor) -> None:
+        """Go on as another one of this process would."""
+        self.get, self._memory, self._threads = other.get, other._memory, other._threads
+
+    def put(self, values: Mapping[Key, Any]) -> None:
+        """Keep data."""
+        self._values.update(values)
+
+    def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
+        """Run a graph to its end. A task that raises leaves what was kept before as it was."""
+        results = self.get(self._whole(drawn), list(keep))
+        self._values.update(zip(keep, results, strict=True))
+
+    def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
+        """Take hold of what a graph needs; return what runs it, beside the rounds that follow."""
+        return partial(self.get, self._whole(drawn), list(keys))
+
+    def _whole(self, drawn: Drawn) -> dict[Key, GraphNode]:
+        """Return a graph with the kept results that it needs."""
+        wanted = {key for task in drawn.tasks.values() for key in task.dependencies}
+        return {key: self.node(key) for key in wanted - drawn.tasks.keys()} | drawn.tasks
+
+    def hold(self, state: State) -> State:
+        """Return the state: here nothing has a history."""
+        return state
+
+    def result(self, key: Key) -> Any:
+        """Return a kept result."""
+        return self._values[key]
+
+    def gather(self, keys: Sequence[Key]) -> dict[Key, Any]:
+        """Return kept results."""
+        return {key: self._values[key] for key in keys}
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Forget results."""
+        for key in keys:
+            self._values.pop(key, None)
+
+    def node(self, key: Key) -> GraphNode:
+        """Return a kept result as a node of data."""
+        return DataNode(key, self._values[key])
+
+    @property
+    def settled_in(self) -> bool:
+        """There is one home."""
+        return True
+
+    def losses(self) -> AbstractContextManager[None]:
+        """Return a context of nothing: here nothing is lost."""
+        return nullcontext()
+
+    def same(self, other: Executor) -> bool:
+        """Only this object holds its results."""
+        return self is other
+
+    @property
+    def width(self) -> int:
+        """Threads of the scheduler."""
+        if self.get is dask.local.get_sync:
+            return 1
+        if self._threads:
+            return self._threads
+        pool = dask.config.get("pool", None)
+        workers = getattr(pool, "_max_workers", None) or dask.config.get("num_workers", None)
+        return int(workers or os.cpu_count() or 1)
+
+    def bind(self) -> None:
+        """Nothing can leave."""
+
+    @property
+    def memory(self) -> int:
+        """What this process may have."""
+        return self._memory or this_machine()
+
+    @property
+    def disk(self) -> int:
+        """What is free in Dask's temporary folder."""
+        return paged.disk()[1]
+
+    @property
+    def name(self) -> str:
+        """Which scheduler."""
+        kind = "synchronous" if self.get is dask.local.get_sync else f"{self.width} threads"
+        return f"this process, {kind}"
+
+
+def this_machine() -> int:
+    """Return the bytes of memory of this machine."""
+    return int(psutil.virtual_memory().total)
+
+
+def _forget_pools() -> None:
+    """Let Dask make new threads in a fork, where those of its pools are not."""
+    dask.threaded.default_pool = None
+    dask.threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)
+
+
+def local_executor(
+    get: Callable[..., Any], memory: int, threads: int | None = None
+) -> LocalExecutor:
+    """Return the executor of a scheduler that runs in this process, which has so much memory.
+
+    Raises
+    ------
+    ConfigurationError
+        If it runs in other processes, which cannot hold the table between rounds.
+    """
+    if getattr(get, "__module__", "").startswith("dask.multiprocessing"):
+        raise ConfigurationError(
+            "Dask's 'processes' scheduler cannot keep a table between rounds; expected "
+            "scheduler='threads' or 'synchronous', or a distributed.Client for processes"
+        )
+    return LocalExecutor(get, memory, threads)

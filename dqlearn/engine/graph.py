@@ -1,0 +1,245 @@
+"""What a graph of tasks is: where its state is kept, and what draws it.
+
+Invariant: a task's key is (name, run, round, ..., the shard or chunk it is about), and never names
+two things; its arguments that are keys are references.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dask._task_spec import List, Task, TaskRef
+
+from dqlearn.engine.tasks import asking, learning, looking
+
+__all__ = ["Draw", "Drawn", "Key", "State", "beside"]
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """Keys of all that round `round` starts from.
+
+    Attributes
+    ----------
+    round : int
+        The round that comes next.
+    plan : Key
+        The run's plan.
+    policy : tuple of Key
+        The policy of Q_round, or its parts (:class:`~dqlearn.stages.policy.Part`), one of each
+        memory that the chunks are in; ``()`` on the gather path, which makes none.
+    chunks, shards : tuple of Key
+        The table and the environments.
+    batches : tuple of Key
+        Lag 1: the round's transitions, made but not yet learned from; else empty.
+    """
+
+    round: int
+    plan: Key
+    policy: tuple[Key, ...]
+    chunks: tuple[Key, ...]
+    shards: tuple[Key, ...]
+    batches: tuple[Key, ...] = ()
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """All of them but the plan."""
+        return (*self.policy, *self.chunks, *self.shards, *self.batches)
+
+    def renamed(self, run: str) -> State:
+        """Return the same state under the keys of another run."""
+        moved = self.mapped(lambda key: (key[0], run, *key[2:]))
+        return replace(moved, plan=(self.plan[0], run))
+
+    def mapped(self, rename: Callable[[Key], Key]) -> State:
+        """Return the same state under other keys, of the same plan."""
+
+        def each(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            return tuple(map(rename, keys))
+
+        parts = (self.policy, self.chunks, self.shards, self.batches)
+        return State(self.round, self.plan, *map(each, parts))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A graph, and what it leads to.
+
+    Attributes
+    ----------
+    tasks : dict
+        Tasks by key; they refer to the keys of the state before.
+    pinned : frozenset of Key
+        Tasks on donated shards, which must not leave their worker.
+    state : State
+        What the graph makes.
+    report : Key
+        Of a small task: the round's :class:`~dqlearn.events.RoundReport`; ``()`` without a round.
+    """
+
+    tasks: dict[Key, Task]
+    pinned: frozenset[Key]
+    state: State
+    report: Key = ()
+
+    def reads(self, keys: Iterable[Key]) -> bool:
+        """Whether a task refers to one of some keys."""
+        wanted = set(keys)
+        return any(not wanted.isdisjoint(task.dependencies) for task in self.tasks.values())
+
+
+def beside(round_: int) -> str:
+    """Return a name for tasks that are drawn besides those of a round, as often as need be."""
+    return f"{round_}-{uuid.uuid4().hex[:8]}"
+
+
+class Draw:
+    """Collects the tasks of one round. The last part of a key is the shard or chunk it is about.
+
+    Tasks run in so many `memories`, and those about number n run in memory ``n % memories``. What
+    goes from one to another is put together by memory, not by chunk: a message less is a task less.
+    """
+
+    def __init__(
+        self, plan: Key, round_: int | str, *, donated: bool = False, memories: int = 1
+    ) -> None:
+        self.plan, self.round, self.donated, self.memories = plan, round_, donated, memories
+        self.tasks: dict[Key, Task] = {}
+        self.pinned: set[Key] = set()
+
+    def to(self, state: State, report: Key = ()) -> Drawn:
+        """Return the graph that leads to a state."""
+        return Drawn(self.tasks, frozenset(self.pinned), state, report)
+
+    def task(self, name: str, function: Any, *args: Any, at: tuple[int, ...] = (0,)) -> Key:
+        """Add a task; keys among its arguments become references."""
+        key = (f"dqlearn-{name}", self.plan[1], self.round, *at)
+        self.tasks[key] = Task(key, function, *(_argument(arg) for arg in args))
+        return key
+
+    def shard_task(self, name: str, function: Any, *args: Any, w: int) -> Key:
+        """Add a task that takes or makes shard w."""
+        key = self.task(name, function, *args, at=(w,))
+        if self.donated:
+            self.pinned.add(key)
+        return key
+
+    def rollouts(
+        self, shards: Sequence[Key], policy: Sequence[Key], round_: int
+    ) -> tuple[list[Key], list[Key]]:
+        """Add the rollouts of a round; return the batches and the shards after it."""
+        parts = list(policy)
+        made = [
+            self.shard_task("rollout", learning.rollout_task, self.plan, shard, parts, round_, w=w)
+            for w, shard in enumerate(shards)
+        ]
+        return self.split(made)
+
+    def split(self, made: Sequence[Key]) -> tuple[list[Key], list[Key]]:
+        """Add the picking of batches and shards out of rollouts' results."""
+        batches = [
+            self.task("batch", learning.first_task, key, at=(w,)) for w, key in enumerate(made)
+        ]
+        return batches, self.second(made)
+
+    def second(self, made: Sequence[Key]) -> list[Key]:
+        """Add the picking of the shards out of rollouts' results."""
+        return [
+            self.shard_task("shard", learning.second_task, key, w=w) for w, key in enumerate(made)
+        ]
+
+    def sent(self, name: str, function: Any, made: Sequence[Key], n: int) -> list[list[Key]]:
+        """Add the sending of what each shard made to `n` chunks; return what each receives.
+
+        Those in one memory receive the same; where there is but one, nothing is sent.
+        """
+        if self.memories == 1:
+            return [list(made)] * n
+        parcels = [
+            [
+                self.task(name, function, self.plan, key, m, self.memories, w, at=(m, w))
+                for w, key in enumerate(made)
+            ]
+            for m in range(min(self.memories, n))
+        ]
+        return [parcels[c % self.memories] for c in range(n)]
+
+    def best(self, chunks: Sequence[Key], round_: int) -> tuple[Key, ...]:
+        """Add the policy of chunks that hold their maxima: whole, or in a part of each memory."""
+        n = self.memories
+        if n == 1:
+            return (self.task("policy", learning.policy_task, self.plan, list(chunks), round_),)
+        return tuple(
+            self.task(
+                "best", learning.best_task, self.plan, list(chunks[m::n]), m, n, round_, at=(m,)
+            )
+            for m in range(min(n, len(chunks)))
+        )
+
+    def policy(self, chunks: Sequence[Key], round_: int) -> tuple[Key, ...]:
+        """Add the policy of chunks that do not hold their maxima."""
+        best = [
+            self.task("maxima", learning.maxima_task, self.plan, chunk, c, round_, at=(c,))
+            for c, chunk in enumerate(chunks)
+        ]
+        return (self.task("policy", learning.reduce_task, self.plan, best, round_),)
+
+    def known_policy(self, chunks: Sequence[Key], round_: int) -> Key:
+        """Add the policy of sparse chunks."""
+        known = [
+            self.task("known", looking.known_task, self.plan, chunk, round_, at=(c,))
+            for c, chunk in enumerate(chunks)
+        ]
+        return self.task("policy", looking.known_policy_task, self.plan, known, round_)
+
+    # Gather: shards ask, and chunks answer.
+
+    def turns(self, state: State) -> tuple[list[Key], list[Key], list[Key]]:
+        """Add what shards do on the answers of a state; return batches, shards and parcels."""
+        made = []
+        for w, shard in enumerate(state.shards):
+            said, batch = self._said(state.chunks, w), state.batches[w : w + 1]
+            args = (self.plan, w, shard, said, state.round, *batch)
+            made.append(self.shard_task("turn", asking.turn_task, *args, w=w))
+        return *self.split(made), made
+
+    def asked(self, state: State) -> State:
+        """Add the answers to the shards of a state, whose chunks hold none, or others."""
+        parcels = []
+        for w, shard in enumerate(state.shards):
+            args = (self.plan, shard, state.round, *state.batches[w : w + 1])
+            parcels.append(self.shard_task("ask", asking.ask_task, *args, w=w))
+        return self.answered("answer", asking.answer_task, state, parcels)
+
+    def answered(
+        self, name: str, task: Any, state: State, parcels: Sequence[Key], *args: Any
+    ) -> State:
+        """Add what chunks do with parcels: learn from them, or only answer."""
+        sent = self.sent(f"{name}-parcel", asking.parcels_task, parcels, len(state.chunks))
+        chunks = []
+        for c, chunk in enumerate(state.chunks):
+            given = (self.plan, c, chunk, sent[c], state.round, *args)
+            chunks.append(self.task(name, task, *given, at=(c,)))
+        return replace(state, chunks=tuple(chunks))
+
+    def _said(self, chunks: Sequence[Key], w: int) -> list[Key]:
+        n = self.memories
+        if n == 1:
+            return list(chunks)
+        return [
+            self.task("told", asking.told_task, list(chunks[m::n]), m, n, w, at=(w, m))
+            for m in range(min(n, len(chunks)))
+        ]
+
+
+def _argument(arg: Any) -> Any:
+    if isinstance(arg, tuple):
+        return TaskRef(arg)
+    if isinstance(arg, list):
+        return List(*(TaskRef(key) for key in arg))
+    return arg

@@ -1,0 +1,172 @@
+"""The graph of one round; the only place that draws it.
+
+Lag 0: round r acts on Q_r::
+
+    shard w, policy r ─► rollout + route w ─► parcels (m, w) ─► update c ─► best m: policy r+1
+                               └─► shard w of round r+1                        └─► report
+
+Lag 1: round r's transitions are there already, and the rollout of round r + 1 acts on Q_r beside
+the updates that make Q_{r+1}::
+
+    batch w, policy r ─► route w ─► parcels (m, w) ─► update c ─► best m: policy r+1
+    shard w, policy r ─► rollout w ─► batch w, shard w of round r+1
+
+The bootstrap reads policy r in both. An updated chunk holds its maxima. Chunks are in M memories, m
+of which is chunk c's; what goes there is one parcel of each shard, and what comes from there is the
+best of all its chunks, of which each shard puts the policy together. W shards and C chunks make
+2 W + W M + C + M + 1 tasks; in one memory, where nothing is sent, 2 W + C + 2. Lag 1 has 2 W more.
+
+Gather (lag 1, K = 1): no policy of all states is made. The chunks of round r hold the answers to
+what each shard asked of them, and are asked again along with what they learn::
+
+    chunk c, answers (w, m) ─► turn w: route, roll out, ask ─► batch w, shard w of round r+1
+                                 └─► parcels (m, w) ─► learn c: update, answer ─► chunk c of r+1
+
+A turn waits for all chunks and a chunk for all turns: nothing overlaps, but each waits once. These
+are 3 W + 2 W M + 2 C + 1 tasks; in one memory 2 W fewer.
+Invariant: every task is a pure function of its inputs, donated shards excepted, which check theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+from dqlearn.engine.graph import Draw, Drawn, Key, State, beside
+from dqlearn.engine.tasks import asking, learning, looking
+from dqlearn.stages.evaluation import EpisodePlan
+from dqlearn.stages.plan import Plan
+
+__all__ = [
+    "evaluation_graph",
+    "policy_graph",
+    "round_graph",
+    "stamps_graph",
+    "visited_graph",
+    "visits_graph",
+]
+
+
+def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = False) -> Drawn:
+    """Draw the round that a state comes before.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the run.
+    state : State
+        Of round r.
+    memories : int
+        In how many of them tasks run. In one, chunks read what they receive where it is; else it
+        has to be cut out and sent.
+    in_place : bool
+        Whether the state's chunks are donated: nobody else holds them.
+
+    Returns
+    -------
+    Drawn
+        To the state of round r + 1.
+    """
+    if plan.path == "gather":
+        return _gather_graph(plan, state, memories, in_place)
+    r, policy = state.round, list(state.policy)
+    draw = Draw(state.plan, r, donated=plan.donated, memories=memories)
+    if plan.policy_lag:
+        routed = [
+            draw.task("route", learning.route_task, draw.plan, batch, policy, at=(w,))
+            for w, batch in enumerate(state.batches)
+        ]
+        batches, shards = draw.rollouts(state.shards, policy, round_=r + 1)
+    else:
+        made = [
+            draw.shard_task(
+                "rollout", learning.rollout_and_route_task, draw.plan, shard, policy, r, w=w
+            )
+            for w, shard in enumerate(state.shards)
+        ]
+        routed, shards, batches = made, draw.second(made), []
+    sent = draw.sent("parcel", learning.pieces_task, routed, len(state.chunks))
+    chunks = [
+        draw.task(
+            "update", learning.update_task, draw.plan, c, chunk, sent[c], r + 1, in_place, at=(c,)
+        )
+        for c, chunk in enumerate(state.chunks)
+    ]
+    best = draw.best(chunks, round_=r + 1)
+    report = draw.task("report", learning.report_task, draw.plan, list(best), r)
+    after = State(r + 1, state.plan, best, tuple(chunks), tuple(shards), tuple(batches))
+    return draw.to(after, report)
+
+
+def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Drawn:
+    draw = Draw(state.plan, state.round, donated=plan.donated, memories=memories)
+    batches, shards, parcels = draw.turns(state)
+    moved = replace(state, round=state.round + 1, shards=tuple(shards), batches=tuple(batches))
+    after = draw.answered("learn", asking.learn_task, moved, parcels, in_place)
+    notes = [
+        draw.task("note", asking.note_task, key, at=(c,)) for c, key in enumerate(after.chunks)
+    ]
+    report = draw.task("report", asking.notes_task, draw.plan, notes, state.round)
+    return draw.to(after, report)
+
+
+def policy_graph(plan: Plan, state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the policy of all states, put together where it is in parts; return also its key."""
+    draw = Draw(state.plan, beside(state.round))
+    policy = _whole_policy(plan, draw, state)
+    return draw.to(state), [policy]
+
+
+def visited_graph(state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the listing of the states that sparse chunks have learned of; one key a chunk."""
+    draw = Draw(state.plan, beside(state.round))
+    keys = [
+        draw.task("visited", looking.visited_task, chunk, state.round, at=(c,))
+        for c, chunk in enumerate(state.chunks)
+    ]
+    return draw.to(state), keys
+
+
+def visits_graph(state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the counting of visits by blocks of states; one key a chunk."""
+    draw = Draw(state.plan, beside(state.round))
+    keys = [
+        draw.task("visits", looking.visits_task, draw.plan, chunk, state.round, at=(c,))
+        for c, chunk in enumerate(state.chunks)
+    ]
+    return draw.to(state), keys
+
+
+def stamps_graph(state: State) -> tuple[Drawn, list[Key]]:
+    """Draw the asking of chunks which round their arrays are in; one key a chunk."""
+    draw = Draw(state.plan, beside(state.round))
+    keys = [
+        draw.task("stamp", looking.stamp_task, chunk, at=(c,))
+        for c, chunk in enumerate(state.chunks)
+    ]
+    return draw.to(state), keys
+
+
+def evaluation_graph(
+    plan: Plan, state: State, episodes: EpisodePlan, parts: int
+) -> tuple[Drawn, list[Key]]:
+    """Draw the playing of greedy episodes, in parts; return the graph and the keys of the parts."""
+    draw = Draw(state.plan, beside(state.round))
+    policy = _whole_policy(plan, draw, state)
+    edges = [p * episodes.n_episodes // parts for p in range(parts + 1)]
+    keys = [
+        draw.task(
+            "evaluate", looking.evaluate_task, draw.plan, policy, episodes, first, last, at=(p,)
+        )
+        for p, (first, last) in enumerate(pairwise(edges))
+        if last > first
+    ]
+    return draw.to(state), keys
+
+
+def _whole_policy(plan: Plan, draw: Draw, state: State) -> Key:
+    if plan.sparse:
+        return draw.known_policy(state.chunks, state.round)
+    if not state.policy:
+        return draw.policy(state.chunks, state.round)[0]
+    return draw.task("policy", learning.joined_task, draw.plan, list(state.policy))

@@ -1,0 +1,230 @@
+"""Tasks of a round: the stages, with the plan taken apart.
+
+Invariant: each is a pure function of its arguments, donated shards and chunks excepted, which check
+theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import reduce
+from typing import Any, cast
+
+from dqlearn.engine.tasks.begin import Shard
+from dqlearn.envs.python.gymnasium_env import PythonShard
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.events import RoundReport
+from dqlearn.schedules import Schedule
+from dqlearn.stages.plan import Plan
+from dqlearn.stages.policy import Part, Policy
+from dqlearn.stages.rollout import CompiledShard, Walk, rollout
+from dqlearn.stages.rollout_python import python_rollout
+from dqlearn.stages.route import route, route_pairs
+from dqlearn.stages.summary import Maxima, combine, join, maxima, ties
+from dqlearn.stages.tiles import walk_and_route
+from dqlearn.stages.update import update
+from dqlearn.table import paged
+from dqlearn.table.chunk import Answer, Chunk, Stamp
+from dqlearn.table.hash_grid import HashGrid
+from dqlearn.table.transitions import Piece, Routed, Tally, Transitions
+
+__all__ = [
+    "best_task",
+    "first_task",
+    "joined_task",
+    "learned",
+    "maxima_task",
+    "pieces_task",
+    "policy_task",
+    "reduce_task",
+    "report_of",
+    "report_task",
+    "rolled_out",
+    "rollout_and_route_task",
+    "rollout_task",
+    "route_task",
+    "second_task",
+    "sorted_by_owner",
+    "update_task",
+]
+
+
+def rollout_task(
+    plan: Plan, shard: Shard, parts: list[Part | Policy], round_: int
+) -> tuple[Transitions, Shard]:
+    """Take a shard's steps of one round."""
+    return rolled_out(plan, shard, joined_task(plan, parts), round_)
+
+
+def rolled_out(plan: Plan, shard: Shard, policy: Policy, round_: int) -> tuple[Transitions, Shard]:
+    """Take a shard's steps of one round on a policy."""
+    epsilon = plan.epsilon(policy.timesteps)
+    if isinstance(plan.env, TabularEnv):
+        compiled = cast("CompiledShard", shard)
+        return rollout(plan.env, compiled, policy, epsilon, plan.seed, plan.steps_per_round)
+    donated = cast("PythonShard", shard)
+    return python_rollout(
+        plan.env, donated, policy, epsilon, plan.seed, plan.steps_per_round, round_
+    )
+
+
+def route_task(plan: Plan, batch: Transitions, parts: list[Part | Policy]) -> Routed:
+    """Sort a batch by owner."""
+    return sorted_by_owner(plan, batch, joined_task(plan, parts))
+
+
+def sorted_by_owner(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
+    """Sort a batch by owner, with its targets."""
+    if isinstance(plan.grid, HashGrid):
+        return route_pairs(batch, policy.value, plan.gamma, plan.grid)
+    return route(batch, policy.value, plan.gamma, plan.grid)
+
+
+def rollout_and_route_task(
+    plan: Plan, shard: Shard, parts: list[Part | Policy], round_: int
+) -> tuple[Routed, Shard]:
+    """Take a shard's steps and sort them by owner."""
+    policy = joined_task(plan, parts)
+    if isinstance(plan.env, TabularEnv):
+        walk = Walk(
+            plan.env,
+            cast("CompiledShard", shard),
+            policy,
+            plan.epsilon(policy.timesteps),
+            plan.seed,
+            plan.steps_per_round,
+        )
+        return walk_and_route(walk, plan.gamma, plan.laid_out), walk.after()
+    batch, after = rolled_out(plan, shard, policy, round_)
+    return sorted_by_owner(plan, batch, policy), after
+
+
+def first_task(results: tuple[Any, ...]) -> Any:
+    """Return the first of several results."""
+    return results[0]
+
+
+def second_task(results: tuple[Any, ...]) -> Any:
+    """Return the second of several results."""
+    return results[1]
+
+
+def pieces_task(
+    plan: Plan, made: Routed | tuple[Routed, Shard], m: int, memories: int, w: int
+) -> dict[int, Piece]:
+    """Cut out what each chunk of memory m receives from shard w; what stays there is not copied."""
+    routed = made[0] if isinstance(made, tuple) else made
+    piece = routed.own if m == w % memories else routed.piece
+    return {c: piece(c) for c in range(m, plan.grid.n_chunks, memories)}
+
+
+def _piece(sent: Routed | tuple[Routed, Shard] | dict[int, Piece], c: int) -> Piece:
+    if isinstance(sent, dict):
+        return sent[c]
+    return (sent[0] if isinstance(sent, tuple) else sent).own(c)
+
+
+def update_task(
+    plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int, in_place: bool
+) -> Chunk:
+    """Make chunk c of a round of what it received, and find its maxima."""
+    after = learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
+    best = maxima(after, plan.laid_out.origin(c), plan.n_actions, ties(plan.seed, round_))
+    paged.let_go(after.q, after.visits)
+    return replace(after, answers=(Answer(best.value, best.action, after.timesteps),))
+
+
+def learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_place: bool) -> Chunk:
+    """Make a chunk of a round of that of the round before, in its own arrays where it may."""
+    chunk = chunk.paged() if plan.out_of_core else chunk
+    stamp = chunk.at(round_ - 1).stamp if in_place and chunk.q.flags.writeable else None
+    if stamp is not None:
+        stamp.round = -1  # an update that fails leaves arrays that no round can use
+    after = update(chunk, pieces, plan.learning_rate, donated=stamp is not None)
+    if stamp is not None:
+        stamp.round = round_
+    elif after.q is not chunk.q:
+        stamp = Stamp(round_)
+    return replace(after, stamp=stamp)
+
+
+def maxima_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
+    """Find the best actions in chunk c."""
+    origin = plan.laid_out.origin(c)
+    best = maxima(chunk.at(round_), origin, plan.n_actions, ties(plan.seed, round_))
+    paged.let_go(chunk.q)
+    return best
+
+
+def best_task(plan: Plan, chunks: list[Chunk], m: int, memories: int, round_: int) -> Part:
+    """Pick the maxima out of the chunks of memory m."""
+    numbers = tuple(range(m, plan.grid.n_chunks, memories))
+    best = tuple(_best(plan, c, chunk) for c, chunk in zip(numbers, chunks, strict=True))
+    return Part(numbers, best, round_)
+
+
+def _best(plan: Plan, c: int, chunk: Chunk) -> Maxima:
+    (best,) = chunk.answers
+    first_state, _ = plan.laid_out.origin(c)
+    return Maxima(best.value, best.action, first_state, chunk.tally, chunk.td_abs_sum)
+
+
+def policy_task(plan: Plan, chunks: list[Chunk], round_: int) -> Policy:
+    """Make the policy of all chunks, which hold their maxima."""
+    return reduce_task(plan, [_best(plan, c, chunk) for c, chunk in enumerate(chunks)], round_)
+
+
+def joined_task(plan: Plan, parts: list[Part | Policy]) -> Policy:
+    """Put a policy together that is in parts."""
+    if isinstance(parts[0], Policy):
+        return parts[0]
+    of_chunk = {
+        c: best
+        for part in cast("list[Part]", parts)
+        for c, best in zip(part.chunks, part.maxima, strict=True)
+    }
+    return reduce_task(plan, [of_chunk[c] for c in range(len(of_chunk))], parts[0].round)
+
+
+def reduce_task(plan: Plan, best: list[Maxima], round_: int) -> Policy:
+    """Combine maxima over actions, and join them over states."""
+    key, columns = ties(plan.seed, round_), plan.grid.n_columns
+
+    def over_actions(a: Maxima, b: Maxima) -> Maxima:
+        return combine(a, b, plan.n_actions, key)
+
+    rows = [
+        reduce(over_actions, best[first : first + columns])
+        for first in range(0, len(best), columns)
+    ]
+    return Policy.of(join(rows))
+
+
+def report_task(plan: Plan, parts: list[Part | Policy], round_: int) -> RoundReport:
+    """Say what a round did, in some bytes."""
+    if isinstance(parts[0], Policy):
+        return report_of(plan, parts[0].tally, parts[0].td_abs_sum, round_)
+    best = [best for part in cast("list[Part]", parts) for best in part.maxima]
+    return report_of(plan, best[0].tally, sum(chunk.td_abs_sum for chunk in best), round_)
+
+
+def report_of(plan: Plan, tally: Tally, td_abs_sum: float, round_: int) -> RoundReport:
+    """Say what a round did, from what its chunks counted."""
+    rate = plan.learning_rate
+    return RoundReport(
+        round=round_,
+        timesteps=tally.timesteps + tally.n_transitions,
+        n_transitions=tally.n_transitions,
+        epsilon=tally.epsilon,
+        learning_rate=rate(tally.timesteps) if isinstance(rate, Schedule) else math.nan,
+        n_episodes=tally.n_episodes,
+        return_sum=tally.return_sum,
+        return_sq_sum=tally.return_sq_sum,
+        length_sum=tally.length_sum,
+        return_min=tally.return_min,
+        return_max=tally.return_max,
+        td_abs_sum=td_abs_sum,
+        wall_time=math.nan,  # the client's clock, not a worker's
+        n_restarts=tally.n_restarts,
+    )

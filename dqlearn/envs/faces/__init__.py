@@ -1,0 +1,1 @@
+"""Compiled models as Gymnasium sees them: `Env` and `VectorEnv`."""

@@ -1,0 +1,195 @@
+"""A compiled model as an ordinary Gymnasium environment.
+
+::
+
+    reset(seed) ──► stream ──► key of call t, a reset or a step ──► kernels.first, kernels.step
+
+Invariant: t counts calls and goes back only with a seed, so that no number is drawn twice.
+"""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Discrete
+
+from dqlearn.checks import is_whole
+from dqlearn.envs.model_faults import check_initial, check_transition
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError, SpaceError
+from dqlearn.random import VIEW, stream
+
+__all__ = ["TabularGymEnv"]
+
+_TEMPLATE = Path(__file__).parents[2] / "kernels" / "view_template.py"
+
+
+def view_kernels(model: TabularEnv) -> types.ModuleType:
+    """Return the model's kernels of ``_view.py``."""
+    own = {name: getattr(model.kernels, name) for name in ("first", "step", "enumerate_outcomes")}
+    return model.specialised(_TEMPLATE, own)
+
+
+def check_model(model: Any) -> None:
+    """Raise unless it is a model."""
+    if not isinstance(model, TabularEnv):
+        raise ConfigurationError(f"expected a TabularEnv, got {model!r}")
+
+
+def view_stream(seed: int) -> np.uint64:
+    """Return the stream of the environment that is reset with `seed`."""
+    return np.uint64(stream(np.uint64(seed % 2**64), VIEW, np.uint64(0)))
+
+
+class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
+    """A model as a `gymnasium.Env`.
+
+    Parameters
+    ----------
+    model : TabularEnv
+        Its states are the observations; its `max_episode_steps` truncates.
+    render_mode : {None, "ansi", "rgb_array"}
+        "ansi": `render` returns the state as text; "rgb_array": as pixels, if the model has
+        pictures.
+
+    Attributes
+    ----------
+    model : TabularEnv
+        The model given.
+
+    Raises
+    ------
+    ConfigurationError
+        If `model` is none, or `render_mode` is another one.
+
+    Examples
+    --------
+    >>> from dqlearn.envs.faces.gym_view import TabularGymEnv
+    >>> from dqlearn.envs.problems.torus import torus
+    >>> env = TabularGymEnv(torus(side=8, slip=0.0), render_mode="ansi")
+    >>> state, info = env.reset(seed=0)
+    >>> before = env.render()
+    >>> _ = env.step(1)
+    >>> before, env.render()
+    ('row=0 column=7', 'row=1 column=7')
+    """
+
+    def __init__(self, model: TabularEnv, render_mode: str | None = None) -> None:
+        check_model(model)
+        modes = ["ansi", "rgb_array"] if model.picture else ["ansi"]
+        if render_mode not in (None, *modes):
+            known = " or ".join(map(repr, [None, *modes]))
+            raise ConfigurationError(f"render_mode must be {known}, got {render_mode!r}")
+        self.model = model
+        self.metadata = {"render_modes": modes, "render_fps": 4}
+        self.render_mode = render_mode
+        self.observation_space = Discrete(model.n_states)
+        self.action_space = Discrete(model.n_actions)
+        self._stream: np.uint64 | None = None
+        self._calls = self._elapsed = 0
+        self._state, self._action = -1, None  # type: int, int | None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.int64, dict[str, Any]]:
+        """Begin an episode.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Begin the random numbers anew; without it they go on.
+        options : dict, optional
+            There are none.
+
+        Returns
+        -------
+        state : int64
+            The initial state.
+        info : dict
+            Empty.
+
+        Raises
+        ------
+        StateRangeError
+            If the model's ``initial`` leaves its range.
+        """
+        super().reset(seed=seed)
+        if seed is not None or self._stream is None:
+            self._stream, self._calls = view_stream(self.np_random_seed), 0
+        kernels = view_kernels(self.model)
+        state = kernels.first_at(self._stream, self._calls, self.model.params)
+        check_initial(state, self.model.n_states)
+        self._state, self._action, self._elapsed = state, None, 0
+        self._calls += 1
+        return np.int64(state), {}
+
+    def step(self, action: np.int64 | int) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
+        """Make one transition.
+
+        Parameters
+        ----------
+        action : int
+            In ``range(n_actions)``.
+
+        Returns
+        -------
+        state : int64
+            The next state.
+        reward : float
+            Of the transition.
+        terminated : bool
+            Whether the episode has ended in the model.
+        truncated : bool
+            Whether its time is up.
+        info : dict
+            Empty.
+
+        Raises
+        ------
+        gymnasium.error.ResetNeeded
+            Before the first `reset`.
+        SpaceError
+            If the action is out of range.
+        EnvironmentFault
+            If the model returns a state out of range or a reward that is not finite.
+        """
+        model, state = self.model, self._state
+        if self._stream is None:
+            raise ResetNeeded("call reset() before step()")
+        if not is_whole(action) or not 0 <= action < model.n_actions:
+            raise SpaceError(f"an action must be in 0 .. {model.n_actions - 1}, got {action!r}")
+        after, reward, terminated = view_kernels(model).step_at(
+            self._stream, self._calls, state, int(action), model.params
+        )
+        check_transition(model, "environment 0", state, int(action), after, reward)
+        self._state, self._action = after, int(action)
+        self._calls += 1
+        self._elapsed += 1
+        truncated = self._elapsed >= model.limits[2]
+        return np.int64(after), reward, terminated, truncated, {}
+
+    def render(self) -> str | npt.NDArray[np.uint8] | None:
+        """Show the state, and the action that led there.
+
+        Returns
+        -------
+        str, uint8 (height, width, 3) or None
+            As ``row=0 column=7``, if the model has no pictures; None without a `render_mode`.
+        """
+        model = self.model
+        if self.render_mode is None:
+            return None
+        if model.picture is not None:
+            picture = model.picture(int(self._state), self._action)
+            return picture.text() if self.render_mode == "ansi" else picture.rgb()
+        digits = np.unravel_index(self._state, tuple(factor.size for factor in model.factors))
+        return " ".join(
+            f"{factor.name}={factor.labels[int(digit)] if factor.labels else digit}"
+            for factor, digit in zip(model.factors, digits, strict=True)
+        )

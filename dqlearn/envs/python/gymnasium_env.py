@@ -1,0 +1,364 @@
+"""Python environments: a shard is a Gymnasium ``VectorEnv``, stepped in place.
+
+::
+
+    id or factory ──► VectorEnv of a shard's environments ──► step, step, ... ──► Transitions
+                      (guarded, or what the factory makes)     autoreset undone
+
+Copying Python environments every round is too dear, so their shard is *donated*: the rollout of
+round r steps it in place and hands it on. A shard carries its round, and a rollout that finds it in
+another one raises StaleShardError instead of going on with wrong numbers; the run then goes back to
+its last cut, where shards were copied.
+
+Stepping is :mod:`dqlearn.stages.rollout_python`'s, what raises or hangs
+:mod:`dqlearn.envs.python.guard`'s. Invariant: a copy of a shard is bytes in memory, and never
+written to disk; a shard that has no copy is found where it is, or built anew.
+"""
+
+from __future__ import annotations
+
+import inspect
+import uuid
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import cloudpickle
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import iterate
+
+from dqlearn.envs.python.distinct import check_new
+from dqlearn.envs.python.faults import RAISE, RAISED, Faults, Watch
+from dqlearn.envs.python.guard import close_all, guarded, tell_of_masks, timed
+from dqlearn.envs.python.marks import Mark
+from dqlearn.envs.python.returned import keeping, reset_pair
+from dqlearn.errors import (
+    ConfigurationError,
+    InterfaceError,
+    SpaceError,
+    StaleShardError,
+    StateRangeError,
+)
+from dqlearn.random import SEEDS, streams
+from dqlearn.spaces import SpaceIndex
+
+__all__ = [
+    "FIRST",
+    "Begin",
+    "PythonEnv",
+    "PythonShard",
+    "close_open_shards",
+    "encode",
+    "encode_one",
+    "freeze",
+    "open_python_shard",
+    "takes_num_envs",
+    "thaw",
+]
+
+
+@dataclass(frozen=True)
+class PythonEnv:
+    """How to make an environment, and how its spaces are numbered.
+
+    Attributes
+    ----------
+    make : callable
+        ``make() -> gymnasium.Env``, or ``make(num_envs=n) -> gymnasium.vector.VectorEnv``.
+    states, actions : SpaceIndex
+        Its observation and action space.
+    run : str
+        Tells the environments of one learner from those of others.
+    """
+
+    make: Callable[..., Any]
+    states: SpaceIndex
+    actions: SpaceIndex
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+
+    @cached_property
+    def vectorised(self) -> bool:
+        """Whether `make` makes a vector environment."""
+        return takes_num_envs(self.make)
+
+    def single(self) -> gymnasium.Env[Any, Any]:
+        """Make an environment by a factory of single ones."""
+        made: gymnasium.Env[Any, Any] = self.make()
+        check_new(made)
+        return made
+
+    def vector(self, n_envs: int) -> VectorEnv[Any, Any, Any]:
+        """Make environments by a factory of vector environments."""
+        made = self.make(num_envs=n_envs)
+        if not isinstance(made, VectorEnv) or made.num_envs != n_envs:
+            raise ConfigurationError(
+                f"a factory that takes num_envs must return a VectorEnv of {n_envs} "
+                f"environments, got {made!r}"
+            )
+        check_new(made)
+        return keeping(made)
+
+
+def takes_num_envs(make: Callable[..., Any]) -> bool:
+    """Whether a factory makes vector environments: it has a parameter ``num_envs``."""
+    try:
+        return "num_envs" in inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+@dataclass(eq=False)
+class PythonShard:
+    """Successive Python environments, where they are, and which round they are in.
+
+    Attributes
+    ----------
+    watch : Watch
+        Which of them are where at work, and what to do if one fails.
+    envs : VectorEnv
+        The environments themselves.
+    state : int64 (n,)
+        Where they are.
+    elapsed, returns : int64 (n,), float64 (n,)
+        Transitions and rewards since their episodes began.
+    resetting : bool (n,)
+        NEXT_STEP autoreset: the next step of these only resets them.
+    round : int
+        The round whose rollout comes next.
+    steps : int
+        Vector steps made.
+    alike : int
+        Episodes, if that is all, whose last state was the first of the next.
+    """
+
+    watch: Watch
+    envs: VectorEnv[Any, Any, Any]
+    state: npt.NDArray[np.int64]
+    elapsed: npt.NDArray[np.int64] = field(init=False)
+    returns: npt.NDArray[np.float64] = field(init=False)
+    resetting: npt.NDArray[np.bool_] = field(init=False)
+    round: int = 0
+    steps: int = 0
+    alike: int = 0
+
+    def __post_init__(self) -> None:
+        """Begin every episode."""
+        n = len(self.state)
+        self.elapsed, self.returns = np.zeros(n, np.int64), np.zeros(n)
+        self.resetting = np.zeros(n, np.bool_)
+        self.close_at_end()
+
+    def close_at_end(self) -> None:
+        """Have the environments closed when nothing refers to the shard, or the process ends."""
+        self._end = weakref.finalize(self, close_all, self.envs, self.watch)
+        _open[id(self)] = self
+
+    def close(self) -> None:
+        """Close the environments; no round can use the shard any more. Again does nothing."""
+        self.round = _CLOSED
+        self._end()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what ends in this process."""
+        return {name: value for name, value in vars(self).items() if name != "_end"}
+
+    @property
+    def first_env(self) -> int:
+        """Index of the first of them."""
+        return self.watch.first_env
+
+    def check_round(self, round_: int) -> None:
+        """Refuse to be used for another round than the one the shard is in.
+
+        Raises
+        ------
+        StaleShardError
+            If the shard has left the round: its result was lost, and asked for again.
+        """
+        if self.round != round_:
+            raise StaleShardError(
+                f"the shard of environment {self.first_env} is in round {self.round}, expected "
+                f"{round_}: the run goes back to its last cut"
+            )
+
+    @property
+    def autoreset(self) -> AutoresetMode:
+        """When the environments reset."""
+        return autoreset_of(self.envs)
+
+
+def autoreset_of(envs: VectorEnv[Any, Any, Any]) -> AutoresetMode:
+    """Return when environments reset.
+
+    Raises
+    ------
+    InterfaceError
+        If they do not say: what a step returns at an episode's end looks the same in two modes.
+    """
+    mode = envs.metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        raise InterfaceError(
+            f"{type(envs.unwrapped).__name__} must say when it resets its environments, "
+            f'metadata = {{"autoreset_mode": AutoresetMode.NEXT_STEP}}, SAME_STEP or DISABLED of '
+            f"gymnasium.vector, got {mode!r}"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where in a run a shard begins.
+
+    Attributes
+    ----------
+    round : int
+        The round whose rollout comes next.
+    steps : int
+        Where in their streams of random numbers the environments begin.
+    attempt : int
+        Makes other seeds, for environments that are built anew in mid-run.
+    """
+
+    round: int = 0
+    steps: int = 0
+    attempt: int = 0
+
+
+FIRST = Begin()
+"""The beginning of a run."""
+
+_CLOSED = -2  # in place of a round
+_open: weakref.WeakValueDictionary[int, PythonShard] = weakref.WeakValueDictionary()
+
+
+def open_python_shard(
+    env: PythonEnv,
+    first_env: int,
+    n_envs: int,
+    seed: int,
+    begin: Begin = FIRST,
+    shard: int = 0,
+    faults: Faults = RAISE,
+) -> PythonShard:
+    """Make and reset `n_envs` successive environments, each from a seed of its own.
+
+    Parameters
+    ----------
+    env : PythonEnv
+        How to make them.
+    first_env, n_envs : int
+        Which environments of the run they are.
+    seed : int
+        Seed of the run.
+    begin : Begin
+        Where in the run.
+    shard : int
+        Which shard they are.
+    faults : Faults
+        What to do about those that fail, from the first rollout on.
+
+    Returns
+    -------
+    PythonShard
+        At the beginning of an episode each.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the environments cannot be made or reset, or do not come back from it.
+    """
+    own_seeds = streams(np.uint64(seed), SEEDS, first_env + (begin.attempt << 32), n_envs)
+    seeds: Any = [int(own >> np.uint64(33)) for own in own_seeds]
+    watch = Watch(Mark(env.run, shard), first_env, n_envs, seed, faults)
+    with watch.at_work():
+        envs, state = timed(partial(_made_and_reset, env, watch, seeds), watch)
+    return PythonShard(watch, envs, state, begin.round, begin.steps)
+
+
+def _made_and_reset(
+    env: PythonEnv, watch: Watch, seeds: Any
+) -> tuple[VectorEnv[Any, Any, Any], npt.NDArray[np.int64]]:
+    """Make environments; return them with their first states."""
+    envs = env.vector(watch.n_envs) if env.vectorised else guarded(env.single, watch)
+    try:
+        autoreset_of(envs)
+        watch.enter()
+        own = isinstance(envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
+        observation, info = reset_pair(envs.reset(seed=seeds if own else seeds[0]))
+        if watch.first_env == 0:
+            tell_of_masks(envs, info)
+        return envs, encode(env, envs, watch.first_env, observation)
+    except BaseException:
+        with suppress(*RAISED):
+            envs.close()
+        raise
+
+
+def encode(
+    env: PythonEnv, envs: VectorEnv[Any, Any, Any], first_env: int, observation: Any
+) -> npt.NDArray[np.int64]:
+    """Return the states of a batch of observations.
+
+    Raises
+    ------
+    InterfaceError
+        If there is not one for each environment.
+    StateRangeError
+        If one is no element of the space.
+    """
+    try:
+        state = env.states.encode(observation)
+    except SpaceError:
+        for e, one in enumerate(iterate(envs.observation_space, observation)):
+            encode_one(env, envs, first_env + e, one)
+        raise
+    if len(state) != envs.num_envs:
+        raise InterfaceError(
+            f"expected the observations of {envs.num_envs} environments, got {len(state)}"
+        )
+    return state
+
+
+def encode_one(
+    env: PythonEnv, envs: VectorEnv[Any, Any, Any], environment: int, observation: Any
+) -> int:
+    """Return the state of one environment's observation."""
+    try:
+        return env.states.encode_one(observation)
+    except SpaceError as error:
+        raise StateRangeError(
+            f"environment {environment} returned the observation {observation!r}, expected an "
+            f"element of {envs.single_observation_space}: declare a larger space, or correct the "
+            "environment"
+        ) from error
+
+
+def freeze(shard: PythonShard) -> bytes | None:
+    """Copy a shard, as bytes that stay in memory; live environments have no copy: None."""
+    try:
+        copy: bytes = cloudpickle.dumps(shard)
+    except Exception:
+        return None
+    return copy
+
+
+def thaw(copy: bytes | None) -> PythonShard | None:
+    """Make a shard of its copy; None if there is none."""
+    if copy is None:
+        return None
+    shard: PythonShard = cloudpickle.loads(copy)
+    shard.close_at_end()
+    return shard
+
+
+def close_open_shards() -> None:
+    """Close the environments of this process, which is about to end."""
+    for shard in list(_open.values()):
+        shard.close()

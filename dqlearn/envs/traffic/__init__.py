@@ -1,7 +1,0 @@
-"""Traffic: signals of intersections, with finite queues and spill-back."""
-
-from __future__ import annotations
-
-from dqlearn.envs.traffic.model import TrafficGrid
-
-__all__ = ["TrafficGrid"]

@@ -1,0 +1,9 @@
+"""Kernels: loops over arrays, compiled by Numba; and how they are compiled and kept.
+
+::
+
+    arrays in ──► kernel ──► arrays out
+
+A kernel knows no Dask, no Gymnasium and no class of ours. Invariant: what a kernel returns depends
+on its arguments alone.
+"""

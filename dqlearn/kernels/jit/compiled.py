@@ -1,0 +1,168 @@
+"""Compiled functions whose machine code is kept on disk, and is never stale.
+
+::
+
+    @njit(cache=True)                              in the folder of machine code:
+    def walk(...)  ──first call──► source_stamp ──► walk-87-<stamp>.py311.nbi    numba's index
+                                                    walk-87-<stamp>.py311.1.nbc  one a signature
+
+Numba names machine code by a function's own file, and stamps it with that alone: a changed callee
+in another file is not seen. Here the stamp is that of everything reached
+(:mod:`dqlearn.kernels.jit.fingerprint`), and is part of the name, so that two versions of the
+package do not take turns. The index keeps code of other processors and of other versions of numba
+apart.
+
+Invariant: what is loaded is what would be compiled. A file that cannot be read is compiled anew
+and written again; where nothing can be written, nothing is kept, and all works.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import caching
+
+from dqlearn.kernels.jit.code_folder import code_folder, own_folder
+from dqlearn.kernels.jit.fingerprint import source_stamp
+
+__all__ = ["njit"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def njit(*, cache: bool = False, **options: Any) -> Callable[[F], F]:
+    """Compile a function as `numba.njit` does, but keep its machine code as this module says.
+
+    Parameters
+    ----------
+    cache : bool, default False
+        Whether machine code is kept.
+    **options
+        Those of `numba.njit`.
+
+    Returns
+    -------
+    callable
+        The decorator, which returns numba's dispatcher.
+    """
+
+    def decorate(function: F) -> F:
+        made: Any = numba.njit(**options)(function)
+        if cache and hasattr(made, "_cache"):  # with NUMBA_DISABLE_JIT it is the function
+            made._cache = _Kept(function)
+        return cast("F", made)
+
+    return decorate
+
+
+class _Kept(caching._Cache):
+    """Machine code of one function: what numba's dispatcher asks for it, and gives it.
+
+    Nothing is looked up before the first call: what a function reaches may be defined after it.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    @cached_property
+    def _files(self) -> caching._Cache:
+        stamp = source_stamp(self._function)
+        folder = code_folder()
+        if stamp is None or folder is None:
+            return caching.NullCache()
+        return _Files(self._function, folder, stamp)
+
+    @property
+    def cache_path(self) -> str | None:
+        """The folder."""
+        path: str | None = self._files.cache_path
+        return path
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the code of a signature, or None."""
+        try:
+            return self._files.load_overload(sig, target_context)
+        except Exception:  # an emptied or truncated file: unpickling may raise anything
+            self._writing(self._files.flush)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code of a signature."""
+        self._writing(self._files.save_overload, sig, data)
+
+    def enable(self) -> None:
+        """Do nothing: it always is."""
+
+    def disable(self) -> None:
+        """Keep nothing from now on."""
+        self._files = caching.NullCache()
+
+    def flush(self) -> None:
+        """Forget all signatures."""
+        self._files.flush()
+
+    def _writing(self, write: Callable[..., None], *args: Any) -> None:
+        """Write; where that fails, say so and keep nothing any more."""
+        try:
+            write(*args)
+        except OSError as error:
+            self.disable()
+            warnings.warn(
+                f"machine code is not kept, and each process compiles it anew: {error}; make room, "
+                "or set DQLEARN_CACHE_DIR to a folder that can be written to",
+                stacklevel=2,
+            )
+
+
+class _Files(caching.FunctionCache):
+    """Numba's files of one function, in a folder and under a stamp of ours."""
+
+    def __init__(self, function: Any, folder: Path, stamp: str) -> None:
+        self._name, self._py_func = repr(function), function
+        self._impl = _Code(function, folder, stamp)
+        self._cache_path = str(folder)
+        self._cache_file = caching.IndexDataCacheFile(
+            self._cache_path, self._impl.filename_base, stamp
+        )
+        self.enable()
+
+
+class _Code(caching.CompileResultCacheImpl):
+    """Numba's form of machine code at rest, with a place of ours."""
+
+    def __init__(self, function: Any, folder: Path, stamp: str) -> None:
+        self._lineno = function.__code__.co_firstlineno
+        self._locator = _Place(function, folder, stamp)
+        own = f"{Path(function.__code__.co_filename).stem.strip('_')}.{function.__qualname__}"
+        self._filename_base = self.get_filename_base(own, sys.abiflags)
+
+
+class _Place(caching._CacheLocator):
+    """Where one function's machine code lies."""
+
+    def __init__(self, function: Any, folder: Path, stamp: str) -> None:
+        self._py_file = function.__code__.co_filename
+        self._folder, self._stamp = folder, stamp
+        self._line = function.__code__.co_firstlineno
+
+    def ensure_cache_path(self) -> None:
+        """See to it that the folder is there, and is the user's own."""
+        own_folder(self._folder)
+
+    def get_cache_path(self) -> str:
+        """Return the folder."""
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        """Return the stamp."""
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        """Return what tells functions of one name, and versions of one function, apart."""
+        return f"{self._line}-{self._stamp[:24]}"

@@ -1,0 +1,66 @@
+"""A kernel template and a user's scalar functions make one compiled module.
+
+::
+
+    template (our source) ─┐
+                           ├──► module whose globals are the user's functions ──► numba
+    functions (the user's) ┘
+
+The module's name holds a token of the functions, and the machine code's name a stamp of all that
+the code reaches (:mod:`dqlearn.kernels.jit.compiled`). Invariant: another model, or a changed one,
+is another module.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.dispatcher import Dispatcher
+
+__all__ = ["specialise"]
+
+_lock = threading.Lock()
+
+
+def specialise(
+    template: Path, functions: Mapping[str, Callable[..., Any] | None], token: str
+) -> types.ModuleType:
+    """Return the module that a template becomes with a user's functions as its globals.
+
+    Parameters
+    ----------
+    template : Path
+        Python source whose functions call the names in `functions`.
+    functions : mapping of str to callable or None
+        What those names stand for; plain functions are jitted.
+    token : str
+        Identifies the functions: their :func:`~dqlearn.kernels.jit.fingerprint.fingerprint`, or
+        anything unique.
+
+    Returns
+    -------
+    module
+        The same object for the same template and token, as long as the process lives. It stands in
+        ``sys.modules``, where numba looks the module of cached code up by its name.
+    """
+    name = f"{__name__}.{template.stem}_{token}"
+    with _lock:
+        if name not in sys.modules:
+            module = types.ModuleType(name)
+            module.__dict__.update({role: _jitted(f) for role, f in functions.items()})
+            exec(compile(template.read_text(), template, "exec"), module.__dict__)
+            sys.modules[name] = module
+        return sys.modules[name]
+
+
+def _jitted(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    if function is None or isinstance(function, Dispatcher):
+        return function
+    compiled: Callable[..., Any] = njit(function)
+    return compiled

@@ -1,0 +1,285 @@
+"""Kernel template: a block of environments takes K steps together.
+
+``initial``, ``events`` and ``transition`` are the user's functions;
+:mod:`dqlearn.kernels.jit.specialise` binds them and compiles. A step is six short loops over the
+lanes of a block instead of one long one: each is free of branches and of dependence between lanes,
+so that it vectorises or its cache misses overlap. The one loop with branches runs only in steps in
+which an episode ends.
+
+    keys ─► actions ─► events ─► transitions ─► check ─► record ─► (episodes that ended: reset)
+
+Order of the records: block of environments, step, environment; see :mod:`dqlearn.stages.rollout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dqlearn.kernels.choose import greedy_action
+from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE
+from dqlearn.kernels.jit.compiled import njit
+from dqlearn.kernels.route import route_tile
+from dqlearn.random import choose, reset_key, step_key, uniform
+
+initial: Callable[..., Any]
+events: Callable[..., Any] | None
+transition: Callable[..., Any]
+
+if events is None:
+    DRAWN = np.uint64
+
+    @njit(cache=True)
+    def draw(state, action, key, params):
+        """Key form: the transition draws for itself."""
+        return key, True
+
+else:
+    DRAWN = np.int64
+
+    @njit(cache=True)
+    def draw(state, action, key, params):
+        """Events form: a mask whose bit k is whether event k happens; and whether each could."""
+        p = events(state, action, params)
+        happened, fit = 0, True
+        for k in range(len(p)):
+            happened |= np.int64(uniform(key, k) < p[k]) << k
+            fit &= (p[k] >= 0.0) & (p[k] <= 1.0)
+        return happened, fit
+
+
+@njit(cache=True)
+def step(state, action, key, params):
+    """Make one transition: (next_state, reward, terminated); an IMPOSSIBLE state for no chances."""
+    drawn, fit = draw(state, action, key, params)
+    s, r, t = transition(state, action, drawn, params)
+    return np.int64(s) if fit else IMPOSSIBLE, np.float64(r), bool(t)
+
+
+@njit(cache=True)
+def first(key, params):
+    """Draw one initial state."""
+    return np.int64(initial(key, params))
+
+
+@njit(cache=True)
+def enumerate_outcomes(state, action, n_events, params, p, s, r, t):
+    """Write the 2**n_events outcomes of (state, action) and their probabilities into p, s, r, t."""
+    chance = events(state, action, params)
+    for mask in range(1 << n_events):
+        weight = 1.0
+        for k in range(n_events):
+            weight *= chance[k] if (mask >> k) & 1 else 1.0 - chance[k]
+        p[mask] = weight
+        s[mask], r[mask], t[mask] = 0, 0.0, False
+        if weight > 0.0:
+            s[mask], r[mask], t[mask] = transition(state, action, mask, params)
+
+
+@njit(nogil=True, cache=True)
+def begin(streams, t0, params, state):
+    """Write the initial states of fresh environments, whose streams begin at step `t0`."""
+    for e in range(len(state)):
+        state[e] = initial(reset_key(streams[e] + np.uint64(t0)), params)
+
+
+@njit(nogil=True, cache=True)
+def walk(
+    streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, episodes, out
+):
+    """Take `n_steps` steps in every environment, in place; return the first fault.
+
+    Parameters
+    ----------
+    streams : uint64 (n,)
+        One stream of random numbers an environment.
+    t0 : int
+        Steps that the environments have made before.
+    n_steps, block : int
+        Steps to make; environments that advance together.
+    limits : tuple of int
+        (n_states, n_actions, max_episode_steps).
+    params
+        Passed on to the user's functions.
+    greedy : int (m,)
+        Greedy actions.
+    rows : int (n,)
+        Which of them is each environment's. Where every state has one, this is the array of the
+        states itself, and moves with them.
+    threshold : uint64
+        Epsilon * 2**32.
+    shard : tuple of arrays (n,)
+        (state, elapsed, returns), updated in place.
+    episodes : float64 (6,)
+        (count, sum of returns, of squared returns, of lengths, minimum, maximum), added to.
+    out : tuple of arrays (n * n_steps,)
+        (state, action, reward, next_state), written; next_state -1 where the episode terminated.
+
+    Returns
+    -------
+    (environment, state, action, next_state, reward)
+        The transition at fault, as :mod:`dqlearn.envs.model_faults` tells them; environment -1 when
+        there is none.
+    """
+    n_states, n_actions, max_episode_steps = limits
+    all_state, all_elapsed, all_returns = shard
+    keys, drawn = np.empty(block, np.uint64), np.empty(block, DRAWN)
+    action, next_state = np.empty(block, np.int64), np.empty(block, np.int64)
+    reward, terminated = np.empty(block, np.float64), np.empty(block, np.bool_)
+    for b in range(0, len(streams), block):
+        n = min(block, len(streams) - b)
+        env, row = streams[b : b + n], rows[b : b + n]
+        state, elapsed, returns = (
+            all_state[b : b + n],
+            all_elapsed[b : b + n],
+            all_returns[b : b + n],
+        )
+        for k in range(n_steps):
+            o = b * n_steps + k * n
+            o_state, o_action = out[0][o : o + n], out[1][o : o + n]
+            o_reward, o_next = out[2][o : o + n], out[3][o : o + n]
+            t = np.uint64(t0 + k)
+            for e in range(n):
+                keys[e] = step_key(env[e], t)
+            for e in range(n):
+                action[e] = choose(
+                    keys[e], np.int64(greedy[np.uint64(row[e])]), threshold, np.uint64(n_actions)
+                )
+            fit = True
+            for e in range(n):
+                drawn[e], possible = draw(np.int64(state[e]), action[e], keys[e], params)
+                fit &= possible
+            for e in range(n):
+                next_state[e], reward[e], terminated[e] = transition(
+                    np.int64(state[e]), action[e], drawn[e], params
+                )
+            fault = not fit
+            for e in range(n):
+                o_reward[e] = reward[e]
+                fault |= (next_state[e] < 0) | (next_state[e] >= n_states)
+                fault |= not (abs(o_reward[e]) < np.inf)
+            if fault:
+                for e in range(n):
+                    if not draw(np.int64(state[e]), action[e], keys[e], params)[1]:
+                        next_state[e] = IMPOSSIBLE
+                    inside = 0 <= next_state[e] < n_states
+                    r = np.float64(o_reward[e])  # infinite where the table's dtype cannot hold it
+                    if not inside or not (abs(r) < np.inf):
+                        return b + e, np.int64(state[e]), action[e], next_state[e], r
+            ended = False
+            for e in range(n):
+                o_state[e], o_action[e] = state[e], action[e]
+                o_next[e] = -1 if terminated[e] else next_state[e]
+                returns[e] += reward[e]
+                elapsed[e] += 1
+                ended |= terminated[e] | (elapsed[e] >= max_episode_steps)
+                state[e] = next_state[e]
+            if ended:
+                for e in range(n):
+                    if terminated[e] or elapsed[e] >= max_episode_steps:
+                        episodes[0] += 1
+                        episodes[1] += returns[e]
+                        episodes[2] += returns[e] * returns[e]
+                        episodes[3] += elapsed[e]
+                        episodes[4] = min(episodes[4], returns[e])
+                        episodes[5] = max(episodes[5], returns[e])
+                        returns[e], elapsed[e] = 0.0, 0
+                        fresh = np.int64(initial(reset_key(keys[e]), params))
+                        if fresh < 0 or fresh >= n_states:
+                            return b + e, np.int64(state[e]), BEGINNING, fresh, reward[e]
+                        state[e] = fresh
+    return -1, np.int64(0), np.int64(0), np.int64(0), 0.0
+
+
+@njit(nogil=True, cache=True)
+def walk_and_route(
+    streams,
+    t0,
+    n_steps,
+    block,
+    limits,
+    params,
+    greedy,
+    rows,
+    threshold,
+    shard,
+    episodes,
+    tile,
+    walked,
+    bootstrap,
+    grid,
+    room,
+    routed,
+):
+    """As `walk`, but what a tile of environments does is routed and then forgotten.
+
+    Parameters
+    ----------
+    streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, episodes
+        As of `walk`.
+    tile : int
+        Environments in a tile, a multiple of `block`.
+    walked : tuple of arrays (tile * n_steps,)
+        Room for the transitions of a tile; as `out` of `walk`.
+    bootstrap, grid, room, routed
+        The last arguments of :func:`dqlearn.stages.route.route_tile`.
+
+    Returns
+    -------
+    (environment, state, action, next_state, reward)
+        As of `walk`.
+    """
+    state, elapsed, returns = shard
+    for first in range(0, len(streams), tile):
+        last = min(first + tile, len(streams))
+        own = state[first:last], elapsed[first:last], returns[first:last]
+        at, s, a, after, reward = walk(
+            streams[first:last],
+            t0,
+            n_steps,
+            block,
+            limits,
+            params,
+            greedy,
+            rows[first:last],
+            threshold,
+            own,
+            episodes,
+            walked,
+        )
+        if at >= 0:
+            return first + at, s, a, after, reward
+        n = (last - first) * n_steps
+        route_tile(walked, n, first // tile, first * n_steps, bootstrap, grid, room, routed)
+    return -1, np.int64(0), np.int64(0), np.int64(0), 0.0
+
+
+@njit(nogil=True, cache=True)
+def play(streams, limits, params, greedy, max_steps, returns, lengths):
+    """Play one greedy episode a stream into `returns` and `lengths`.
+
+    An episode is cut off after `max_steps` steps, and truncated after ``max_episode_steps``. Return
+    how many were cut off, and the first fault as `walk` does.
+    """
+    n_states, _, max_episode_steps = limits
+    cut = 0
+    for i in range(len(streams)):
+        state = np.int64(initial(reset_key(streams[i]), params))
+        if state < 0 or state >= n_states:
+            return cut, (i, np.int64(0), BEGINNING, state, 0.0)
+        total, t, ended = 0.0, 0, False
+        while not ended and t < max_steps:
+            key = step_key(streams[i], np.uint64(t))
+            action = greedy_action(greedy, state)
+            after, reward, terminated = step(state, action, key, params)
+            if after < 0 or after >= n_states or not (abs(reward) < np.inf):
+                return cut, (i, state, action, after, reward)
+            state = after
+            total += reward
+            t += 1
+            ended = terminated or t >= max_episode_steps
+        cut += not ended
+        returns[i], lengths[i] = total, t
+    return cut, (-1, np.int64(0), np.int64(0), np.int64(0), 0.0)

@@ -1,0 +1,805 @@
+"""QLearner: the public face, and the loop over rounds.
+
+::
+
+    QLearner(env) ──► learn ──► table, predict, evaluate, save
+        ▲               └──► store
+        └── load(path), resume(store)
+
+Invariant: between two calls the learner is at the end of a round, whatever happened in the call
+before: an error, a stop, Ctrl-C, a worker's death.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Literal, Self, TypeVar
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
+from dqlearn.checks import is_number
+from dqlearn.engine.cluster import LostWork, current_executor
+from dqlearn.engine.graph import Key
+from dqlearn.engine.round import evaluation_graph
+from dqlearn.envs.resolve import EnvLike, Resolved, resolve
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ClusterLostError, ConfigurationError
+from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
+from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.spaces import BinsLike, SpaceIndex
+from dqlearn.stages.evaluation import EpisodePlan, EvaluationResult
+from dqlearn.stages.plan import Plan
+from dqlearn.stages.policy import KnownPolicy, Policy
+from dqlearn.stages.settings import Settings, attributes
+from dqlearn.storage.description import Stored, Trust, environment_of, fingerprint_of
+from dqlearn.storage.location import StoreLike, place_of
+from dqlearn.storage.origin import Origin
+from dqlearn.storage.paths import PathLike
+from dqlearn.storage.zarr_table import FORMAT, read_history, write
+from dqlearn.table.arrays import Labels, Table
+from dqlearn.table.grid import Chunks
+from dqlearn.table.hash_grid import HashGrid
+from dqlearn.table.history import History
+from dqlearn.table.sparse import SparseTable
+from dqlearn.text import html_table
+from dqlearn.training.cuts import Cut, check_room, fitted
+from dqlearn.training.every import EveryLike, as_every
+from dqlearn.training.interrupt import interruptible
+from dqlearn.training.loop import Loop
+from dqlearn.training.pipeline import Runner
+from dqlearn.training.progress import ProgressBar
+from dqlearn.training.recorder import Recorder, Saving
+
+__all__ = ["QLearner"]
+
+_A_MOMENT = 0.05  # seconds
+
+Answer = TypeVar("Answer")
+
+
+class QLearner:
+    """Tabular Q-learning in rounds, on Dask.
+
+    Runs on Dask's threaded scheduler, or, when there is an active ``distributed.Client``, on its
+    cluster. The result has the same bits.
+
+    Parameters
+    ----------
+    env : str, TabularEnv or callable
+        A Gymnasium id, a compiled model, or a factory: ``make() -> gymnasium.Env``, or
+        ``make(num_envs=n) -> gymnasium.vector.VectorEnv``.
+    num_envs : int, optional
+        Environments that are stepped together; 4096 of a compiled model, 65,536 with
+        ``path="gather"``, and 64 of any other.
+    shards : int, optional
+        Tasks that they are divided over; of a compiled model the number of threads there are, of
+        any other the number of processes, whose threads would wait for one interpreter. For results
+        that are equal on other machines, say it.
+    steps_per_round : int, optional
+        Steps of each environment in a round; about as many as make one transition per pair, 1 with
+        ``path="gather"``.
+    gamma : float, optional
+        Discount factor, 0 .. 1; by default 0.99. Of this and the next three, as of `num_envs` and
+        `steps_per_round`, the network environments have defaults of their own, which
+        :doc:`/environments/index` lists.
+    learning_rate : float, Schedule or VisitCount, optional
+        Alpha, 0 .. 1; by default 0.1.
+    epsilon : float or Schedule, optional
+        Probability of a random action, 0 .. 1; by default 0.1.
+    initial_value : float, optional
+        Q of every pair, in units of reward; by default 0.
+    policy_lag : int, optional
+        0: round r acts on Q_r. 1: it acts on Q_{r-1}, so that the rollouts of one round overlap
+        the updates of the one before. By default 1 on the gather path, and 0 on the other.
+    chunks : "auto", int or tuple
+        Chunks of the table, as ``dask.array`` takes them for (states, actions). With "auto" those
+        of compiled models are cut anew while the learner learns if their loads are uneven; see
+        :doc:`/explanation/round`.
+    dtype : "float32" or "float64"
+        Of the table.
+    seed : int
+        Of all randomness.
+    on_env_error : {"raise", "restart"}
+        When an environment raises in a step or reset: stop with an `EnvironmentFault`; or build it
+        anew, drop the step, and go on. Restarts are counted in `history`, and the logger
+        ``dqlearn`` tells of them. They need a factory of single environments, or an id.
+    env_timeout : float, optional
+        Seconds that one step of a shard's environments may take, and the making, resetting or
+        closing of one of them. Beyond that the thread that hangs is left behind, with an
+        `EnvironmentFault`. Steps are made in threads of their own then. Not seen: C code that
+        never releases the GIL, and evaluations. By default there is no limit.
+    bins : Bins, int, tuple, mapping or sequence, optional
+        How to cut `Box` observations: see :class:`dqlearn.spaces.Bins`.
+    env_kwargs : mapping, optional
+        Arguments of an environment that is named by its id. What they hold is copied. Those that
+        have no form in JSON are not stored, and asked for again by :func:`dqlearn.load` and
+        :func:`dqlearn.resume`.
+    compile : bool
+        Compile an environment that is named by its id, if it is one of Gymnasium's toy texts and
+        its table ``P`` describes all of it: the same chances, ends and time limit, other random
+        numbers, a hundred times as fast. False steps its code.
+    path : {"auto", "broadcast", "gather"}
+        How the maxima of the table reach the environments: "broadcast", all of them after every
+        round; "gather", those that are asked for, with `steps_per_round` and `policy_lag` 1. At
+        those both give the same bits. "auto" gathers if `steps_per_round` is 1, `policy_lag` is not
+        0, and the table has a million states or more and 16 for each environment. See
+        :doc:`/explanation/round`.
+    sparse : bool or int
+        Keep room for visited states only, of up to 2**62 states; on the gather path. An int is how
+        many successive states stand side by side, a power of two: 1, as True, where visits scatter,
+        more where they stay near. `chunks` is then how many there are. See
+        :doc:`/how-to/sparse-tables`.
+
+    Raises
+    ------
+    ConfigurationError
+        If a parameter can never work; `SpaceError`, `GridError` and `ScheduleError` are its kinds.
+    EnvironmentFault
+        If the environment cannot be made.
+
+    References
+    ----------
+    Watkins and Dayan (1992), "Q-learning", Machine Learning 8.
+
+    Examples
+    --------
+    >>> import dqlearn
+    >>> learner = dqlearn.QLearner("FrozenLake-v1", env_kwargs={"is_slippery": False}, seed=1)
+    >>> learner.learn(total_timesteps=200_000).evaluate(n_episodes=10).mean
+    1.0
+    """
+
+    def __init__(
+        self,
+        env: EnvLike,
+        *,
+        num_envs: int | None = None,
+        shards: int | None = None,
+        steps_per_round: int | None = None,
+        gamma: float | None = None,
+        learning_rate: float | Schedule | VisitCount | None = None,
+        epsilon: float | Schedule | None = None,
+        initial_value: float | None = None,
+        policy_lag: int | None = None,
+        chunks: Chunks = "auto",
+        dtype: npt.DTypeLike = "float32",
+        seed: int = 0,
+        on_env_error: Literal["raise", "restart"] = "raise",
+        env_timeout: float | None = None,
+        bins: BinsLike = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        compile: bool = True,
+        path: Literal["auto", "broadcast", "gather"] = "auto",
+        sparse: bool | int = False,
+    ) -> None:
+        given = {
+            "num_envs": num_envs,
+            "shards": shards,
+            "steps_per_round": steps_per_round,
+            "gamma": gamma,
+            "learning_rate": learning_rate,
+            "epsilon": epsilon,
+            "initial_value": initial_value,
+            "policy_lag": policy_lag,
+            "chunks": chunks,
+            "dtype": dtype,
+            "seed": seed,
+            "on_env_error": on_env_error,
+            "env_timeout": env_timeout,
+            "path": path,
+            "sparse": sparse,
+        }
+        self._resolved = resolve(env, env_kwargs, bins, compile)
+        settings = Settings.of(given, self._resolved.recipe)
+        self._prepare(settings, None)
+
+    def _prepare(self, settings: Settings, origin: Origin | None) -> None:
+        executor, shape = current_executor(), (self._resolved.states.n, self._resolved.actions.n)
+        # Before there is a grid of it, which may choose the path.
+        if not settings.sparse:
+            maxima = settings.path == "broadcast"
+            check_room(shape, settings.table_dtype, executor, maxima=maxima)
+        compiled = isinstance(self._resolved.env, TabularEnv)
+        width = executor.width if compiled else executor.memories  # each has one interpreter
+        self._plan = fitted(settings.plan(self._resolved, width, origin), executor)
+        self._runner: Runner | None = None
+        self._learner: threading.Thread | None = None  # which learns
+        self._moving = threading.RLock()  # for as long as another thread may not move the run
+        self._history = History()
+        self._callbacks = CallbackList()
+        self._policy: tuple[Key, Policy | KnownPolicy] | None = None
+        self._recorder: Recorder | None = None
+        self._sampler = np.random.default_rng(settings.seed)
+        self._began = time.monotonic()
+
+    # learning
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: CallbackLike | CallbackList | Iterable[CallbackLike | CallbackList] | None = None,
+        progress_bar: bool = False,
+        store: StoreLike | None = None,
+        checkpoint_every: EveryLike | None = None,
+        keep_checkpoints: int | None = None,
+        restart_envs: bool | None = None,
+    ) -> Self:
+        """Make rounds until there are `total_timesteps` transitions, counted from the beginning.
+
+        Rounds are whole, so the last may go beyond. After ``learn(n)`` the same call does nothing,
+        and ``learn(2 * n)`` does as much again.
+
+        Parameters
+        ----------
+        total_timesteps : int
+            Transitions, of all environments together.
+        callback : Callback, callable, or iterable of these, optional
+            Told of every round that they ask for; see :mod:`dqlearn.callbacks`.
+        progress_bar : bool
+            Show transitions, rate, epsilon and the mean return of the last 100 episodes.
+        store : str, path-like or icechunk.Storage, optional
+            A folder, a URL such as ``s3://bucket/prefix``, or a storage of Icechunk, which all
+            workers see: the repository that checkpoints go to, for :func:`dqlearn.resume` and
+            :func:`dqlearn.open_table`. By default that of the call before, or none.
+        checkpoint_every : Every, int or timedelta, optional
+            When; an int counts transitions. By default every 60 seconds. There is one besides when
+            a repository begins, and at the end of each call.
+        keep_checkpoints : int, optional
+            How many stay, besides those that have a name, and the one before the latest. By
+            default all.
+        restart_envs : bool, optional
+            Let Python environments begin new episodes at each checkpoint, so that a resumed run is
+            equal to the undisturbed one; see :doc:`/how-to/runs`.
+
+        Returns
+        -------
+        QLearner
+            Itself.
+
+        Raises
+        ------
+        EnvironmentFault
+            If an environment breaks its contract; the learner is then at an earlier round's end.
+        ClusterError
+            If the cluster is lost, and its workers do not come back.
+        StoreError
+            If the repository cannot be used; `CheckpointError` if a checkpoint could not be
+            written, `RunInUseError` if another run writes there.
+        KeyboardInterrupt
+            After Ctrl-C, when the round under way has ended. A second Ctrl-C does not wait, unless
+            that would tear the table.
+        """
+        if not is_number(total_timesteps) or total_timesteps != total_timesteps // 1:
+            raise ConfigurationError(
+                "total_timesteps must be a whole number, such as 1_000_000, "
+                f"got {total_timesteps!r}"
+            )
+        if total_timesteps < 0:
+            raise ConfigurationError(f"total_timesteps must not be negative, got {total_timesteps}")
+        changes = {
+            "checkpoint_every": None if checkpoint_every is None else as_every(checkpoint_every),
+            "keep_checkpoints": keep_checkpoints,
+            "restart_envs": restart_envs,
+        }
+        self._callbacks = as_callbacks(callback)
+        runner, began = self._at_hand(), time.monotonic()
+        with ExitStack() as stack:
+            recorder = stack.enter_context(self._recording(runner, store, changes))
+            shown = ProgressBar(
+                total_timesteps, self._history, initial=self.timesteps, disable=not progress_bar
+            )
+            bar = stack.enter_context(shown)
+            interrupted = stack.enter_context(interruptible())
+            loop = Loop(runner, self._history, self._callbacks, bar, recorder)
+            stop = self.emit(TrainingStart(self, total_timesteps))
+            stack.enter_context(self._learn_in_progress())
+            stack.enter_context(_interruptible(runner, interrupted))
+            loop.start()
+            while stop is None and not interrupted.is_set():
+                stop = self._advance(loop, total_timesteps)
+            loop.finish()
+            self._tell(loop)
+        reason = stop.reason if stop else "interrupted"
+        self.emit(TrainingEnd(self, reason, time.monotonic() - began))
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        return self
+
+    def _advance(self, loop: Loop, total_timesteps: int) -> Stop | None:
+        """Make a round, tell the callbacks that are due, write the checkpoint that is due."""
+        if loop.enough(total_timesteps):
+            return Stop("all timesteps are made") if loop.finish() else None
+        report, stop = loop.round(), None
+        if report:
+            with loop.going_back():
+                stop = self.emit(RoundEnd(self, report))
+        loop.record(report)
+        return self._tell(loop) or stop
+
+    def _tell(self, loop: Loop) -> Stop | None:
+        """Tell the callbacks of the checkpoints that were committed."""
+        stop = None
+        while loop.committed:
+            version = loop.committed.pop(0)
+            made = (version.round, version.timesteps, version.run, version.number)
+            with loop.going_back():
+                stop = self.emit(Checkpoint(self, *made)) or stop
+        return stop
+
+    @contextmanager
+    def _recording(
+        self, runner: Runner, store: StoreLike | None, changes: Mapping[str, Any]
+    ) -> Iterator[Recorder | None]:
+        """Hold the repository open, if there is one."""
+        place = None if store is None else place_of(store)
+        known = self._recorder
+        if place is not None and not (known and known.place.same(place)):
+            self._recorder = known = Recorder(place, Saving())
+        if known is None:
+            if given := [name for name, value in changes.items() if value is not None]:
+                raise ConfigurationError(f"without a store= there are no checkpoints, got {given}")
+            yield None
+            return
+        known.saving = known.saving.changed(changes)
+        known.open(self._plan, self._described(), runner.settled.round)
+        try:
+            yield known
+        finally:
+            known.close()
+
+    def _described(self) -> dict[str, Any]:
+        """Return what a repository says of the run, besides its counters."""
+        return {
+            **self._labels().attributes,
+            "action_labels": json.dumps(self._resolved.action_labels),
+            "fingerprint": json.dumps(fingerprint_of(self._resolved)),
+            "origin": json.dumps(asdict(self._plan.origin) if self._plan.origin else None),
+        }
+
+    def _labels(self, **counters: int) -> Labels:
+        attrs = attributes(self._plan, self._resolved) | {"dqlearn_format": FORMAT} | counters
+        return Labels(self._resolved.factors, self._resolved.action_labels, attrs)
+
+    def _at_hand(self) -> Runner:
+        """Return the run, where Dask would run now; where it is, while it learns."""
+        with self._moving:
+            if self._runner is None:
+                base = self._recorder.base if self._recorder else None
+                self._runner = Runner(self._plan, Cut.at(base) if base else None)
+            elif not self._learner:
+                if self._recorder:
+                    self._recorder.abandon()  # what an interrupted call left under way
+                self._runner.move()
+                self._history.truncate(self._runner.settled.round)
+            return self._runner
+
+    @contextmanager
+    def _learn_in_progress(self) -> Iterator[None]:
+        with self._moving:
+            self._learner = threading.current_thread()
+        try:
+            yield
+        finally:
+            self._learner = None
+
+    def _ask(self, question: Callable[[Runner], Answer]) -> Answer:
+        """Ask the run; after a loss, where it has gone back to."""
+        runner = self._at_hand()
+        while True:
+            try:
+                return question(runner)
+            except LostWork as error:
+                if self._learner is threading.current_thread():
+                    raise  # for the loop, which goes back and makes the round again
+                self._go_back(runner, error)
+
+    def _go_back(self, runner: Runner, error: LostWork) -> None:
+        """Go back after a loss; where another thread learns, it does so."""
+        with self._moving:
+            if not self._learner:
+                runner.recover(error)
+                self._history.truncate(runner.settled.round)
+                return
+        time.sleep(_A_MOMENT)
+
+    def emit(self, event: Event) -> Stop | None:
+        """Tell the callbacks of the running `learn` of an event.
+
+        Parameters
+        ----------
+        event : Event
+            What happened.
+
+        Returns
+        -------
+        Stop or None
+            The first that a callback answers.
+        """
+        if isinstance(event, Evaluation) and self._recorder:
+            self._recorder.evaluated(event.round, event.result.mean)
+        return self._callbacks.dispatch(event)
+
+    # using what was learned
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Any, None]:
+        """Return the action for an observation, or for a batch of them.
+
+        Parameters
+        ----------
+        observation : element of the observation space, or a batch of them
+            A batch is laid out as a ``VectorEnv`` returns it.
+        state, episode_start : object
+            As in Stable-Baselines3; a table has no hidden state, so they are not used.
+        deterministic : bool
+            Greedy; else epsilon-greedy, at the present epsilon.
+
+        Returns
+        -------
+        action : element of the action space, or a batch of them
+            In the layout that ``step`` expects.
+        state : None
+            There is none.
+
+        Raises
+        ------
+        SpaceError
+            If the observation is outside the observation space.
+
+        Examples
+        --------
+        >>> import dqlearn, numpy as np
+        >>> learner = dqlearn.QLearner("FrozenLake-v1", initial_value=1.0)
+        >>> action, _ = learner.predict(0)
+        >>> actions, _ = learner.predict(np.array([0, 1, 2]))
+        >>> actions.shape
+        (3,)
+        """
+        states, actions = self._resolved.states, self._resolved.actions
+        policy = self._current_policy()
+        if states.is_element(observation):
+            one = np.array([states.encode_one(observation)])
+            chosen = self._explore(policy.choose(one), deterministic)
+            return actions.decode_one(int(chosen[0])), None
+        chosen = policy.choose(states.encode(observation))
+        return actions.decode(self._explore(chosen, deterministic)), None
+
+    def _explore(self, chosen: npt.NDArray[Any], deterministic: bool) -> npt.NDArray[Any]:
+        if deterministic:
+            return chosen
+        epsilon = self._plan.epsilon(self.timesteps)
+        explored = self._sampler.integers(self._plan.n_actions, size=len(chosen))
+        return np.where(self._sampler.random(len(chosen)) < epsilon, explored, chosen)
+
+    def evaluate(
+        self, n_episodes: int = 100, seed: int | None = None, max_steps: int = 100_000
+    ) -> EvaluationResult:
+        """Play greedy episodes, on the cluster if there is one.
+
+        Parameters
+        ----------
+        n_episodes : int
+            How many; all that are begun are counted.
+        seed : int, optional
+            Equal seeds draw equal numbers; by default a new one every round.
+        max_steps : int
+            Cut an episode off after so many steps: a greedy policy may never end one.
+
+        Returns
+        -------
+        EvaluationResult
+            Undiscounted returns and lengths; mean, standard error, quantiles.
+
+        Raises
+        ------
+        EnvironmentFault
+            If an environment raises.
+        """
+
+        def play(runner: Runner) -> EvaluationResult:
+            round_ = runner.whole_state().round
+            fresh = (self._plan.seed + 1 + round_) % 2**64 if seed is None else seed
+            episodes = EpisodePlan(n_episodes, fresh, max_steps)
+            parts = min(runner.executor.width, n_episodes)
+            draw = partial(evaluation_graph, self._plan, episodes=episodes, parts=parts)
+            return EvaluationResult.of(runner.ask(draw))
+
+        return self._ask(play)
+
+    @property
+    def table(self) -> Table | SparseTable:
+        """The table after the newest round collected: live Dask arrays, of one round."""
+        plan = self._plan
+        if isinstance(plan.grid, HashGrid):
+            state, nodes, visited = self._ask(Runner.visited)
+        else:
+            grid, state, nodes = self._ask(Runner.nodes)
+        labels = self._labels(round=state.round, timesteps=self.timesteps)
+        run = state.plan[1]
+        if isinstance(plan.grid, HashGrid):
+            return SparseTable(
+                state.round, plan.grid, plan.dtype, labels, nodes, run, plan.seed, visited
+            )
+        return Table(state.round, grid, plan.dtype, labels, nodes, run, plan.seed)
+
+    def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """Make one of its environments, to watch what was learned.
+
+        Parameters
+        ----------
+        render_mode : str, optional
+            One of those that the environment has, such as "ansi" or "rgb_array".
+
+        Returns
+        -------
+        gymnasium.Env
+            The caller's own: the learner does not step it.
+
+        Raises
+        ------
+        ConfigurationError
+            If it has no such render mode, or a factory makes it, which has chosen one.
+
+        Examples
+        --------
+        >>> import dqlearn
+        >>> learner = dqlearn.QLearner("FrozenLake-v1")
+        >>> env = learner.make_env(render_mode="ansi")
+        >>> observation, _ = env.reset(seed=0)
+        >>> action, _ = learner.predict(observation)
+        >>> observation, reward, terminated, truncated, _ = env.step(action)
+        >>> env.close()
+        """
+        return self._resolved.single(render_mode)
+
+    @property
+    def model(self) -> TabularEnv | None:
+        """The compiled model that it learns; None of environments that are stepped in Python."""
+        env = self._resolved.env
+        return env if isinstance(env, TabularEnv) else None
+
+    @property
+    def history(self) -> xr.Dataset:
+        """What every round did, over the dimension ``round``."""
+        return self._history.to_xarray()
+
+    @property
+    def timesteps(self) -> int:
+        """Transitions that the table was learned from."""
+        return self._history.timesteps or (self._plan.origin.timesteps if self._plan.origin else 0)
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes that ended in the rounds of :attr:`history`."""
+        return self._history.n_episodes
+
+    def close(self) -> None:
+        """Close the environments, wherever they are; ``with QLearner(...)`` does so at its end.
+
+        What was learned stays: the table, `predict`, `evaluate` and `save`. A further `learn` makes
+        new environments. Without it they are closed when nothing refers to the learner any more,
+        and at the end of the process.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is called while the learner learns.
+
+        Examples
+        --------
+        >>> import dqlearn
+        >>> with dqlearn.QLearner("FrozenLake-v1", num_envs=2, shards=1) as learner:
+        ...     table = learner.learn(total_timesteps=100).table
+        >>> table.q.shape
+        (16, 4)
+        """
+        if self._learner:
+            raise ConfigurationError(
+                "close() is for a learner that does not learn: to end learn(), let a callback "
+                "return callbacks.Stop(reason)"
+            )
+        if self._runner:
+            self._runner.close_environments()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the environments."""
+        self.close()
+
+    @property
+    def observation_space(self) -> SpaceIndex:
+        """The observation space, as indices of states."""
+        return self._resolved.states
+
+    @property
+    def action_space(self) -> SpaceIndex:
+        """The action space, as indices of actions."""
+        return self._resolved.actions
+
+    def save(self, path: PathLike, overwrite: bool = False) -> None:
+        """Write the table as one plain Zarr v3 group, which ``xarray.open_zarr`` opens alone.
+
+        Its group ``history`` holds the :attr:`history`: ``xarray.open_zarr(path,
+        group="history")``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A folder or URL that all workers see. A table of the same environment that is there
+            already is replaced.
+        overwrite : bool
+            Replace a table of another environment too.
+
+        Raises
+        ------
+        IncompatibleTableError
+            If a table of another environment is there, or something else.
+        TableTooLargeError
+            If the disk has no room for it.
+        """
+
+        def write_out(runner: Runner) -> None:
+            with runner.executor.losses():
+                write(self.table, path, self._history, overwrite)
+
+        self._ask(write_out)
+
+    @classmethod
+    def load(
+        cls,
+        path: PathLike,
+        /,
+        env: EnvLike | None = None,
+        bins: BinsLike = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        trust: Trust = (),
+        **settings: Any,
+    ) -> Self:
+        """Make a learner of a stored table; it goes on from its counters, in fresh episodes.
+
+        Its :attr:`history` is that which was saved with the table, and goes on too.
+
+        Parameters
+        ----------
+        path : str or path-like
+            What :meth:`save` wrote.
+        env : str, TabularEnv or callable, optional
+            The environment; needed unless it was named by its id.
+        bins : Bins, int, tuple, mapping or sequence, optional
+            Its bins, if it has `Box` observations; by default those of the table.
+        env_kwargs : mapping, optional
+            Arguments of an environment that is named by its id, if they could not be stored; see
+            :doc:`/how-to/runs`.
+        trust : str or iterable of str
+            Modules that may be imported because the table names them, and what is in them. Others
+            must be imported already.
+        **settings
+            Parameters of :class:`QLearner` to change, for example ``num_envs`` or ``epsilon``.
+
+        Returns
+        -------
+        QLearner
+            With the stored table.
+
+        Raises
+        ------
+        IncompatibleTableError
+            If there is no table, its spaces are not the environment's, or it names a module that is
+            neither imported nor trusted.
+
+        Examples
+        --------
+        >>> import dqlearn, tempfile
+        >>> path = tempfile.mkdtemp() + "/q.zarr"
+        >>> dqlearn.QLearner("Taxi-v4").learn(10_000).save(path)
+        >>> dqlearn.load(path).timesteps
+        12288
+        """
+        stored = Stored.at(path)
+        learner = cls.__new__(cls)
+        learner._resolved = environment_of(stored, env, bins, env_kwargs, trust)
+        learner._prepare(stored.settings.changed(**settings), stored.origin)
+        if begun := stored.origin:
+            learner._history = read_history(path, begun.round, begun.timesteps)
+        return learner
+
+    def _current_policy(self) -> Policy | KnownPolicy:
+        """Fetch the policy, once a round."""
+
+        def fetch(runner: Runner) -> tuple[Key, Policy | KnownPolicy]:
+            key, known = runner.whole_state().chunks[0], self._policy
+            if known and known[0] == key:
+                return known
+            return key, runner.policy()
+
+        self._policy = self._ask(fetch)
+        return self._policy[1]
+
+    @classmethod
+    def made(
+        cls,
+        resolved: Resolved,
+        settings: Settings,
+        origin: Origin | None,
+        history: History,
+        recorder: Recorder,
+    ) -> Self:
+        """Make the learner that a checkpoint is of; used by :func:`dqlearn.resume`."""
+        learner = cls.__new__(cls)
+        learner._resolved = resolved
+        learner._prepare(settings, origin)
+        learner._history, learner._recorder = history, recorder
+        return learner
+
+    @property
+    def _placed_plan(self) -> Plan:
+        """The plan where the run is: in which chunks its table is, and whether out of core."""
+        return self._runner.plan if self._runner else self._plan
+
+    def __repr__(self) -> str:
+        """Environment, table, counters."""
+        n_states, n_actions = self._plan.grid.shape
+        return (
+            f"QLearner({self._resolved.called}: {n_states} states x {n_actions} actions, "
+            f"{self._plan.num_envs} environments in {self._plan.shards} shards, {self._plan.kind}, "
+            f"{'out of core, ' if self._placed_plan.out_of_core else ''}"
+            f"{self.timesteps} transitions made)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of what it is and how far it is."""
+        plan = self._placed_plan
+        return html_table(
+            "dqlearn.QLearner",
+            {
+                "environment": self._resolved.called,
+                "table": "{:,} states x {:,} actions, {}".format(*plan.grid.shape, plan.dtype),
+                "table lies": "on disk" if plan.out_of_core else "in memory",
+                "chunks": f"{plan.grid.n_chunks}",
+                "environments": f"{plan.num_envs:,} in {plan.shards} shards",
+                "gamma": f"{plan.gamma:g}",
+                "learning rate": repr(plan.learning_rate),
+                "epsilon": repr(plan.epsilon),
+                "seed": f"{plan.seed}",
+                "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.kind}",
+                "learned from": f"{self.timesteps:,} transitions",
+                "recent mean return": f"{self._history.recent_mean_return():.4g}",
+                "runs on": self._runner.executor.name if self._runner else "not begun",
+                "checkpoints": self._recorder.place.name if self._recorder else "none",
+            },
+        )
+
+
+@contextmanager
+def _interruptible(runner: Runner, interrupted: threading.Event) -> Iterator[None]:
+    """Wait for no workers once it is interrupted, which whoever did that is told of.
+
+    The workers may have got the same Ctrl-C. What the last cut holds is kept, and the store.
+    """
+    runner.interrupted = interrupted
+    try:
+        yield
+    except ClusterLostError as error:
+        if interrupted.is_set():
+            raise KeyboardInterrupt(f"the workers are gone, too: {error}") from error
+        raise
+    finally:
+        runner.interrupted = threading.Event()

@@ -1,0 +1,232 @@
+"""Evaluation: whole greedy episodes on fresh seeds.
+
+Episode i draws from a stream of its own, and every episode that is begun is counted, so that short
+ones are not favoured (as they are where the first n to end are taken). Invariant: the returns do
+not depend on how the episodes are divided over tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.checks import is_whole
+from dqlearn.envs.model_faults import check_transition
+from dqlearn.envs.python.faults import RAISED
+from dqlearn.envs.python.gymnasium_env import PythonEnv
+from dqlearn.envs.python.returned import flag, reset_pair, reward, step_five
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError, EnvironmentFault
+from dqlearn.random import EVALUATION, streams
+from dqlearn.stages.policy import KnownPolicy, Policy
+from dqlearn.text import html_table
+
+__all__ = ["EpisodePlan", "EvaluationResult", "Played", "play_compiled", "play_python"]
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """How many episodes, from which seed, and after how many steps one is cut off."""
+
+    n_episodes: int
+    seed: int
+    max_steps: int
+
+    def __post_init__(self) -> None:
+        """Check that there is something to play."""
+        counts = self.n_episodes, self.max_steps
+        if not all(map(is_whole, counts)) or min(counts) < 1:
+            raise ConfigurationError(
+                "an evaluation needs n_episodes and max_steps of at least 1, got "
+                f"n_episodes={self.n_episodes!r} and max_steps={self.max_steps!r}"
+            )
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**64:
+            raise ConfigurationError(
+                f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
+            )
+
+    def streams(self, first: int, last: int) -> npt.NDArray[np.uint64]:
+        """Return the streams of random numbers of some episodes."""
+        keys: npt.NDArray[np.uint64] = streams(
+            np.uint64(self.seed), EVALUATION, first, last - first
+        )
+        return keys
+
+
+@dataclass(frozen=True)
+class Played:
+    """Returns and lengths of some episodes, and how many of them were cut off."""
+
+    returns: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+    cut: int
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What greedy episodes gave.
+
+    Parameters
+    ----------
+    returns : float64 (n_episodes,)
+        Undiscounted return of every episode, in units of reward.
+    lengths : int64 (n_episodes,)
+        Their lengths, in transitions.
+    cut : int
+        How many did not end within the evaluation's ``max_steps``.
+
+    Examples
+    --------
+    >>> result = EvaluationResult(np.array([1.0, 3.0]), np.array([5, 7]), 0)
+    >>> result
+    EvaluationResult(mean=2 +- 1, n_episodes=2, mean_length=6)
+    >>> result.quantile(0.5)
+    2.0
+    """
+
+    returns: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+    cut: int
+
+    @classmethod
+    def of(cls, parts: Sequence[Played]) -> EvaluationResult:
+        """Join the parts that tasks have played."""
+        return cls(
+            np.concatenate([part.returns for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            sum(part.cut for part in parts),
+        )
+
+    @property
+    def n_episodes(self) -> int:
+        """How many episodes."""
+        return len(self.returns)
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean return; NaN for a single episode."""
+        if self.n_episodes < 2:
+            return float("nan")
+        return float(self.returns.std(ddof=1) / np.sqrt(self.n_episodes))
+
+    @property
+    def mean_length(self) -> float:
+        """Mean length, in transitions."""
+        return float(self.lengths.mean())
+
+    def quantile(self, q: float) -> float:
+        """Return a quantile of the returns.
+
+        Parameters
+        ----------
+        q : float
+            Which, 0 .. 1.
+
+        Returns
+        -------
+        float
+            In units of reward.
+        """
+        return float(np.quantile(self.returns, q))
+
+    def __repr__(self) -> str:
+        """Mean, standard error and number on one line."""
+        cut = f", cut={self.cut}" if self.cut else ""
+        return (
+            f"EvaluationResult(mean={self.mean:.6g} +- {self.standard_error:.3g}, "
+            f"n_episodes={self.n_episodes}, mean_length={self.mean_length:.6g}{cut})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of the returns and the lengths."""
+        low, median, high = np.quantile(self.returns, [0.05, 0.5, 0.95])
+        return html_table(
+            "dqlearn.EvaluationResult",
+            {
+                "mean return": f"{self.mean:.6g} ± {self.standard_error:.3g}",
+                "median return": f"{median:.6g}",
+                "5 % .. 95 % of returns": f"{low:.6g} .. {high:.6g}",
+                "episodes": f"{self.n_episodes:,}",
+                "mean length": f"{self.mean_length:.6g} transitions",
+                "cut off": f"{self.cut:,}",
+            },
+        )
+
+
+def play_compiled(
+    env: TabularEnv, policy: Policy | KnownPolicy, episodes: EpisodePlan, first: int, last: int
+) -> Played:
+    """Play the episodes ``first .. last - 1`` of a compiled model."""
+    returns, lengths = np.empty(last - first), np.empty(last - first, np.int64)
+    cut, fault = env.kernels.play(
+        episodes.streams(first, last),
+        env.limits,
+        env.params,
+        policy.lookup,
+        episodes.max_steps,
+        returns,
+        lengths,
+    )
+    if fault[0] >= 0:
+        check_transition(env, f"episode {first + fault[0]} of an evaluation", *fault[1:])
+    return Played(returns, lengths, int(cut))
+
+
+def play_python(
+    env: PythonEnv, policy: Policy | KnownPolicy, episodes: EpisodePlan, first: int, last: int
+) -> Played:
+    """Play the episodes ``first .. last - 1`` in Python environments, one after another."""
+    returns, lengths, cut = np.empty(last - first), np.empty(last - first, np.int64), 0
+    one = None
+    try:
+        one = _One(env)
+        for i, key in enumerate(episodes.streams(first, last)):
+            state, total, t, ended = one.reset(int(key >> np.uint64(33))), 0.0, 0, False
+            while not ended and t < episodes.max_steps:
+                state, reward, ended = one.step(int(policy.choose(np.array([state]))[0]))
+                total, t = total + reward, t + 1
+            returns[i], lengths[i], cut = total, t, cut + (not ended)
+    except RAISED as error:
+        kind = type(error) if isinstance(error, EnvironmentFault) else EnvironmentFault
+        raise kind(f"an environment failed in an evaluation: {error!r}") from error
+    finally:
+        if one:
+            one.close()
+    return Played(returns, lengths, cut)
+
+
+class _One:
+    """A single environment, in indices; a vector of one where the factory makes vectors."""
+
+    def __init__(self, env: PythonEnv) -> None:
+        self.env = env
+        self.made = env.vector(1) if env.vectorised else env.single()
+
+    def reset(self, seed: int) -> int:
+        """Begin an episode."""
+        return self._state(reset_pair(self.made.reset(seed=seed))[0])
+
+    def step(self, action: int) -> tuple[int, float, bool]:
+        """Step; return state, reward and whether the episode ended."""
+        actions = self.env.actions
+        chosen = actions.decode([action]) if self.env.vectorised else actions.decode_one(action)
+        observation, paid, terminated, truncated, _ = step_five(self.made.step(chosen))
+        return self._state(observation), reward(paid), flag(terminated) or flag(truncated)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.made.close()
+
+    def _state(self, observation: Any) -> int:
+        if self.env.vectorised:
+            return int(self.env.states.encode(observation)[0])
+        return self.env.states.encode_one(observation)

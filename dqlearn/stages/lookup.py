@@ -1,0 +1,216 @@
+"""Ask and answer: a shard learns the maxima of the states it is concerned with, and of no others.
+
+::
+
+    shard w         where its environments are,  ─► ask ─► Asked: states, by row of chunks
+                    next states of its batch                 │ piece(i)
+                                                             ▼
+    chunk (i, j)                                  answer: (max, argmax) over its actions
+                                                             │
+    shard w         told: combined over j, put together over i
+
+The answers of round r serve twice: ``max_a Q_r(s', a)`` is the bootstrap of the step that was made,
+and the argmax chooses the next action. What is asked follows from (shard, batch) alone: a shard
+derives it again, rather than keep it, to know which answer is whose. Invariant: the same bits as
+:mod:`dqlearn.stages.summary` finds for these states, whatever the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.errors import StaleShardError
+from dqlearn.kernels.buffers import empty
+from dqlearn.kernels.lookup import follow, sort_by_owner, want
+from dqlearn.kernels.route import count_owners
+from dqlearn.stages.summary import greedy, merge
+from dqlearn.table.chunk import Answer, Chunk
+from dqlearn.table.hash_grid import Grid
+from dqlearn.table.transitions import Piece, Routed, Sized
+
+__all__ = ["Asked", "Parcel", "ParcelPiece", "answer", "ask", "told"]
+
+
+@dataclass(frozen=True)
+class Asked(Sized):
+    """States that a shard asks for, sorted by the row of chunks that they are in.
+
+    Attributes
+    ----------
+    state : int (m,)
+        The states; row i of chunks is asked for ``starts[i] : starts[i + 1]``.
+    starts : int64 (rows + 1,)
+        Where those of each row begin.
+    of_env : int32 (n_envs,)
+        Where the state of each environment stands in `state`.
+    of_next : int32 (n,)
+        Where the next state of each transition does; -1 where its episode terminated.
+    """
+
+    state: npt.NDArray[Any]
+    starts: npt.NDArray[np.int64]
+    of_env: npt.NDArray[np.int32]
+    of_next: npt.NDArray[np.int32]
+
+    def piece(self, row: int) -> npt.NDArray[Any]:
+        """Return what a row of chunks is asked for."""
+        return self.state[int(self.starts[row]) : int(self.starts[row + 1])]
+
+
+@dataclass(frozen=True)
+class Parcel(Sized):
+    """What a shard sends to all chunks in a round: what to learn, and what to answer then.
+
+    Attributes
+    ----------
+    routed : Routed, optional
+        Its batch of round r; None before the first.
+    asked : Asked
+        Of round r + 1.
+    """
+
+    routed: Routed | None
+    asked: Asked
+
+    def own(self, c: int, row: int) -> ParcelPiece:
+        """Return what chunk c, which is in a row of chunks, receives, where it is."""
+        return ParcelPiece(self.routed.own(c) if self.routed else None, self.asked.piece(row))
+
+    def piece(self, c: int, row: int) -> ParcelPiece:
+        """Cut out what chunk c receives."""
+        return ParcelPiece(self.routed.piece(c) if self.routed else None, self.asked.piece(row))
+
+
+@dataclass(frozen=True)
+class ParcelPiece(Sized):
+    """What one chunk receives from one shard: what to learn, and the states to answer for (m,)."""
+
+    piece: Piece | None
+    states: npt.NDArray[Any]
+
+
+def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: Grid) -> Asked:
+    """Say what a shard must be told.
+
+    Parameters
+    ----------
+    state : int (n_envs,)
+        Where its environments are.
+    next_state : int (n,)
+        Of its batch; -1 needs no answer.
+    grid : ChunkGrid or HashGrid
+        Who can answer.
+
+    Returns
+    -------
+    Asked
+        The state of each environment, and the next states; the latter only where they differ from
+        the state of the environment in the same place, as they do where an episode ended.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dqlearn.table.grid import ChunkGrid
+    >>> asked = ask(np.array([7, 1]), np.array([7, -1]), ChunkGrid((4, 4), (2,)))
+    >>> asked.state, asked.of_env, asked.of_next
+    (array([1, 7]), array([1, 0], dtype=int32), array([ 1, -1], dtype=int32))
+    """
+    n_envs, of_next = len(state), empty(len(next_state), np.int32)
+    wanted = empty(n_envs + len(next_state), state.dtype)
+    wanted[:n_envs] = state
+    wanted = wanted[: want(state, next_state, wanted, of_next)]
+    if grid.n_rows == 1:
+        starts = np.array([0, len(wanted)], np.int64)
+        return Asked(wanted, starts, np.arange(n_envs, dtype=np.int32), of_next)
+    owner = grid.find_rows(wanted)
+    starts = np.zeros(grid.n_rows + 1, np.int64)
+    count_owners(owner, starts[1:])
+    np.cumsum(starts, out=starts)
+    place, ordered = empty(len(wanted), np.int32), empty(len(wanted), state.dtype)
+    sort_by_owner(owner, starts[:-1].copy(), wanted, place, ordered)
+    follow(of_next, place)
+    return Asked(ordered, starts, place[:n_envs], of_next)
+
+
+def answer(
+    chunk: Chunk,
+    states: npt.NDArray[Any],
+    origin: tuple[int, int],
+    n_actions: int,
+    tie_key: np.uint64,
+) -> Answer:
+    """Find the best actions of some states of a chunk, among the chunk's actions.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Of round r.
+    states : int (m,)
+        Of the chunk.
+    origin : (int, int)
+        The chunk's first state and first action; not looked at if the chunk is sparse.
+    n_actions : int
+        Of the whole table.
+    tie_key : uint64
+        :func:`dqlearn.stages.summary.ties` of the seed and round r.
+
+    Returns
+    -------
+    Answer
+        In the order of `states`.
+    """
+    rows = None if chunk.known is None else chunk.known.rows(states)
+    return Answer(*greedy(chunk.q, origin, n_actions, tie_key, states, rows), chunk.timesteps)
+
+
+def told(
+    asked: Asked, answers: Sequence[Answer], grid: Grid, n_actions: int, tie_key: np.uint64
+) -> Answer:
+    """Combine what chunks answered.
+
+    Parameters
+    ----------
+    asked : Asked
+        What they were asked.
+    answers : sequence of Answer
+        Of all chunks, in their order.
+    grid : ChunkGrid or HashGrid
+        The chunks.
+    n_actions : int
+        Of the whole table.
+    tie_key : uint64
+        As that of the answers.
+
+    Returns
+    -------
+    Answer
+        Over all actions, in the order of what was asked.
+
+    Raises
+    ------
+    StaleShardError
+        If chunks were asked something else.
+    """
+    m, columns = len(asked.state), grid.n_columns
+    expected = np.repeat(np.diff(asked.starts), columns).tolist()
+    if (got := [len(answer.value) for answer in answers]) != expected:
+        raise StaleShardError(
+            f"chunks must answer for {expected} states, got answers for {got}: the run goes back "
+            "to its last cut"
+        )
+    if grid.n_chunks == 1:
+        return answers[0]
+    value, action = empty(m, answers[0].value.dtype), empty(m, answers[0].action.dtype)
+    for i, (first, last) in enumerate(pairwise(asked.starts.tolist())):
+        own, (one, *others) = slice(first, last), answers[i * columns : (i + 1) * columns]
+        value[own], action[own] = one.value, one.action
+        best = value[own], action[own]
+        for other in others:
+            merge(best, (other.value, other.action), n_actions, tie_key, asked.state[own])
+    return Answer(value, action, answers[0].timesteps)

@@ -1,0 +1,212 @@
+"""The plan of a run: all that a round needs besides the state it starts from.
+
+Invariant: frozen, and the same for every round; tasks refer to one copy of it per worker, which is
+pickled once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+
+from dqlearn.checks import check_count, is_number, is_whole
+from dqlearn.envs.python.faults import RAISE, Faults
+from dqlearn.envs.python.gymnasium_env import PythonEnv
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError
+from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.stages.packing import PackedOnce
+from dqlearn.storage.origin import Origin
+from dqlearn.table.grid import ChunkGrid, table_nbytes
+from dqlearn.table.hash_grid import Grid, HashGrid
+
+__all__ = ["Plan"]
+
+_MOST_SHARDS = 2**20
+_NUMBERS: dict[type[int] | type[float], tuple[str, ...]] = {  # Python's own, which JSON can hold
+    int: ("num_envs", "shards", "steps_per_round", "policy_lag", "seed"),
+    float: ("gamma", "initial_value"),
+}
+
+
+@dataclass(frozen=True)
+class Plan(PackedOnce):
+    """What a run does.
+
+    Attributes
+    ----------
+    env : TabularEnv or PythonEnv
+        The environment.
+    grid : ChunkGrid or HashGrid
+        The table's chunks; of a sparse table the latter.
+    num_envs, shards, steps_per_round : int
+        Environments, the tasks they are divided over, and the steps of each in a round.
+    gamma : float
+        Discount factor, 0 .. 1.
+    learning_rate : Schedule or VisitCount
+        Alpha.
+    epsilon : Schedule
+        Probability of exploring.
+    initial_value : float
+        Of every pair, before anything is learned.
+    policy_lag : int
+        0: round r acts on Q_r; 1: on Q_{r-1}, so that rollouts overlap updates.
+    dtype : dtype
+        Of the table: float32 or float64.
+    seed : int
+        0 .. 2**64 - 1.
+    origin : Origin, optional
+        The stored table that the run begins with; without one, `initial_value` everywhere.
+    faults : Faults
+        What to do about environments that raise, or never return.
+    path : {"broadcast", "gather"}
+        Whether every shard receives the maxima of all states, or asks for those that it needs.
+    out_of_core : bool
+        Whether the table lies on disks; decided where the run is placed, and never by the user.
+    balanced : bool
+        Whether the grid is cut anew when its chunks' loads are uneven.
+    begun : ChunkGrid, optional
+        The grid that the run began with, and that its repository has; None while that is `grid`.
+    """
+
+    env: TabularEnv | PythonEnv
+    grid: Grid
+    num_envs: int
+    shards: int
+    steps_per_round: int
+    gamma: float
+    learning_rate: Schedule | VisitCount
+    epsilon: Schedule
+    initial_value: float
+    policy_lag: int
+    dtype: np.dtype[Any]
+    seed: int
+    origin: Origin | None = None
+    faults: Faults = RAISE
+    path: str = "broadcast"
+    out_of_core: bool = False
+    balanced: bool = False
+    begun: ChunkGrid | None = None
+
+    def __post_init__(self) -> None:
+        """Check what no single part can check for itself."""
+        check_count("num_envs", self.num_envs)
+        check_count("shards", self.shards)
+        check_count("steps_per_round", self.steps_per_round)
+        if self.shards > _MOST_SHARDS:
+            raise ConfigurationError(
+                f"shards must be at most {_MOST_SHARDS}, each is a task of every round; got "
+                f"{self.shards}"
+            )
+        if self.shards > self.num_envs:
+            raise ConfigurationError(
+                f"shards must be at most num_envs={self.num_envs}, got {self.shards}"
+            )
+        if not (is_number(self.gamma) and 0.0 <= self.gamma <= 1.0):
+            raise ConfigurationError(f"gamma must be in 0 .. 1, got {self.gamma!r}")
+        if not (is_number(self.initial_value) and math.isfinite(self.initial_value)):
+            raise ConfigurationError(f"initial_value must be finite, got {self.initial_value!r}")
+        if not is_whole(self.policy_lag) or self.policy_lag not in (0, 1):
+            raise ConfigurationError(f"policy_lag must be 0 or 1, got {self.policy_lag!r}")
+        if self.path not in ("broadcast", "gather"):
+            raise ConfigurationError(
+                f"path must be 'auto', 'broadcast' or 'gather', got {self.path!r}"
+            )
+        if self.path == "gather" and (self.steps_per_round, self.policy_lag) != (1, 1):
+            raise ConfigurationError(
+                "path='gather' needs steps_per_round=1 and policy_lag=1, got "
+                f"steps_per_round={self.steps_per_round} and policy_lag={self.policy_lag}: "
+                "leave them out, or pass path='broadcast'"
+            )
+        if self.sparse and self.path != "gather":
+            raise ConfigurationError(
+                "a sparse table needs path='gather': the maxima of all its states are never made; "
+                f"got {self.path!r}"
+            )
+        if self.dtype not in (np.float32, np.float64):
+            raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
+        if not (is_whole(self.seed) and 0 <= self.seed < 2**64):
+            raise ConfigurationError(
+                f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
+            )
+
+        if self.faults.on_error == "restart" and not self._one_by_one:
+            raise ConfigurationError(
+                "on_env_error='restart' needs a factory of single environments, make() -> "
+                "gymnasium.Env, got one that takes num_envs: those of a VectorEnv cannot be built "
+                "anew one by one; pass on_env_error='raise'"
+            )
+        for kind, names in _NUMBERS.items():
+            for name in names:
+                object.__setattr__(self, name, kind(getattr(self, name)))
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether no factory of vector environments is in the way."""
+        return not (isinstance(self.env, PythonEnv) and self.env.vectorised)
+
+    @property
+    def donated(self) -> bool:
+        """Whether shards are stepped in place."""
+        return isinstance(self.env, PythonEnv)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the table has room for the states only that were visited."""
+        return isinstance(self.grid, HashGrid)
+
+    @property
+    def kind(self) -> str:
+        """The path, and whether the table is sparse, for people."""
+        return f"{self.path}, sparse" if self.sparse else self.path
+
+    @property
+    def laid_out(self) -> ChunkGrid:
+        """The grid of a table that is not sparse."""
+        return cast("ChunkGrid", self.grid)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values and the visit counts of a table that is not sparse."""
+        return table_nbytes(self.grid.shape, self.dtype)
+
+    @property
+    def at_rest(self) -> ChunkGrid:
+        """The grid that a repository's arrays follow."""
+        return self.begun or self.laid_out
+
+    def recut(self, grid: Grid) -> Plan:
+        """Return the same plan for a table whose chunks were cut anew."""
+        return replace(self, grid=grid, begun=None if self.sparse else self.at_rest)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether rounds may write to a table that nobody else holds, where there is one memory.
+
+        Nothing may fail, or last, once they do: every step is made by then, and by compiled code,
+        or is but one.
+        """
+        return self.path == "gather" or not (self.policy_lag or self.donated)
+
+    @property
+    def steady(self) -> bool:
+        """Whether every round makes ``num_envs * steps_per_round`` transitions."""
+        restarts = self.donated and self.faults.on_error == "restart"
+        return self._one_by_one and not restarts
+
+    @property
+    def n_actions(self) -> int:
+        """How many actions the table has."""
+        return self.grid.shape[1]
+
+    @cached_property
+    def first_envs(self) -> tuple[int, ...]:
+        """First environment of each shard, and `num_envs`; at multiples of 64 where possible."""
+        unit = 64 if self.num_envs >= 64 * self.shards else 1
+        blocks = -(-self.num_envs // unit)
+        edges = [w * blocks // self.shards * unit for w in range(self.shards)]
+        return (*edges, self.num_envs)

@@ -1,0 +1,206 @@
+"""Rollout: each shard takes K steps in its environments, epsilon-greedy on a policy.
+
+::
+
+    (shard, policy of round r) ──► Transitions of the round, shard with its environments K steps on
+
+Order of a batch: block of 64 environments, step, environment. A block's states stay in cache, in
+the rollout and again in the update, and its lanes are independent, so that their latencies overlap.
+Shards hold successive environments; where they begin at a multiple of 64, their number does not
+show in the order either.
+
+Invariant (compiled environments): pure. The same shard and policy give the same transitions, on any
+worker and any number of times. Shards of Python environments are *donated* instead: see
+:mod:`dqlearn.envs.python.gymnasium_env`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.envs.model_faults import check_initial, check_transition
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.kernels.buffers import empty
+from dqlearn.random import STEPS, exploration_threshold, streams
+from dqlearn.stages.policy import Policy
+from dqlearn.stages.summary import action_dtype
+from dqlearn.table.transitions import Sized, Tally, Transitions
+
+__all__ = ["BLOCK", "CompiledShard", "Walk", "open_shard", "rollout", "state_dtype"]
+
+Columns = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class CompiledShard(Sized):
+    """Successive environments of a :class:`TabularEnv`, as data.
+
+    Attributes
+    ----------
+    first_env : int
+        Index of the first of them.
+    state : int (n,)
+        Where they are.
+    elapsed : int64 (n,)
+        Steps since their episodes began.
+    returns : float64 (n,)
+        Rewards since their episodes began.
+    steps : int
+        Steps that each of them has made.
+    """
+
+    first_env: int
+    state: npt.NDArray[Any]
+    elapsed: npt.NDArray[np.int64]
+    returns: npt.NDArray[np.float64]
+    steps: int
+
+
+def state_dtype(n_states: int) -> type[np.signedinteger[Any]]:
+    """Return the integer type that transitions hold states in."""
+    return np.int32 if n_states <= np.iinfo(np.int32).max else np.int64
+
+
+def open_shard(
+    env: TabularEnv, first_env: int, n_envs: int, seed: int, steps: int = 0
+) -> CompiledShard:
+    """Begin `n_envs` successive environments, each in an initial state of its own.
+
+    `steps` is where in their streams of random numbers they begin.
+
+    Raises
+    ------
+    StateRangeError
+        If ``initial`` returns a state outside the model's.
+    """
+    state = np.empty(n_envs, state_dtype(env.n_states))
+    wide = np.empty(n_envs, np.int64)
+    env.kernels.begin(streams(np.uint64(seed), STEPS, first_env, n_envs), steps, env.params, wide)
+    for e in np.flatnonzero((wide < 0) | (wide >= env.n_states))[:1]:
+        check_initial(int(wide[e]), env.n_states, f"environment {first_env + int(e)}")
+    state[:] = wide
+    return CompiledShard(first_env, state, np.zeros(n_envs, np.int64), np.zeros(n_envs), steps)
+
+
+def rollout(
+    env: TabularEnv,
+    shard: CompiledShard,
+    policy: Policy,
+    epsilon: float,
+    seed: int,
+    n_steps: int,
+) -> tuple[Transitions, CompiledShard]:
+    """Take `n_steps` steps in each environment of a shard.
+
+    Parameters
+    ----------
+    env : TabularEnv
+        The model.
+    shard : CompiledShard
+        Where its environments are; not written to.
+    policy : Policy
+        What they act on.
+    epsilon : float
+        Probability of a uniformly drawn action instead.
+    seed : int
+        Seed of the run.
+    n_steps : int
+        Steps of each environment.
+
+    Returns
+    -------
+    Transitions
+        ``n_envs * n_steps`` of them.
+    CompiledShard
+        The environments afterwards.
+
+    Raises
+    ------
+    EnvironmentFault
+        If a state is outside the model's range, a reward is not finite, or a probability of events
+        is outside 0 .. 1.
+    """
+    walk = Walk(env, shard, policy, epsilon, seed, n_steps)
+    out = walk.room(walk.n_envs)
+    walk.take(env.kernels.walk, out)
+    return Transitions(*out, walk.tally()), walk.after()
+
+
+class Walk:
+    """A rollout, by whichever kernel takes its steps.
+
+    Parameters are those of :func:`rollout`.
+    """
+
+    def __init__(
+        self,
+        env: TabularEnv,
+        shard: CompiledShard,
+        policy: Policy,
+        epsilon: float,
+        seed: int,
+        n_steps: int,
+    ) -> None:
+        self.env, self.policy, self.epsilon, self.n_steps = env, policy, epsilon, n_steps
+        self._shard, self.n_envs = shard, len(shard.state)
+        self._streams = streams(np.uint64(seed), STEPS, shard.first_env, self.n_envs)
+        self._moving = (shard.state.copy(), shard.elapsed.copy(), shard.returns.copy())
+        self._rows = policy.rows_of(self._moving[0])
+        self._episodes = np.array([0.0, 0.0, 0.0, 0.0, np.inf, -np.inf])
+
+    def room(self, n_envs: int) -> Columns:
+        """Make arrays for the transitions of so many environments: (s, a, r, s')."""
+        n, place = n_envs * self.n_steps, state_dtype(self.env.n_states)
+        return (
+            empty(n, place),
+            empty(n, action_dtype(self.env.n_actions)),
+            empty(n, self.policy.value.dtype),
+            empty(n, place),
+        )
+
+    def take(self, kernel: Callable[..., Any], *args: Any) -> None:
+        """Take all steps by a kernel of the model, which is told where to write them by `args`."""
+        fault = kernel(
+            self._streams,
+            self._shard.steps,
+            self.n_steps,
+            BLOCK,
+            self.env.limits,
+            self.env.params,
+            self.policy.action,
+            self._rows,
+            exploration_threshold(self.epsilon),
+            self._moving,
+            self._episodes,
+            *args,
+        )
+        if fault[0] >= 0:
+            check_transition(
+                self.env, f"environment {self._shard.first_env + fault[0]}", *fault[1:]
+            )
+
+    def tally(self) -> Tally:
+        """Count what was taken."""
+        count, total, squares, lengths, least, most = self._episodes.tolist()
+        return Tally(
+            self.policy.timesteps,
+            self.epsilon,
+            self.n_envs * self.n_steps,
+            int(count),
+            total,
+            squares,
+            int(lengths),
+            least,
+            most,
+        )
+
+    def after(self) -> CompiledShard:
+        """Return the environments after all steps were taken."""
+        return CompiledShard(self._shard.first_env, *self._moving, self._shard.steps + self.n_steps)

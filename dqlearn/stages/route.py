@@ -1,0 +1,134 @@
+r"""Route: targets are computed and sorted by the chunk that owns their pair.
+
+.. math:: y = r + \gamma \, [s' \text{ not terminal}] \, \max_{a'} Q_r(s', a')
+
+A stable counting sort of each tile of a batch, which a cache holds: its transitions are located
+(owner, offset, target), their owners counted, and then they are put in place. A chunk owns a run of
+each tile. Invariant: among the transitions of one chunk the order of the batch is kept, so the
+updates of a pair happen in the same order whatever the grid and the tiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.kernels.buffers import empty
+from dqlearn.kernels.route import count_owners, find_targets, route_tiles, scatter_pairs
+from dqlearn.table.grid import ChunkGrid, owner_dtype
+from dqlearn.table.hash_grid import HashGrid
+from dqlearn.table.transitions import Routed, Tally, Transitions
+
+__all__ = ["TILE", "Router", "route", "route_pairs"]
+
+TILE = 32_768
+"""Transitions: some hundred KiB, which an L2 cache holds."""
+
+
+def route(
+    transitions: Transitions, value: npt.NDArray[Any], gamma: float, grid: ChunkGrid
+) -> Routed:
+    """Compute targets and sort them by owner.
+
+    Parameters
+    ----------
+    transitions : Transitions
+        A shard's transitions of round r.
+    value : float (n_states,)
+        ``max_a Q_r(s, a)``.
+    gamma : float
+        Discount factor.
+    grid : ChunkGrid
+        Who owns what.
+
+    Returns
+    -------
+    Routed
+        Offsets (int32) and targets (the table's dtype).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dqlearn.table.transitions import Tally
+    >>> batch = Transitions(np.array([3, 0]), np.array([1, 0]), np.array([1.0, 2.0]),
+    ...                     np.array([-1, 3]), Tally(0, 0.1))
+    >>> routed = route(batch, np.array([0.0, 0.0, 0.0, 10.0]), 0.5, ChunkGrid((2, 2), (2,)))
+    >>> routed.piece(0).columns[1], routed.piece(1).columns[0]
+    (array([7.]), array([3], dtype=int32))
+    """
+    router = Router(len(transitions.state), TILE, value, gamma, grid)
+    columns = (transitions.state, transitions.action, transitions.reward, transitions.next_state)
+    route_tiles(columns, TILE, *router.arguments)
+    return router.routed(transitions.tally)
+
+
+def route_pairs(
+    transitions: Transitions, value: npt.NDArray[Any], gamma: float, grid: HashGrid
+) -> Routed:
+    """Compute targets and sort them by owner, who is left to find where its pairs stand.
+
+    Parameters
+    ----------
+    transitions : Transitions
+        A shard's transitions of round r.
+    value : float (m,)
+        Bootstraps; `next_state` says which is whose.
+    gamma : float
+        Discount factor.
+    grid : HashGrid
+        Who owns what.
+
+    Returns
+    -------
+    Routed
+        States, actions and targets, in one tile.
+    """
+    state, action = transitions.state, transitions.action
+    n, bootstrap = len(state), (value, value.dtype.type(gamma))
+    target = empty(n, value.dtype)
+    find_targets(transitions.reward, transitions.next_state, *bootstrap, target)
+    starts = np.zeros((1, grid.n_chunks + 1), np.int64)
+    if grid.n_chunks == 1:
+        starts[0, 1] = n
+        return Routed((state, action, target), starts, transitions.tally)
+    owner = grid.find_rows(state)
+    count_owners(owner, starts[0, 1:])
+    np.cumsum(starts[0], out=starts[0])
+    out = tuple(empty(n, column.dtype) for column in (state, action, target))
+    scatter_pairs(owner, starts[0, :-1].copy(), (state, action, target), out)
+    return Routed(out, starts, transitions.tally)
+
+
+class Router:
+    """Room for a batch that is being routed, and what routes it, as kernels take them.
+
+    Parameters
+    ----------
+    n : int
+        Transitions of the batch.
+    tile : int
+        Transitions in each tile of it; the last may have fewer.
+    value : float (n_states,)
+        Bootstrap of every state.
+    gamma : float
+        Discount factor.
+    grid : ChunkGrid
+        Who owns what.
+    """
+
+    def __init__(
+        self, n: int, tile: int, value: npt.NDArray[Any], gamma: float, grid: ChunkGrid
+    ) -> None:
+        axes = (locator.arrays for locator in grid.locators)
+        m = min(tile, n) if grid.n_chunks > 1 else 0
+        room = empty(m, owner_dtype(grid.n_chunks)), empty(m, np.int32), empty(m, value.dtype)
+        starts = np.zeros((max(1, -(-n // tile)), grid.n_chunks + 1), np.int64)
+        self._out = empty(n, np.int32), empty(n, value.dtype), starts
+        bootstrap = value, value.dtype.type(gamma)
+        self.arguments = bootstrap, (*axes, grid.bases, grid.widths), room, self._out
+
+    def routed(self, tally: Tally) -> Routed:
+        """Return the batch; kernels must have routed all of it."""
+        return Routed(self._out[:2], self._out[2], tally)

@@ -1,0 +1,78 @@
+r"""Update: temporal-difference steps on a copy of one chunk, or on a donated one.
+
+.. math:: Q_{r+1}(s, a) = Q_r(s, a) + \alpha \, [y - Q_r(s, a)]
+
+applied one transition after another, shard by shard, in the order of the batch: a pair that occurs
+twice is updated twice, in sequence (Watkins and Dayan 1992). The targets y hold round r's maxima,
+so they do not depend on the grid. Invariant: the chunk given is not written to, unless it is
+donated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
+
+from dqlearn.kernels.update import td
+from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.table.chunk import Chunk
+from dqlearn.table.insert import settle
+from dqlearn.table.paged import copy
+from dqlearn.table.transitions import Piece
+
+__all__ = ["update"]
+
+
+def update(
+    chunk: Chunk,
+    pieces: Sequence[Piece],
+    learning_rate: Schedule | VisitCount,
+    donated: bool = False,
+) -> Chunk:
+    """Apply a round's transitions to the chunk that owns them.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Of round r.
+    pieces : sequence of Piece
+        What it receives from each shard, in the shards' order.
+    learning_rate : Schedule or VisitCount
+        Taken at the transitions made before the round, or at each pair's visits before the update.
+    donated : bool
+        Write to the chunk's own arrays.
+
+    Returns
+    -------
+    Chunk
+        Of round r + 1; with the same arrays, if it received nothing.
+    """
+    # Not the pieces' own count: with policy_lag 1 they were made before the last round was learned.
+    made = chunk.timesteps
+    tally = replace(reduce(add, (piece.tally for piece in pieces)), timesteps=made)
+    if not any(piece.n for piece in pieces):
+        return Chunk(chunk.q, chunk.visits, tally, changed=chunk.changed, known=chunk.known)
+    if chunk.known is not None:
+        chunk, pieces = settle(chunk, pieces, owned=donated)
+        donated = True
+    q, visits = (chunk.q, chunk.visits) if donated else (copy(chunk.q), copy(chunk.visits))
+    if isinstance(learning_rate, VisitCount):
+        alpha, by_visits = (
+            q.dtype.type(0),
+            (
+                learning_rate.omega,
+                learning_rate.offset,
+                learning_rate.scale,
+            ),
+        )
+    else:
+        alpha, by_visits = q.dtype.type(learning_rate(tally.timesteps)), None
+    td_abs_sum = 0.0
+    for piece in pieces:
+        offset, target = piece.columns
+        batch = (offset, target, piece.where)
+        td_abs_sum += td(q.ravel(), visits.ravel(), *batch, alpha, by_visits)
+    changed = made + tally.n_transitions
+    return Chunk(q, visits, tally, td_abs_sum, changed, known=chunk.known)

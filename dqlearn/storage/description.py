@@ -1,0 +1,246 @@
+"""What a stored table says of the run that made it, and the environment to go on with.
+
+::
+
+    {"id": "Taxi-v4"}             made by its id, with the arguments that are stored, or given again
+    {"id": .., "compiled": true}  the same, compiled from its table
+    {"id": "module:Name-v0"}      as that, if the module is here already, or is trusted
+    {"import": "module:name"}     a TabularEnv that stands in such a module
+    {"name": "<lambda>"}          the user's own, env=
+
+Invariant: what is read is data. No module is imported because a table names it, but for those that
+whoever reads it trusts, and dqlearn's own environments.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from types import ModuleType
+from typing import Any
+
+from dqlearn.envs.arguments import restored
+from dqlearn.envs.resolve import EnvLike, Resolved, resolve
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import IncompatibleTableError
+from dqlearn.kernels.jit.fingerprint import fingerprint
+from dqlearn.spaces import BinsLike, SpaceIndex
+from dqlearn.stages.settings import Settings, from_attributes, whole_number
+from dqlearn.storage.origin import Origin
+from dqlearn.storage.paths import PathLike, is_url, located
+from dqlearn.storage.zarr_table import nested, read_attributes, understood
+from dqlearn.text import shortened
+
+__all__ = ["Stored", "Trust", "check_fingerprint", "environment_of", "fingerprint_of"]
+
+Trust = str | Iterable[str]
+"""Names of modules that may be imported because a stored table names them, or one inside them."""
+
+_SPACES = ("observation", "action")
+_OURS = "dqlearn.envs"
+_SHIM = re.compile(r"(?:.*[:/])?GymV2[16]Environment(?:-v\d+)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the attributes of a stored table say."""
+
+    path: str
+    environment: dict[str, Any]
+    spaces: dict[str, dict[str, Any]]
+    bins: BinsLike
+    settings: Settings
+    origin: Origin | None
+    fingerprint: dict[str, str] | None = None
+
+    @classmethod
+    def at(cls, path: PathLike) -> Stored:
+        """Read them from a saved table.
+
+        Raises
+        ------
+        IncompatibleTableError
+            If there is no table, or its attributes are not those that dqlearn writes.
+        """
+        attrs, where = read_attributes(path), located(path)
+        where = where if is_url(where) else os.path.abspath(where)
+        begun = {"path": where, "round": attrs.get("round"), "timesteps": attrs.get("timesteps")}
+        return cls.of(attrs | {"origin": json.dumps(begun)}, os.fspath(path))
+
+    @classmethod
+    def of(cls, attrs: Mapping[str, Any], path: str) -> Stored:
+        """Take attributes apart.
+
+        Raises
+        ------
+        IncompatibleTableError
+            If they are not those that dqlearn writes.
+        """
+        with understood(path):
+            spaces = {kind: dict(nested(attrs, f"{kind}_space")) for kind in _SPACES}
+            seen, _ = map(SpaceIndex.from_spec, spaces.values())
+            return cls(
+                path,
+                _environment(nested(attrs, "environment")),
+                spaces,
+                seen.bins,
+                from_attributes(attrs),
+                _origin(nested(attrs, "origin")),
+                _fingerprint(json.loads(attrs.get("fingerprint", "null"))),
+            )
+
+
+def _environment(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that an environment is described as dqlearn does it."""
+    texts = [spec[name] for name in ("id", "name", "import") if name in spec]
+    parts = [spec.get(name, {}) for name in ("kwargs", "encoded", "unstored")]
+    known = [(it["type"], it["python"]) for it in parts[-1].values()]
+    if not texts or not all(isinstance(text, str) for text in [*texts, *chain(*known)]):
+        raise TypeError("expected an id or a name")
+    if not all(isinstance(part, dict) for part in parts):
+        raise TypeError("expected arguments by their names")
+    if not isinstance(spec.get("compiled", False), bool):
+        raise TypeError("expected that it is compiled, or not")
+    return dict(spec)
+
+
+def _origin(begun: Any) -> Origin | None:
+    if begun is None:
+        return None
+    counters = [whole_number(begun[name]) for name in ("round", "timesteps")]
+    return Origin(str(begun["path"]), *counters)
+
+
+def _fingerprint(known: Any) -> dict[str, str] | None:
+    if known is None:
+        return None
+    return {name: str(known[name]) for name in ("python", "model")}
+
+
+def environment_of(
+    stored: Stored,
+    env: EnvLike | None = None,
+    bins: BinsLike = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    trust: Trust = (),
+) -> Resolved:
+    """Make the environment of a stored table, and check that the table fits it.
+
+    Parameters
+    ----------
+    stored : Stored
+        What the table says.
+    env : str, TabularEnv or callable, optional
+        The environment; by default the one that the table names.
+    bins : Bins, int, tuple, mapping or sequence, optional
+        Its bins; by default those of the table.
+    env_kwargs : mapping, optional
+        Arguments that could not be stored, or the same again.
+    trust : str or iterable of str
+        Modules that may be imported because the table names them.
+
+    Returns
+    -------
+    Resolved
+
+    Raises
+    ------
+    IncompatibleTableError
+        If the environment is missing, or another one, or its name asks to import a module.
+    """
+    if env is None:
+        env = _named(stored, trust)
+    if isinstance(env, str) and env == stored.environment.get("id"):
+        env_kwargs = restored(stored.environment, env_kwargs, stored.path)
+    compiled = stored.environment.get("compiled", False)
+    resolved = resolve(env, env_kwargs, stored.bins if bins is None else bins, compiled)
+    for name, index in (("observation", resolved.states), ("action", resolved.actions)):
+        if index.spec() != stored.spaces[name]:
+            raise IncompatibleTableError(
+                f"the {name} space of {env!r} must be the one that the table at {stored.path!r} "
+                f"was learned with, {shortened(stored.spaces[name])}; got {shortened(index.spec())}"
+            )
+    return resolved
+
+
+def _named(stored: Stored, trust: Trust) -> EnvLike:
+    """Return the environment that a table names: an id, or a model that stands in a module."""
+    spec = stored.environment
+    if (name := spec.get("id")) is not None:
+        module, colon, _ = name.rpartition(":")
+        if colon:
+            _module(module, trust, stored.path)
+        if _SHIM.fullmatch(name):
+            raise IncompatibleTableError(
+                f"{name!r}, which {stored.path!r} names, imports what its arguments say: pass env="
+            )
+        return str(name)
+    module, colon, name = spec.get("import", "").partition(":")
+    # Not getattr, for which a module may run code of its own.
+    found = vars(_module(module, trust, stored.path)).get(name) if colon else None
+    if isinstance(found, TabularEnv):
+        return found
+    raise IncompatibleTableError(
+        f"the table at {stored.path!r} is of {shortened(spec['name'])}, which has no id and is no "
+        f"TabularEnv that can be imported{f' from {module}' if colon else ''}: pass env="
+    )
+
+
+def _module(name: str, trust: Trust, where: str) -> ModuleType:
+    """Return a module that a table names, if it is here already, is ours, or is trusted."""
+    if isinstance(found := sys.modules.get(name), ModuleType):
+        return found
+    trusted = (trust,) if isinstance(trust, str) else tuple(trust)
+    if not any(f"{name}.".startswith(f"{package}.") for package in (_OURS, *trusted)):
+        raise IncompatibleTableError(
+            f"the environment of {where!r} is in the module {shortened(name)}, which would be "
+            f"imported, and so run: import it before if you trust it, pass trust=[{name!r}] "
+            "(--trust on the command line), or pass env="
+        )
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise IncompatibleTableError(
+            f"the environment of {where!r} is in the module {name!r}, which cannot be imported "
+            f"here: {error}; pass env="
+        ) from error
+
+
+def fingerprint_of(resolved: Resolved) -> dict[str, str] | None:
+    """Return what tells a model from others; None for environments that have no such thing."""
+    env = resolved.env
+    if not isinstance(env, TabularEnv):
+        return None
+    model = {**env.functions, "params": env.params, "limits": env.limits}
+    digest = fingerprint(model, versions=False)
+    if digest is None:
+        return None
+    return {"python": ".".join(map(str, sys.version_info[:2])), "model": digest}
+
+
+def check_fingerprint(stored: Stored, resolved: Resolved) -> None:
+    """Refuse a model that is not the one a run was learned with.
+
+    A run can only go on to the same end with the same model. Byte code differs from one version of
+    Python to the next; then only the spaces are compared.
+
+    Raises
+    ------
+    IncompatibleTableError
+        If it is another one.
+    """
+    known, got = stored.fingerprint, fingerprint_of(resolved)
+    if known is None or (got is not None and known["python"] != got["python"]):
+        return
+    if got != known:
+        raise IncompatibleTableError(
+            f"the run at {stored.path!r} was made with another version of {resolved.name!r}: its "
+            "functions, params or limits differ; pass the same one as env=, or begin a new run "
+            "from its table with dqlearn.open_table(...).to_zarr and dqlearn.load"
+        )

@@ -1,0 +1,356 @@
+"""Looking at a run: its table as a lazy Dataset, its history, its checkpoints.
+
+::
+
+    open_table(path, at=...) ──► q, visits      read chunk by chunk, by whoever computes them
+                             ──► value, policy  derived from q, as the run derives them
+
+Invariant: arrays and JSON are read, nothing that is stored is executed, no environment is made, and
+a run that goes on is not disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask._task_spec import Task
+from dask.highlevelgraph import HighLevelGraph
+
+from dqlearn.checks import check_count
+from dqlearn.errors import ConfigurationError, IncompatibleTableError
+from dqlearn.spaces import SpaceIndex
+from dqlearn.stages.settings import chunks_of, number, whole_number
+from dqlearn.storage.location import StoreLike, place_of
+from dqlearn.storage.paths import PathLike
+from dqlearn.storage.repository import LATEST, At, CheckpointInfo, Repository
+from dqlearn.storage.schema import Layout
+from dqlearn.storage.snapshot import Version
+from dqlearn.storage.zarr_table import understood, write_dataset
+from dqlearn.table.arrays import derived
+from dqlearn.table.axes import dataset, factors_of
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.hash_grid import Grid, HashGrid
+from dqlearn.table.history import STORED as HISTORY
+from dqlearn.table.history import History
+from dqlearn.table.insert import unsettled
+from dqlearn.table.sparse import merged
+from dqlearn.text import shortened
+
+__all__ = [
+    "checkpoints",
+    "expire",
+    "history_of",
+    "open_history",
+    "open_table",
+    "table_of",
+    "tag",
+    "untag",
+]
+
+_SPACES = ("observation", "action")
+
+
+def open_table(store: StoreLike, at: At = LATEST) -> xr.Dataset:
+    """Open the table of a run's checkpoint, lazily.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    at : str or int
+        "latest", "previous", "best", a checkpoint's number, or a tag.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :meth:`Table.to_xarray` returns it: ``q`` and ``visits`` over (state, action), ``value``
+        and ``policy`` over state; :func:`dqlearn.unfold` gives it one dimension per factor.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such checkpoint.
+    IncompatibleTableError
+        If something else is there, or a run of another format.
+    DamagedChunkError
+        If a chunk that is computed is not as it was written.
+
+    Examples
+    --------
+    >>> import dqlearn, tempfile
+    >>> run = tempfile.mkdtemp()
+    >>> learner = dqlearn.QLearner("Taxi-v4").learn(10_000, store=run)
+    >>> dqlearn.open_table(run)["q"].shape
+    (500, 6)
+    """
+    return table_of(_open(store).version(at))
+
+
+def table_of(version: Version) -> xr.Dataset:
+    """Open the table of a checkpoint, lazily; see `open_table`."""
+    attrs: dict[str, Any] = dict(version.group.attrs)
+    with understood(version.run):
+        grid = _grid(attrs)
+        factors_of(attrs)
+        labels = _action_labels(json.loads(attrs["action_labels"]), grid.shape[1])
+        seed, initial = int(np.uint64(int(attrs["seed"]))), number(attrs["initial_value"])
+    if isinstance(grid, HashGrid):
+        return _sparse(version, grid, labels, attrs, (seed, initial))
+    _check_shape(version, "q", grid.shape)
+    q = _lazy(version, "q", grid)
+    arrays = {
+        "q": q,
+        "visits": _lazy(version, "visits", grid),
+        "value": derived(q, "value", seed, version.round),
+        "policy": derived(q, "policy", seed, version.round),
+    }
+    return dataset(arrays, labels, attrs)
+
+
+def _grid(attrs: Mapping[str, Any]) -> Grid:
+    """Return the grid of a run; older runs do not say that they are not sparse."""
+    block = whole_number(attrs.get("sparse", 0))
+    chunks: Any = chunks_of(json.loads(attrs["chunks"]), block)
+    if not block:
+        return ChunkGrid(*chunks)
+    spaces = (SpaceIndex.from_spec(json.loads(attrs[f"{kind}_space"])) for kind in _SPACES)
+    n_states, n_actions = (space.n for space in spaces)
+    return HashGrid(n_states, n_actions, chunks, block)
+
+
+def _action_labels(labels: Any, n_actions: int) -> list[str] | None:
+    if labels is None:
+        return None
+    texts = [str(label) for label in labels]
+    if texts != labels or len(texts) != n_actions:
+        raise ValueError(f"expected {n_actions} texts as action_labels, got {shortened(labels)}")
+    return texts
+
+
+def _check_shape(version: Version, name: str, expected: tuple[int, ...]) -> None:
+    """Refuse attributes that are not of the arrays."""
+    if (found := version.array(name).shape) != expected:
+        raise IncompatibleTableError(
+            f"expected the shape {expected} of {name!r} at {version.run!r}, as its attributes have "
+            f"it, got {found}"
+        )
+
+
+def _sparse(
+    version: Version,
+    grid: HashGrid,
+    labels: list[str] | None,
+    attrs: dict[str, Any],
+    begun: tuple[int, float],
+) -> xr.Dataset:
+    """Open a sparse table: which states it knows is read now, what it says of them is not."""
+    name, dtype = f"dqlearn-stored-{version.snapshot}", version.array("known/q").dtype
+    _check_shape(version, "known/n", (grid.n_chunks,))
+    states = np.sort(np.concatenate([version.visited(c) for c in range(grid.n_chunks)]))
+    (seed, initial), shape = begun, (len(states), grid.n_actions)
+    empty = unsettled(grid, initial, dtype)
+    nodes = [Task((name, "chunk", c), version.sparse_chunk, c, empty) for c in range(grid.n_chunks)]
+    arrays = merged(name, nodes, states, (shape, dtype), seed, version.round)
+    return dataset(arrays, labels, attrs, states)
+
+
+def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
+    """Read what every round of a run did, until a checkpoint.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    at : str or int
+        "latest", "previous", "best", a checkpoint's number, or a tag.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :attr:`QLearner.history` is.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such checkpoint.
+    """
+    return history_of(_open(store).version(at)).to_xarray()
+
+
+def export(store: StoreLike, path: PathLike, at: At = LATEST, overwrite: bool = False) -> None:
+    """Write a checkpoint's table, and its history, as :meth:`QLearner.save` writes them.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    path : str or path-like
+        A folder or URL. A table of the same environment that is there already is replaced.
+    at : str or int
+        "latest", "previous", "best", a checkpoint's number, or a tag.
+    overwrite : bool
+        Replace a table of another environment too.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such checkpoint.
+    IncompatibleTableError
+        If a table of another environment is at `path`, or something else.
+    TableTooLargeError
+        If the disk has no room for it.
+    """
+    version = _open(store).version(at)
+    write_dataset(table_of(version), path, history_of(version).saved(version.round), overwrite)
+
+
+def history_of(version: Version) -> History:
+    """Read the history of a checkpoint."""
+    shapes = {kind: version.array(f"history/{kind}").shape for kind in HISTORY}
+    wholes = {kind: tuple(slice(0, n) for n in shape) for kind, shape in shapes.items()}
+    return History.of({kind: version.read(f"history/{kind}", at) for kind, at in wholes.items()})
+
+
+def checkpoints(store: StoreLike) -> list[CheckpointInfo]:
+    """List the checkpoints of a run.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+
+    Returns
+    -------
+    list of CheckpointInfo
+        The newest first.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no run.
+    """
+    return _open(store).checkpoints()
+
+
+def tag(store: StoreLike, name: str, at: At = LATEST) -> None:
+    """Give a checkpoint a name; what has a name does not expire.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    name : str
+        Not in use, nor used before.
+    at : str or int
+        Which checkpoint.
+
+    Raises
+    ------
+    StoreError
+        If the name is taken.
+    NoCheckpointError
+        If there is no such checkpoint.
+    """
+    repository = _open(store)
+    repository.tag(name, repository.version(at))
+
+
+def untag(store: StoreLike, name: str) -> None:
+    """Take a checkpoint's name away.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository.
+    name : str
+        A tag.
+
+    Raises
+    ------
+    NoCheckpointError
+        If there is no such tag.
+    """
+    _open(store).untag(name)
+
+
+def expire(
+    store: StoreLike, *, keep_last: int | None = None, older_than: timedelta | None = None
+) -> int:
+    """Delete old checkpoints, and what only they needed.
+
+    The latest and the one before it stay, and so do those with a name.
+
+    Parameters
+    ----------
+    store : str, path-like or icechunk.Storage
+        The run's repository; no run may write to it meanwhile.
+    keep_last : int, optional
+        Keep so many of the newest.
+    older_than : timedelta, optional
+        Keep those that are younger.
+
+    Returns
+    -------
+    int
+        Bytes that were freed.
+
+    Raises
+    ------
+    RunInUseError
+        If a run writes to it.
+    ConfigurationError
+        If not exactly one of the two is given.
+    """
+    if (keep_last is None) == (older_than is None):
+        raise ConfigurationError(f"expected one of {keep_last=} and {older_than=}")
+    repository = _open(store)
+    with _locked(repository):
+        if older_than is not None:
+            return repository.expire(_before(older_than))
+        return repository.keep_last(check_count("keep_last", keep_last or 0))
+
+
+def _before(age: timedelta) -> datetime:
+    """Return the time so long ago; the first there is, if that is longer."""
+    now = datetime.now(UTC)
+    return now - min(age, now - datetime.fromtimestamp(0, UTC))
+
+
+@contextmanager
+def _locked(repository: Repository) -> Iterator[None]:
+    release = repository.place.lock()
+    try:
+        yield
+    finally:
+        release()
+
+
+def _open(store: StoreLike) -> Repository:
+    place = place_of(store)
+    return Repository(place, place.open())
+
+
+def _lazy(version: Version, name: str, grid: ChunkGrid) -> da.Array:
+    """Make an array of the chunks that are stored."""
+    layout, array = Layout.of(grid), f"dqlearn-stored-{name}-{version.snapshot}"
+    tasks: dict[Any, Task] = {}
+    for k in range(layout.n_chunks):
+        key = (array, *divmod(k, layout.across))
+        tasks[key] = Task(key, version.read, name, layout.region(k))
+    graph = HighLevelGraph.from_collections(array, tasks)
+    chunks = _chunks(grid.shape, (layout.rows, layout.columns))
+    return da.Array(graph, array, chunks, np.dtype(version.array(name).dtype))
+
+
+def _chunks(shape: tuple[int, int], chunk: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        tuple(min(size, n - first) for first in range(0, n, size))
+        for n, size in zip(shape, chunk, strict=True)
+    )

@@ -1,0 +1,193 @@
+"""The table, live: Dask arrays over the chunks of one round, and a labelled Dataset of them.
+
+::
+
+    chunks of round r ──► q, visits      (state, action)     chunked as the grid
+                      └─► value, policy  (state,)           derived from q, as a round derives them
+
+Invariant: a Table is of one round, whole, and stays so while learning goes on: chunks that were
+asked for are never written to, and the arrays hold on to theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask._task_spec import GraphNode, Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph
+from dask.utils import format_bytes
+
+from dqlearn.spaces import Factor
+from dqlearn.stages.summary import action_dtype, greedy, ties
+from dqlearn.table.axes import dataset, factors_to_json
+from dqlearn.table.chunk import Chunk
+from dqlearn.table.grid import ChunkGrid, table_nbytes
+from dqlearn.table.paged import read
+
+__all__ = ["Labels", "Table", "derived"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the table's axes are called, and what goes into its attributes.
+
+    Attributes
+    ----------
+    factors : tuple of Factor
+        What a state index is made of, the first the most significant.
+    actions : tuple of str, optional
+        Names of the actions.
+    attrs : dict
+        Attributes of the Dataset, JSON types only.
+    """
+
+    factors: tuple[Factor, ...]
+    actions: tuple[str, ...] | None
+    attrs: dict[str, Any]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes, with what a state is made of."""
+        return self.attrs | {"state_factors": factors_to_json(self.factors)}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The Q-table at the start of one round.
+
+    Made by :attr:`dqlearn.QLearner.table`.
+
+    Parameters
+    ----------
+    round : int
+        Rounds that made it.
+    grid : ChunkGrid
+        Its chunks.
+    dtype : dtype
+        Of the Q-values.
+    labels : Labels
+        Of its axes.
+    nodes : sequence of GraphNode or TaskRef
+        Where its chunks are.
+    run : str
+        Tells its arrays from those of other runs.
+    seed : int
+        Of the run; it breaks ties.
+    """
+
+    round: int
+    grid: ChunkGrid
+    dtype: np.dtype[Any]
+    labels: Labels
+    nodes: Sequence[GraphNode | TaskRef]
+    run: str
+    seed: int
+
+    @property
+    def q(self) -> da.Array:
+        """Q-values, ``(n_states, n_actions)``."""
+        return self._array("q", self.dtype)
+
+    @property
+    def visits(self) -> da.Array:
+        """How often each pair was updated, uint32 ``(n_states, n_actions)``."""
+        return self._array("visits", np.dtype(np.uint32))
+
+    @property
+    def value(self) -> da.Array:
+        """Largest Q-value of each state, ``(n_states,)``."""
+        return derived(self.q, "value", self.seed, self.round)
+
+    @property
+    def policy(self) -> da.Array:
+        """Greedy action of each state, ``(n_states,)``."""
+        return derived(self.q, "policy", self.seed, self.round)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of Q-values and visit counts together."""
+        return table_nbytes(self.grid.shape, self.dtype)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return the table as a labelled Dataset, lazily.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``q`` and ``visits`` over (state, action); ``value`` and ``policy`` over state; the
+            hyperparameters, counters and spaces as attributes. If a state is made of several
+            factors, these are coordinates along it, up to 2**22 states; :func:`dqlearn.unfold`
+            gives it one dimension per factor.
+        """
+        arrays = {"q": self.q, "visits": self.visits, "value": self.value, "policy": self.policy}
+        return dataset(arrays, self.labels.actions, self.labels.attributes)
+
+    def _array(self, field: str, dtype: np.dtype[Any]) -> da.Array:
+        name, columns = f"dqlearn-{field}-{self.run}-{self.round}", len(self.grid.columns)
+        pick = partial(_pick, field, self.round)
+        layer: dict[Any, GraphNode] = {}
+        for c, node in enumerate(self.nodes):
+            key = (name, *divmod(c, columns))
+            layer[key] = Task(key, pick, node if isinstance(node, TaskRef) else TaskRef(node.key))
+            if not isinstance(node, TaskRef):
+                layer[node.key] = node
+        graph = HighLevelGraph.from_collections(name, layer)
+        return da.Array(graph, name, self.grid.chunks, dtype)
+
+    def __repr__(self) -> str:
+        """Shape, dtype, chunks, round."""
+        n_states, n_actions = self.grid.shape
+        return (
+            f"<dqlearn.Table round {self.round}: {n_states} states x {n_actions} actions, "
+            f"{self.dtype}, {self.grid.n_chunks} chunks, {format_bytes(self.nbytes)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the line of `__repr__`, and Dask's drawing of the chunks."""
+        line = repr(self).strip("<>")
+        return f"<p><strong>{line}</strong></p>{self.q._repr_html_()}"
+
+
+def _pick(field: str, round_: int, chunk: Chunk) -> npt.NDArray[Any]:
+    """Return an array of a chunk, which is still in its round."""
+    array: npt.NDArray[Any] = getattr(chunk.at(round_), field)
+    return read(array)
+
+
+def derived(q: da.Array, variable: str, seed: int, round_: int) -> da.Array:
+    """Derive the ``value`` or the ``policy`` of each state, as a round does, lazily.
+
+    Parameters
+    ----------
+    q : dask.array.Array
+        Q-values, ``(n_states, n_actions)``.
+    variable : {"value", "policy"}
+        Which.
+    seed, round_ : int
+        They break ties.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(n_states,)``.
+    """
+    rows: Any = q.rechunk({1: -1})
+    which, dtype = (0, q.dtype) if variable == "value" else (1, action_dtype(q.shape[1]))
+    states: da.Array = rows.map_blocks(
+        _greedy, which, seed, round_, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype)
+    )
+    return states
+
+
+def _greedy(
+    q: npt.NDArray[Any], which: int, seed: int, round_: int, block_info: Any = None
+) -> npt.NDArray[Any]:
+    first = block_info[0]["array-location"][0][0]
+    return greedy(q, (first, 0), q.shape[1], ties(seed, round_))[which]

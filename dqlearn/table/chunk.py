@@ -1,0 +1,130 @@
+"""One chunk of the table: its Q-values, its visit counts, and what its last update counted.
+
+It also holds what it answers to the shards: all its maxima to all of them, or, on the gather path,
+to each what that asked for (see :mod:`dqlearn.stages.lookup`). Its arrays may be *donated*: the
+next round writes to them, and what was round r's chunk keeps only what it counted and answered. A
+stamp that goes with the arrays says which round they are in. Invariant: the arrays of a chunk that
+is not donated are never written to, so that round r stays readable while round r + 1 is made from
+it; those of one that is are read in their round, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.errors import StaleShardError
+from dqlearn.table.paged import is_paged, put
+from dqlearn.table.row_index import Known
+from dqlearn.table.transitions import Sized, Tally
+
+__all__ = ["Answer", "Chunk", "Stamp", "filled"]
+
+
+class Stamp:
+    """The round that arrays are in, shared by all chunks that refer to them.
+
+    Parameters
+    ----------
+    round : int
+        -1 while they are written to.
+    """
+
+    __slots__ = ("round",)
+
+    def __init__(self, round: int) -> None:
+        self.round = round
+
+
+@dataclass(frozen=True)
+class Answer(Sized):
+    """What a chunk, or all chunks of some states, say of Q_r.
+
+    Attributes
+    ----------
+    value : float (m,)
+        Greatest value of each state that was asked for.
+    action : unsigned int (m,)
+        The action that attains it.
+    timesteps : int
+        Transitions that Q_r has been learned from.
+    """
+
+    value: npt.NDArray[Any]
+    action: npt.NDArray[Any]
+    timesteps: int
+
+
+@dataclass(frozen=True)
+class Chunk(Sized):
+    """A chunk of round r.
+
+    Attributes
+    ----------
+    q : float (states, actions)
+        Q_r.
+    visits : uint32 (states, actions)
+        How often each pair was updated.
+    tally : Tally
+        Of the round that made this chunk, pooled over shards.
+    td_abs_sum : float
+        Sum of ``|y - q|`` over the updates of that round in this chunk.
+    changed : int
+        Transitions made through the round that last changed its arrays; -1 when none has.
+    answers : tuple of Answer
+        To what each shard asked of round r; on the broadcast path one, for all of its states.
+    stamp : Stamp, optional
+        Of arrays that this chunk may donate; None of those that others hold too.
+    known : Known, optional
+        Of a sparse chunk: which rows of its arrays are which states. There may be more rows.
+    """
+
+    q: npt.NDArray[Any]
+    visits: npt.NDArray[np.uint32]
+    tally: Tally
+    td_abs_sum: float = 0.0
+    changed: int = -1
+    answers: tuple[Answer, ...] = ()
+    stamp: Stamp | None = None
+    known: Known | None = None
+
+    @property
+    def timesteps(self) -> int:
+        """Transitions that Q_r has been learned from."""
+        return self.tally.timesteps + self.tally.n_transitions
+
+    def at(self, round_: int) -> Chunk:
+        """Return this chunk, if its arrays are still in a round.
+
+        Raises
+        ------
+        StaleShardError
+            If they have left it.
+        """
+        if self.stamp is not None and self.stamp.round != round_:
+            raise StaleShardError(
+                f"the arrays of a chunk are in round {self.stamp.round}, expected {round_}: the "
+                "run goes back to its last cut"
+            )
+        return self
+
+    def paged(self) -> Chunk:
+        """Return this chunk with its arrays out of core; they are copied if they are not."""
+        return self if is_paged(self.q) else replace(self, q=put(self.q), visits=put(self.visits))
+
+
+def filled(
+    shape: tuple[int, int],
+    value: float,
+    dtype: npt.DTypeLike,
+    zeros: Callable[[tuple[int, int], npt.DTypeLike], npt.NDArray[Any]] = np.zeros,
+) -> Chunk:
+    """Make a chunk that nothing has been learned into yet; of zeros, it takes no memory before."""
+    q = zeros(shape, dtype)
+    if value:
+        q.fill(value)
+    return Chunk(q, zeros(shape, np.uint32), Tally(0, 0.0))

@@ -1,0 +1,348 @@
+"""The history of a run: one row a round, one column a quantity.
+
+::
+
+    RoundReport ── append ──►  rows[round - first]  ── to_xarray ──►  Dataset over `round`
+                               ◄── truncate(round) ── (the run went back to a cut)
+
+Invariant: the rows are of consecutive rounds, in order. A row is 15 numbers of 8 bytes; appending
+costs the same whether it is the first row or the millionth (the array doubles when full).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import fields
+from operator import attrgetter
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dqlearn.checks import check_count
+from dqlearn.events import RoundReport
+
+__all__ = ["STORED", "History", "learning_curve"]
+
+_FIELDS = [field.name for field in fields(RoundReport)]
+_report_row = attrgetter(*_FIELDS)
+_ROW = np.dtype(
+    [
+        # A report's fields are annotated "int" or "float", which are NumPy's names too.
+        *((field.name, str(field.type)) for field in fields(RoundReport)),
+        # A running total, so that "the last 100 episodes" is found by one binary search.
+        ("episodes_so_far", "int"),
+    ]
+)
+
+STORED = {
+    kind: [name for name in _FIELDS if _ROW[name] == np.dtype(kind)] for kind in ("int", "float")
+}
+"""The columns of the two arrays of a stored history, by their dtype."""
+
+_ATTRS = {  # variable: (long_name, units); "s", as xarray would decode "seconds" to timedelta64
+    "timesteps": ("transitions from the beginning through the round", "transitions"),
+    "n_transitions": ("transitions in the round", "transitions"),
+    "epsilon": ("probability of a random action", "1"),
+    "learning_rate": ("learning rate", "1"),
+    "n_episodes": ("episodes that ended in the round", "episodes"),
+    "mean_return": ("mean return of the episodes that ended", "reward"),
+    "return_std": ("standard deviation of their returns", "reward"),
+    "return_min": ("least of their returns", "reward"),
+    "return_max": ("greatest of their returns", "reward"),
+    "mean_length": ("mean length of the episodes that ended", "transitions"),
+    "mean_abs_td": ("mean absolute temporal-difference error", "reward"),
+    "wall_time": ("time since training started", "s"),
+    "n_restarts": ("environments restarted after an error", "environments"),
+}
+_SUMS = {  # what a saved history has besides, so that it is exact
+    "return_sum": ("sum of their returns", "reward"),
+    "return_sq_sum": ("sum of the squares of their returns", "reward^2"),
+    "length_sum": ("sum of their lengths", "transitions"),
+    "td_abs_sum": ("sum of the absolute temporal-difference errors", "reward"),
+}
+
+
+class History:
+    """The reports of a run's rounds, as columns.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> len(history), history.n_episodes, history.recent_mean_return()
+    (0, 0, nan)
+    """
+
+    def __init__(self) -> None:
+        self._rows = np.empty(16, _ROW)
+        self._size = 0
+
+    def __len__(self) -> int:
+        """Return the number of rounds."""
+        return self._size
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes that ended in all rounds together."""
+        return int(self._rows["episodes_so_far"][self._size - 1]) if self._size else 0
+
+    @property
+    def timesteps(self) -> int:
+        """Transitions made through the last round; 0 before the first."""
+        return int(self._rows["timesteps"][self._size - 1]) if self._size else 0
+
+    @property
+    def end(self) -> int | None:
+        """The round after the last one; None before the first."""
+        return int(self._rows["round"][self._size - 1]) + 1 if self._size else None
+
+    def append(self, report: RoundReport) -> None:
+        """Add the report of the next round.
+
+        Parameters
+        ----------
+        report : RoundReport
+
+        Raises
+        ------
+        ValueError
+            When the report is not of the round after the last one.
+        """
+        if self._size and report.round != self._rows["round"][self._size - 1] + 1:
+            raise ValueError(
+                f"expected the report of round {self._rows['round'][self._size - 1] + 1}, got "
+                f"{report.round=}: append in order, and truncate before going back"
+            )
+        if self._size == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        self._rows[self._size] = (*_report_row(report), self.n_episodes + report.n_episodes)
+        self._size += 1
+
+    def truncate(self, round: int) -> None:
+        """Drop the reports of `round` and of all rounds after it.
+
+        Parameters
+        ----------
+        round : int
+            The round that the run goes back to, and makes next.
+        """
+        if self._size:
+            first = int(self._rows["round"][0])
+            self._size = min(max(round - first, 0), self._size)
+
+    def stored(self, first: int = 0) -> dict[str, npt.NDArray[np.generic]]:
+        """Return a copy of the rows as two arrays, as they are stored.
+
+        Parameters
+        ----------
+        first : int, default 0
+            Leave out so many rows at the beginning.
+
+        Returns
+        -------
+        dict
+            An array (round, column) by its dtype; :data:`STORED` names the columns.
+        """
+        rows = self._rows[first : self._size]
+        return {
+            kind: np.stack([rows[name] for name in names], axis=1) for kind, names in STORED.items()
+        }
+
+    @classmethod
+    def of(cls, stored: Mapping[str, npt.NDArray[np.generic]]) -> History:
+        """Make a history of its stored arrays.
+
+        Parameters
+        ----------
+        stored : mapping
+            As :meth:`stored` returns them.
+
+        Returns
+        -------
+        History
+        """
+        history = cls()
+        history._size = len(stored["int"])
+        history._rows = np.empty(max(16, history._size), _ROW)
+        rows = history._rows[: history._size]
+        for kind, names in STORED.items():
+            for column, name in enumerate(names):
+                rows[name] = stored[kind][:, column]
+        rows["episodes_so_far"] = np.cumsum(rows["n_episodes"])
+        return history
+
+    def recent_mean_return(self, n_episodes: int = 100) -> float:
+        """Return the mean return of the last episodes.
+
+        Parameters
+        ----------
+        n_episodes : int, default 100
+            Go back as many rounds as it takes to have at least so many episodes, or to the first.
+
+        Returns
+        -------
+        float
+            The mean over all episodes of those rounds; NaN when there is none.
+        """
+        rows = self._rows[: self._size]
+        # The first row after all those that end at least n_episodes before the end.
+        first = bisect_right(rows["episodes_so_far"], self.n_episodes - n_episodes)
+        count = rows["n_episodes"][first:].sum()
+        return float(rows["return_sum"][first:].sum() / count) if count else math.nan
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return a copy as a Dataset.
+
+        Returns
+        -------
+        xarray.Dataset
+            Dimension `round`, with the rounds' numbers as coordinate; each variable has the
+            attributes `long_name` and `units`. What is taken over episodes is NaN where none ended.
+        """
+        rows = self._rows[: self._size].copy()
+        return _labelled(rows, _columns(rows), _ATTRS)
+
+    def saved(self, before: int) -> xr.Dataset:
+        """Return a copy as a Dataset that :meth:`of_saved` takes back.
+
+        Parameters
+        ----------
+        before : int
+            The round that is not made yet: only those before it.
+
+        Returns
+        -------
+        xarray.Dataset
+            As :meth:`to_xarray`, and the sums that its means are of.
+        """
+        rows = self._rows[: self._size]
+        rows = rows[rows["round"] < before]
+        sums = {name: rows[name] for name in _SUMS}
+        return _labelled(rows, _columns(rows) | sums, _ATTRS | _SUMS)
+
+    @classmethod
+    def of_saved(cls, columns: Mapping[str, npt.NDArray[np.generic]]) -> History:
+        """Make a history of the variables of :meth:`saved`.
+
+        Parameters
+        ----------
+        columns : mapping
+            Arrays by their names, among them ``round``.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError
+            If they are not of consecutive rounds.
+
+        Examples
+        --------
+        >>> len(History.of_saved(History().saved(before=7)))
+        0
+        """
+        history = cls()
+        history._size = len(columns["round"])
+        history._rows = np.empty(max(16, history._size), _ROW)
+        rows = history._rows[: history._size]
+        for name in _FIELDS:
+            rows[name] = columns[name]
+        without = rows["n_episodes"] == 0  # there extremes are NaN for people, to combine infinite
+        rows["return_min"][without], rows["return_max"][without] = math.inf, -math.inf
+        rows["episodes_so_far"] = np.cumsum(rows["n_episodes"])
+        if (np.diff(rows["round"]) != 1).any():
+            raise ValueError("expected the rows of consecutive rounds")
+        return history
+
+
+def learning_curve(history: xr.Dataset, n_episodes: int = 100) -> xr.DataArray:
+    """Return the mean return of the last episodes, over the episodes that have ended.
+
+    A round in which no episode ends has no mean return, and most rounds may be such; here there is
+    a point wherever there is something to show.
+
+    Parameters
+    ----------
+    history : xarray.Dataset
+        A learner's, or that of :func:`dqlearn.open_history`.
+    n_episodes : int, default 100
+        Each point is the mean over the fewest rounds, up to its own, that have so many episodes;
+        over all of them at the beginning.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimension `episode`, whose coordinate counts the episodes that had ended; coordinates
+        `round` and `timesteps`. Empty if none has ended.
+
+    Raises
+    ------
+    ConfigurationError
+        If `n_episodes` is not a positive integer.
+
+    Examples
+    --------
+    >>> rounds = {"n_episodes": [2, 0, 1], "mean_return": [1.0, np.nan, 4.0]}
+    >>> columns = {name: ("round", values) for name, values in rounds.items()}
+    >>> history = xr.Dataset(columns | {"timesteps": ("round", [10, 20, 30])})
+    >>> curve = learning_curve(history.assign_coords(round=[0, 1, 2]))
+    >>> curve.values.tolist(), curve["episode"].values.tolist()
+    ([1.0, 2.0], [2, 3])
+    """
+    check_count("n_episodes", n_episodes)
+    ended = history.isel(round=history["n_episodes"].values > 0)
+    counts = ended["n_episodes"].values
+    total = np.concatenate([[0], np.cumsum(counts)])
+    returns = np.concatenate([[0.0], np.cumsum(ended["mean_return"].values * counts)])
+    first = np.maximum(np.searchsorted(total, total[1:] - n_episodes, side="right") - 1, 0)
+    attrs = {"long_name": f"mean return of the last {n_episodes} episodes", "units": "reward"}
+    return xr.DataArray(
+        (returns[1:] - returns[first]) / (total[1:] - total[first]),
+        dims="episode",
+        coords={
+            "episode": ("episode", total[1:], {"long_name": "episodes that have ended"}),
+            "round": ("episode", ended["round"].values),
+            "timesteps": ("episode", ended["timesteps"].values, ended["timesteps"].attrs),
+        },
+        name="mean_return",
+        attrs=attrs,
+    )
+
+
+def _labelled(
+    rows: npt.NDArray[np.void],
+    columns: Mapping[str, npt.NDArray[np.generic]],
+    attrs: Mapping[str, tuple[str, str]],
+) -> xr.Dataset:
+    variables = {
+        name: ("round", column, dict(zip(("long_name", "units"), attrs[name], strict=True)))
+        for name, column in columns.items()
+    }
+    return xr.Dataset(variables, coords={"round": ("round", rows["round"])})
+
+
+def _columns(rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the Dataset's variables: the rows' own, and means instead of sums."""
+    n, steps = rows["n_episodes"], rows["n_transitions"]
+    mean = _ratio(rows["return_sum"], n)
+    variance = _ratio(rows["return_sq_sum"], n) - mean**2
+    derived = {
+        "mean_return": mean,
+        "return_std": np.sqrt(np.maximum(variance, 0.0)),  # rounding may leave -1e-17; NaN stays
+        "return_min": np.where(n > 0, rows["return_min"], np.nan),
+        "return_max": np.where(n > 0, rows["return_max"], np.nan),
+        "mean_length": _ratio(rows["length_sum"], n),
+        "mean_abs_td": _ratio(rows["td_abs_sum"], steps),
+    }
+    return {name: derived[name] if name in derived else rows[name] for name in _ATTRS}
+
+
+def _ratio(total: npt.NDArray[np.number], count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Divide; 0 / 0, the mean of nothing, is NaN without a warning."""
+    ratio = np.full(len(total), np.nan)
+    np.divide(total, count, out=ratio, where=count > 0)
+    return ratio

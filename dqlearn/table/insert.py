@@ -1,0 +1,151 @@
+r"""Settle: a sparse chunk makes room for the states that it is to learn of.
+
+::
+
+    pieces (state, action, target) ─► rows of the states, new ones at the end ─► (offset, target)
+
+The rest of an update is that of any chunk. Rows are found for a whole piece at once, so that what
+one look-up misses in the cache is fetched while the next begins. Invariant: a chunk that is not
+owned is never written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.kernels.buffers import empty
+from dqlearn.kernels.hashing import offsets_of_rows, states_without_row
+from dqlearn.table.chunk import Chunk
+from dqlearn.table.hash_grid import HashGrid
+from dqlearn.table.row_index import Known
+from dqlearn.table.transitions import Piece, Tally
+
+__all__ = ["filled_with", "settle", "unsettled", "visited"]
+
+
+def unsettled(grid: HashGrid, value: float, dtype: np.dtype[Any]) -> Chunk:
+    """Make a sparse chunk that nothing has been learned into yet.
+
+    Parameters
+    ----------
+    grid : HashGrid
+        Of the table.
+    value : float
+        Of every pair.
+    dtype : dtype
+        Of the values.
+
+    Returns
+    -------
+    Chunk
+        With the rows of no state.
+    """
+    shape = (grid.block, grid.n_actions)
+    q, visits = np.full(shape, value, dtype), np.zeros(shape, np.uint32)
+    return Chunk(q, visits, Tally(0, 0.0), known=Known.nothing(grid.bits))
+
+
+def visited(chunk: Chunk) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the states that a sparse chunk has learned of, ascending, and their rows."""
+    known = _index(chunk)
+    first = 1 << known.bits
+    learned = chunk.visits[first : known.n_rows].any(axis=1)
+    states, rows = known.states[learned], np.flatnonzero(learned) + first
+    order = np.argsort(states)
+    return states[order], rows[order]
+
+
+def filled_with(
+    chunk: Chunk,
+    states: npt.NDArray[np.int64],
+    q: npt.NDArray[Any],
+    visits: npt.NDArray[Any],
+    timesteps: int,
+) -> Chunk:
+    """Put what is stored of some states, all different, into a sparse chunk that knows none."""
+    known = _index(chunk).with_states(states, owned=False)
+    rows, sizes = known.rows(states), (1 << known.bits, known.n_rows)
+    whole_q = _room(chunk.q, *sizes, chunk.q[0, 0], owned=False)
+    whole_visits = _room(chunk.visits, *sizes, 0, owned=False)
+    whole_q[rows], whole_visits[rows] = q, visits
+    tally = Tally(timesteps, 0.0)
+    return Chunk(whole_q, whole_visits, tally, changed=timesteps, known=known)
+
+
+def _index(chunk: Chunk) -> Known:
+    if chunk.known is None:
+        raise TypeError("expected a sparse chunk")
+    return chunk.known
+
+
+def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, list[Piece]]:
+    """Give every pair that is to be updated a place.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        A sparse one, of round r.
+    pieces : sequence of Piece
+        What it receives from each shard: states, actions and targets.
+    owned : bool
+        Write to the chunk's own arrays.
+
+    Returns
+    -------
+    Chunk
+        Still of round r, whose arrays are the caller's own.
+    list of Piece
+        Offsets and targets.
+
+    Examples
+    --------
+    >>> empty_chunk = unsettled(HashGrid(10**12, 2, 1), 0.0, np.dtype("float32"))
+    >>> columns = np.array([10**11, 5]), np.array([1, 0]), np.array([0.5, 1.0], "float32")
+    >>> chunk, (piece,) = settle(
+    ...     empty_chunk, [Piece(columns, Tally(0, 0.0))], owned=False
+    ... )
+    >>> chunk.known.states, piece.columns[0]
+    (array([100000000000,            5]), array([3, 4]))
+    """
+    known, columns = _index(chunk), [piece.alone().columns for piece in pieces]
+    rows = [known.rows(state) for state, _, _ in columns]
+    before, block = known.n_rows, 1 << known.bits
+    fresh = [
+        states_without_row(state, at, block)
+        for (state, _, _), at in zip(columns, rows, strict=True)
+    ]
+    new = np.concatenate(fresh)
+    if len(new) or not owned:
+        known = known.with_states(new, owned=owned)
+    rows = [
+        known.rows(state) if len(unknown) else at
+        for (state, _, _), at, unknown in zip(columns, rows, fresh, strict=True)
+    ]
+    sizes = before, known.n_rows
+    q = _room(chunk.q, *sizes, chunk.q[0, 0], owned)
+    visits = _room(chunk.visits, *sizes, 0, owned)
+    located = []
+    for (_, action, target), at, piece in zip(columns, rows, pieces, strict=True):
+        offsets_of_rows(at, action, q.shape[1])
+        located.append(Piece((at, target), piece.tally))
+    return replace(chunk, q=q, visits=visits, known=known), located
+
+
+def _room(
+    rows: npt.NDArray[Any], used: int, wanted: int, value: float, owned: bool
+) -> npt.NDArray[Any]:
+    """Return an array with so many rows in use, those not used before of one value."""
+    if not owned or wanted > len(rows):
+        # Rows that are not in use take no memory, as long as it is fresh from the system; a copy,
+        # which may be sent elsewhere, has none, and memory that was used before.
+        size, make = (max(2 * used, wanted), np.empty) if owned else (wanted, empty)
+        larger = make((size, rows.shape[1]), rows.dtype)
+        larger[:used] = rows[:used]
+        rows = larger
+    rows[used:wanted] = value
+    return rows

@@ -1,0 +1,152 @@
+"""Paged arrays: in files, of which the operating system keeps in memory what is used.
+
+::
+
+    zeros, put ──► a file without a name, in the temporary folder ──► an array as any other
+                      └── gone with the array, and with the process, whatever ends it
+
+The folder is Dask's ``temporary-directory``, else the system's; in a worker process that a nanny
+keeps, the one that Dask spills to. There the nanny counts what is mapped as memory of the process,
+so nothing stays mapped beyond a task. Invariant: the values of an array do not depend on where it
+lies, and its room is reserved when it is made: a write to memory that finds the disk full would end
+the process.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from dqlearn.errors import TableTooLargeError
+from dqlearn.kernels import buffers as memory
+
+__all__ = ["copy", "disk", "folder", "is_paged", "let_go", "live_in", "put", "read", "zeros"]
+
+_IN_MEMORY = ("tmpfs", "ramfs")
+_MAP: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+_of_worker: str | None = None
+
+
+def live_in(folder: str) -> None:
+    """Let a worker process have its paged arrays in a folder, and none of them mapped for long."""
+    global _of_worker
+    _of_worker = folder
+
+
+def folder() -> str:
+    """Return where paged arrays lie."""
+    return _of_worker or dask.config.get("temporary-directory", None) or tempfile.gettempdir()
+
+
+def disk() -> tuple[str, int]:
+    """Return what names the disk that paged arrays lie on, and how many bytes are free there."""
+    where = Path(folder()).resolve()
+    where.mkdir(parents=True, exist_ok=True)
+    above = [p for p in psutil.disk_partitions(all=True) if where.is_relative_to(p.mountpoint)]
+    kind = max(above, key=lambda p: len(p.mountpoint)).fstype if above else ""
+    free = 0 if kind in _IN_MEMORY else shutil.disk_usage(where).free
+    return f"{platform.node()} {where.stat().st_dev}", free
+
+
+def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Make a paged array of zeros, as ``numpy.zeros`` does.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the array; not empty.
+    dtype : dtype
+        A numeric one.
+
+    Returns
+    -------
+    ndarray
+        C-ordered.
+
+    Raises
+    ------
+    TableTooLargeError
+        If there is no room for it, or the process has too many files.
+
+    Examples
+    --------
+    >>> made = zeros((2, 3), "float32")
+    >>> made.sum(), is_paged(made), is_paged(np.zeros(3))
+    (np.float32(0.0), True, False)
+    """
+    return _filed(shape, np.dtype(dtype), None)
+
+
+def put(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy an array into a paged one; see :func:`zeros`."""
+    return _filed(array.shape, array.dtype, np.ascontiguousarray(array))
+
+
+def copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy an array: a paged one into another, any other within memory."""
+    if not is_paged(array):
+        return memory.copy(array)
+    made = put(array)
+    let_go(array)
+    return made
+
+
+def read(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array for others to read, as long as they like."""
+    if _of_worker is None or not is_paged(array):
+        return array
+    values = memory.copy(array)
+    let_go(array)
+    return values
+
+
+def is_paged(array: npt.NDArray[Any]) -> bool:
+    """Whether an array is one that was made here."""
+    return isinstance(array.base, mmap.mmap)
+
+
+def let_go(*arrays: npt.NDArray[Any]) -> None:
+    """Take arrays out of the memory that is counted as this worker's; they stay what they are."""
+    for array in arrays:
+        if _of_worker is not None and isinstance(array.base, mmap.mmap):
+            array.base.madvise(mmap.MADV_DONTNEED)
+
+
+def _filed(
+    shape: tuple[int, ...], dtype: np.dtype[Any], values: npt.NDArray[Any] | None
+) -> npt.NDArray[Any]:
+    nbytes = math.prod(shape) * dtype.itemsize
+    try:
+        with tempfile.TemporaryFile(dir=folder()) as file:
+            if values is None:
+                _reserve(file.fileno(), nbytes)
+            else:
+                file.write(values.data)  # several times as fast as to write to fresh pages of a map
+                file.flush()
+            return np.ndarray(shape, dtype, buffer=mmap.mmap(file.fileno(), nbytes, **_MAP))
+    except OSError as error:
+        raise TableTooLargeError(
+            f"a chunk of a table that is out of core needs {nbytes} bytes and a file in "
+            f"{folder()!r}, got {error}: set Dask's temporary-directory to a larger disk, or pass "
+            "larger chunks="
+        ) from error
+
+
+def _reserve(file: int, nbytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, nbytes)
+    else:
+        os.truncate(file, nbytes)

@@ -1,0 +1,258 @@
+"""A sparse table, live: Dask arrays over the states that were visited, in their order.
+
+::
+
+    chunk c ─► visited states, ascending ─► those from part k ┐
+                                                              ├ merge ─► part k of q and visits
+    chunk d ─► visited states, ascending ─► those from part k ┘
+
+Every other state has the initial value, and no visits. Invariant: the arrays do not depend on the
+chunks that the states are in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask._task_spec import GraphNode, List, Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph
+from dask.utils import format_bytes
+
+from dqlearn.stages.summary import action_dtype, greedy, ties
+from dqlearn.table.arrays import Labels
+from dqlearn.table.axes import dataset
+from dqlearn.table.chunk import Chunk
+from dqlearn.table.hash_grid import HashGrid
+from dqlearn.table.insert import visited
+
+__all__ = ["SparseTable", "merged"]
+
+_PART = 2**17  # states
+
+Rows = tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[np.uint32]]
+"""States, their Q-values and their visit counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class SparseTable:
+    """The visited part of a sparse Q-table at the start of one round.
+
+    Made by :attr:`dqlearn.QLearner.table`.
+
+    Parameters
+    ----------
+    round : int
+        Rounds that made it.
+    grid : HashGrid
+        Its chunks.
+    dtype : dtype
+        Of the Q-values.
+    labels : Labels
+        Of its axes.
+    nodes : sequence of GraphNode or TaskRef
+        Where its chunks are.
+    run : str
+        Tells its arrays from those of other runs.
+    seed : int
+        Of the run; it breaks ties.
+    visited : sequence of int64 (m,)
+        The states that each chunk has learned of, ascending.
+
+    Examples
+    --------
+    >>> import dqlearn
+    >>> learner = dqlearn.QLearner("dqlearn/Torus-v0", num_envs=64, sparse=True, seed=0)
+    >>> table = learner.learn(6_400).table
+    >>> table.q.shape == (table.n_visited, 4)
+    True
+    """
+
+    round: int
+    grid: HashGrid
+    dtype: np.dtype[Any]
+    labels: Labels
+    nodes: Sequence[GraphNode | TaskRef]
+    run: str
+    seed: int
+    visited: Sequence[npt.NDArray[np.int64]]
+
+    @property
+    def states(self) -> npt.NDArray[np.int64]:
+        """The states that were visited, ascending, ``(n_visited,)``."""
+        return np.sort(np.concatenate(self.visited))
+
+    @property
+    def n_visited(self) -> int:
+        """How many states were visited."""
+        return sum(map(len, self.visited))
+
+    @property
+    def q(self) -> da.Array:
+        """Q-values of the visited states, ``(n_visited, n_actions)``."""
+        return self._arrays(self.states)["q"]
+
+    @property
+    def visits(self) -> da.Array:
+        """How often each pair was updated, uint32 ``(n_visited, n_actions)``."""
+        return self._arrays(self.states)["visits"]
+
+    @property
+    def value(self) -> da.Array:
+        """Largest Q-value of each visited state, ``(n_visited,)``."""
+        return self._arrays(self.states)["value"]
+
+    @property
+    def policy(self) -> da.Array:
+        """Greedy action of each visited state, ``(n_visited,)``."""
+        return self._arrays(self.states)["policy"]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of Q-values, visit counts and states together."""
+        return self.n_visited * (self.grid.n_actions * (self.dtype.itemsize + 4) + 8)
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return the visited part of the table as a labelled Dataset, lazily.
+
+        Returns
+        -------
+        xarray.Dataset
+            As :meth:`Table.to_xarray` returns it, with the states as coordinates: ``ds.sel(state=
+            10**11)``. :func:`dqlearn.unfold` adds the factors of each state as coordinates.
+        """
+        states = self.states
+        return dataset(self._arrays(states), self.labels.actions, self.labels.attributes, states)
+
+    def _arrays(self, states: npt.NDArray[np.int64]) -> dict[str, da.Array]:
+        name = f"dqlearn-visited-{self.run}-{self.round}"
+        shape = len(states), self.grid.n_actions
+        return merged(name, self.nodes, states, (shape, self.dtype), self.seed, self.round)
+
+    def __repr__(self) -> str:
+        """Shape, dtype, visited states, chunks, round."""
+        n_states, n_actions = self.grid.shape
+        return (
+            f"<dqlearn.SparseTable round {self.round}: {self.n_visited} of {n_states} states x "
+            f"{n_actions} actions, {self.dtype}, {self.grid.n_chunks} chunks, "
+            f"{format_bytes(self.nbytes)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the line of `__repr__`, and Dask's drawing of the visited part."""
+        line = repr(self).strip("<>")
+        return f"<p><strong>{line}</strong></p>{self.q._repr_html_()}"
+
+
+def merged(
+    name: str,
+    nodes: Sequence[GraphNode | TaskRef],
+    states: npt.NDArray[np.int64],
+    like: tuple[tuple[int, int], np.dtype[Any]],
+    seed: int,
+    round_: int,
+) -> dict[str, da.Array]:
+    """Merge sparse chunks by state, lazily.
+
+    Parameters
+    ----------
+    name : str
+        Of the tasks; equal names must mean equal chunks.
+    nodes : sequence of GraphNode or TaskRef
+        Where the chunks are.
+    states : int64 (n,)
+        All that they have learned of, ascending.
+    like : ((int, int), dtype)
+        Shape and dtype of the Q-values.
+    seed, round_ : int
+        They break ties.
+
+    Returns
+    -------
+    dict of dask.array.Array
+        ``q`` and ``visits`` (n, n_actions), ``value`` and ``policy`` (n,).
+    """
+    (n, n_actions), dtype = like
+    firsts = range(0, max(n, 1), _PART)
+    sizes = tuple(min(_PART, n - first) for first in firsts)
+    parts = [states[first : first + _PART] for first in firsts]
+    layer = _layer(name, nodes, parts, round_)
+    arrays = {}
+    for field, own in (("q", dtype), ("visits", np.dtype(np.uint32))):
+        picked = {
+            (f"{name}-{field}", k, 0): Task(
+                (f"{name}-{field}", k, 0), _pick, field, TaskRef((f"{name}-rows", k))
+            )
+            for k in range(len(parts))
+        }
+        graph = HighLevelGraph.from_collections(f"{name}-{field}", layer | picked)
+        arrays[field] = da.Array(graph, f"{name}-{field}", (sizes, (n_actions,)), own)
+    labels = da.from_array(states, chunks=(sizes,), name=f"{name}-states")
+    for which, (field, own) in enumerate((("value", dtype), ("policy", action_dtype(n_actions)))):
+        best = partial(_greedy, which, np.uint64(ties(seed, round_)))
+        arrays[field] = da.map_blocks(
+            best, arrays["q"], labels[:, None], dtype=own, drop_axis=1, meta=np.empty(0, own)
+        )
+    return arrays
+
+
+def _layer(
+    name: str,
+    nodes: Sequence[GraphNode | TaskRef],
+    parts: Sequence[npt.NDArray[np.int64]],
+    round_: int,
+) -> dict[Any, GraphNode]:
+    """Add tasks that find, part and merge the rows of chunks."""
+    layer: dict[Any, GraphNode] = {
+        node.key: node for node in nodes if not isinstance(node, TaskRef)
+    }
+    refs = [node if isinstance(node, TaskRef) else TaskRef(node.key) for node in nodes]
+    for c, chunk in enumerate(refs):
+        layer[name, "visited", c] = Task((name, "visited", c), _visited, chunk, round_)
+    for k, part in enumerate(parts):
+        ends = (part[0], part[-1]) if len(part) else (0, -1)
+        for c, chunk in enumerate(refs):
+            key = (name, "part", k, c)
+            layer[key] = Task(key, _part, chunk, TaskRef((name, "visited", c)), *ends)
+        rows = List(*(TaskRef((name, "part", k, c)) for c in range(len(refs))))
+        layer[f"{name}-rows", k] = Task((f"{name}-rows", k), _merge, rows)
+    return layer
+
+
+def _visited(chunk: Chunk, round_: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    return visited(chunk.at(round_))
+
+
+def _part(
+    chunk: Chunk,
+    found: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    first: int,
+    last: int,
+) -> Rows:
+    """Return what a chunk says of its states from `first` to `last`."""
+    states, rows = found
+    own = slice(np.searchsorted(states, first), np.searchsorted(states, last, side="right"))
+    return states[own], chunk.q[rows[own]], chunk.visits[rows[own]]
+
+
+def _merge(parts: Sequence[Rows]) -> dict[str, npt.NDArray[Any]]:
+    states, q, visits = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(states)
+    return {"q": q[order], "visits": visits[order]}
+
+
+def _pick(field: str, rows: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return rows[field]
+
+
+def _greedy(
+    which: int, tie_key: np.uint64, q: npt.NDArray[Any], states: npt.NDArray[np.int64]
+) -> npt.NDArray[Any]:
+    """Return the value or the action of each row."""
+    return greedy(q, (0, 0), q.shape[1], tie_key, states[:, 0], np.arange(len(q)))[which]

@@ -1,0 +1,186 @@
+"""Transitions as arrays, from the environments to the chunks that own them.
+
+::
+
+    rollout ──► Transitions (s, a, r, s')          one shard, all its environments
+                    │ route: + maxima of the next states
+                    ▼
+                Routed: offset and target y, sorted by chunk, tile by tile
+                    │ piece(c)
+                    ▼
+                Piece: what chunk c receives from this shard
+
+Invariant: a transition is recorded once, in the documented order (see
+:mod:`dqlearn.stages.rollout`); rows that an autoreset makes up are none. Each piece carries its
+shard's tally of the round, so that counting costs no task of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.kernels.buffers import empty
+from dqlearn.table.paged import is_paged
+
+__all__ = ["Piece", "Routed", "Tally", "Transitions"]
+
+
+class Sized:
+    """A dataclass of arrays, or of other such classes, whose size in memory Dask can see."""
+
+    def __sizeof__(self) -> int:
+        """Bytes of all arrays."""
+        values = [getattr(self, f.name) for f in fields(self)]  # type: ignore[arg-type]
+        return 256 + sum(map(_nbytes, values))
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, tuple):
+        return sum(map(_nbytes, value))
+    if isinstance(value, np.ndarray):
+        return 0 if is_paged(value) else value.nbytes
+    return value.__sizeof__() if isinstance(value, Sized) else 0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one or more shards counted in a round.
+
+    Attributes
+    ----------
+    timesteps : int
+        Transitions made by all shards before this round.
+    epsilon : float
+        Probability of exploring that the transitions were made with.
+    n_transitions, n_episodes : int
+        Transitions made; episodes ended.
+    return_sum, return_sq_sum, length_sum : float
+        Sums over those episodes.
+    return_min, return_max : float
+        Over those episodes; +inf and -inf without any.
+    n_restarts : int
+        Environments built anew after an error; their steps that failed are no transitions.
+    """
+
+    timesteps: int
+    epsilon: float
+    n_transitions: int = 0
+    n_episodes: int = 0
+    return_sum: float = 0.0
+    return_sq_sum: float = 0.0
+    length_sum: int = 0
+    return_min: float = float("inf")
+    return_max: float = float("-inf")
+    n_restarts: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        """Pool with another shard's tally of the same round."""
+        return Tally(
+            self.timesteps,
+            self.epsilon,
+            self.n_transitions + other.n_transitions,
+            self.n_episodes + other.n_episodes,
+            self.return_sum + other.return_sum,
+            self.return_sq_sum + other.return_sq_sum,
+            self.length_sum + other.length_sum,
+            min(self.return_min, other.return_min),
+            max(self.return_max, other.return_max),
+            self.n_restarts + other.n_restarts,
+        )
+
+
+@dataclass(frozen=True)
+class Transitions(Sized):
+    """A shard's transitions of one round.
+
+    Attributes
+    ----------
+    state, action : int (n,)
+        The pairs.
+    reward : float (n,)
+        In the table's dtype.
+    next_state : int (n,)
+        Where to bootstrap; -1 when the episode terminated. A truncated episode bootstraps.
+    tally : Tally
+        Counts of the round.
+    """
+
+    state: npt.NDArray[Any]
+    action: npt.NDArray[Any]
+    reward: npt.NDArray[Any]
+    next_state: npt.NDArray[Any]
+    tally: Tally
+
+
+Columns = tuple[npt.NDArray[Any], ...]
+"""Of each transition: (offset, target), or, for a sparse table, (state, action, target)."""
+
+
+@dataclass(frozen=True)
+class Piece(Sized):
+    """What one chunk receives from one shard.
+
+    Attributes
+    ----------
+    columns : tuple of arrays (m,)
+        The transitions, and with `runs` those of other chunks among them.
+    tally : Tally
+        Of the shard.
+    runs : int64 (tiles, 2), optional
+        Where the chunk's own begin and end; without it, all are its own.
+    """
+
+    columns: Columns
+    tally: Tally
+    runs: npt.NDArray[np.int64] | None = None
+
+    @property
+    def where(self) -> npt.NDArray[np.int64]:
+        """The runs."""
+        return np.array([[0, len(self.columns[0])]]) if self.runs is None else self.runs
+
+    @property
+    def n(self) -> int:
+        """Transitions that the chunk receives."""
+        return len(self.columns[0]) if self.runs is None else int(np.diff(self.runs).sum())
+
+    def alone(self) -> Piece:
+        """Return the piece without those of other chunks; what is in one run is not copied."""
+        runs = [slice(first, last) for first, last in self.where.tolist()]
+        if len(runs) == 1:
+            return Piece(tuple(column[runs[0]] for column in self.columns), self.tally)
+        cut = tuple(empty(self.n, column.dtype) for column in self.columns)
+        for column, out in zip(self.columns, cut, strict=True):
+            np.concatenate([column[run] for run in runs], out=out)
+        return Piece(cut, self.tally)
+
+
+@dataclass(frozen=True)
+class Routed(Sized):
+    """A shard's transitions, sorted by owner within each tile of the batch.
+
+    Attributes
+    ----------
+    columns : tuple of arrays (n,)
+        Tile by tile.
+    starts : int64 (tiles, chunks + 1)
+        In tile i chunk c owns ``starts[i, c] : starts[i, c + 1]``.
+    tally : Tally
+        Counts of the round.
+    """
+
+    columns: Columns
+    starts: npt.NDArray[np.int64]
+    tally: Tally
+
+    def own(self, chunk: int) -> Piece:
+        """Return what a chunk receives, where it is."""
+        return Piece(self.columns, self.tally, self.starts[:, chunk : chunk + 2])
+
+    def piece(self, chunk: int) -> Piece:
+        """Cut out what a chunk receives."""
+        return self.own(chunk).alone()
