@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from dqlearn.learner.q_learner import QLearner
+    import xarray as xr
 
 __all__ = [
     "Checkpoint",
@@ -27,6 +27,7 @@ __all__ = [
     "Event",
     "RoundEnd",
     "RoundReport",
+    "Stop",
     "TrainingEnd",
     "TrainingStart",
 ]
@@ -126,6 +127,51 @@ class EvaluationResult(Protocol):
 
 
 @dataclass(frozen=True)
+class Stop:
+    """A callback's answer: end learning after this round.
+
+    Parameters
+    ----------
+    reason : str
+        What `TrainingEnd` will say.
+    """
+
+    reason: str
+
+
+class Learner(Protocol):
+    """What a callback may ask of the learner: a :class:`~dqlearn.QLearner`, seen from below."""
+
+    @property
+    def table(self) -> Any:
+        """The table as it is now."""
+
+    @property
+    def history(self) -> xr.Dataset:
+        """What every round did."""
+
+    @property
+    def timesteps(self) -> int:
+        """Transitions that the table was learned from."""
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes that ended."""
+
+    def evaluate(self, n_episodes: int = 100, seed: int | None = None) -> EvaluationResult:
+        """Play greedy episodes."""
+
+    def predict(self, observation: Any) -> tuple[Any, None]:
+        """Return the action for an observation."""
+
+    def save(self, path: str) -> None:
+        """Write the table."""
+
+    def emit(self, event: Event) -> Stop | None:
+        """Tell the callbacks of an event."""
+
+
+@dataclass(frozen=True)
 class TrainingStart:
     """`learn` was called and is about to make its first round.
 
@@ -136,7 +182,7 @@ class TrainingStart:
         Transitions to be made, counted from the run's beginning.
     """
 
-    learner: QLearner
+    learner: Learner
     total_timesteps: int
 
 
@@ -151,7 +197,7 @@ class RoundEnd:
     report : RoundReport
     """
 
-    learner: QLearner
+    learner: Learner
     report: RoundReport
 
 
@@ -170,7 +216,7 @@ class Evaluation:
         Has `mean`, `standard_error` and `n_episodes`.
     """
 
-    learner: QLearner
+    learner: Learner
     round: int
     timesteps: int
     result: EvaluationResult
@@ -193,7 +239,7 @@ class Checkpoint:
         Of the checkpoint in a run's repository; None for a table that was saved alone.
     """
 
-    learner: QLearner
+    learner: Learner
     round: int
     timesteps: int
     path: str
@@ -213,7 +259,7 @@ class TrainingEnd:
         How long it took.
     """
 
-    learner: QLearner
+    learner: Learner
     reason: str
     seconds: float
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 
 __all__ = ["bernoulli", "integers", "uniform"]
 

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from numbers import Integral
 from typing import TypeAlias, assert_never
 
 from dqlearn.errors import ConfigurationError
-from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
+from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, Stop, TrainingEnd, TrainingStart
 
 __all__ = ["Callback", "CallbackLike", "CallbackList", "Stop", "as_callbacks", "positive"]
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A callback's answer: end learning after this round.
-
-    Parameters
-    ----------
-    reason : str
-        What `TrainingEnd` will say.
-    """
-
-    reason: str
 
 
 class Callback:

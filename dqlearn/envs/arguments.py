@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.errors import IncompatibleTableError
-from dqlearn.kernels.jit.fingerprint import fingerprint
+from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.text import shortened
 
 __all__ = ["is_equal", "own", "restored", "stored", "texts"]

@@ -28,7 +28,7 @@ from numba import types
 from numba.core.dispatcher import Dispatcher
 
 from dqlearn.errors import ConfigurationError
-from dqlearn.kernels.jit.code_folder import code_folder
+from dqlearn.jit.code_folder import code_folder
 
 if TYPE_CHECKING:
     from dqlearn.envs.tabular import TabularEnv

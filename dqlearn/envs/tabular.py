@@ -32,8 +32,8 @@ from dqlearn.envs.contract import check_params, check_signatures, check_types
 from dqlearn.envs.model_faults import check_events, check_outcome
 from dqlearn.envs.problems.picture import Picture
 from dqlearn.errors import ConfigurationError, SpaceError
-from dqlearn.kernels.jit.fingerprint import fingerprint
-from dqlearn.kernels.jit.specialise import specialise
+from dqlearn.jit.fingerprint import fingerprint
+from dqlearn.jit.specialise import specialise
 from dqlearn.spaces import Factor
 from dqlearn.text import html_table
 
@@ -205,7 +205,7 @@ class TabularEnv:
         Parameters
         ----------
         template : Path
-            Python source; see :func:`dqlearn.kernels.jit.specialise.specialise`.
+            Python source; see :func:`dqlearn.jit.specialise.specialise`.
         functions : mapping of str to callable or None
             What its free names stand for; they must follow from the model alone.
 

@@ -1,4 +1,4 @@
-"""Kernels: loops over arrays, compiled by Numba; and how they are compiled and kept.
+"""Kernels: loops over arrays, compiled by Numba (:mod:`dqlearn.jit`).
 
 ::
 

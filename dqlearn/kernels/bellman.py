@@ -8,7 +8,7 @@ reads and writes the values of its own states in order, so that where blocks end
 
 from __future__ import annotations
 
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 
 __all__ = ["backup_rows", "sweep"]
 

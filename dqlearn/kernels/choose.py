@@ -17,8 +17,8 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
+from dqlearn.jit.compiled import njit
 from dqlearn.kernels.hashing import look_up
-from dqlearn.kernels.jit.compiled import njit
 from dqlearn.kernels.summary import untried
 from dqlearn.random import choose, step_key
 

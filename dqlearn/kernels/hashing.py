@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 from dqlearn.random import word
 
 __all__ = [

@@ -6,8 +6,8 @@ the sort; -1 where none is needed.
 
 from __future__ import annotations
 
+from dqlearn.jit.compiled import njit
 from dqlearn.kernels.codes import NO_BOOTSTRAP
-from dqlearn.kernels.jit.compiled import njit
 
 __all__ = ["follow", "sort_by_owner", "want"]
 

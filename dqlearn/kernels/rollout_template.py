@@ -1,7 +1,7 @@
 """Kernel template: a block of environments takes K steps together.
 
 ``initial``, ``events`` and ``transition`` are the user's functions;
-:mod:`dqlearn.kernels.jit.specialise` binds them and compiles. A step is six short loops over the
+:mod:`dqlearn.jit.specialise` binds them and compiles. A step is six short loops over the
 lanes of a block instead of one long one: each is free of branches and of dependence between lanes,
 so that it vectorises or its cache misses overlap. The one loop with branches runs only in steps in
 which an episode ends.
@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from dqlearn.jit.compiled import njit
 from dqlearn.kernels.choose import greedy_action
 from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE
-from dqlearn.kernels.jit.compiled import njit
 from dqlearn.kernels.route import route_tile
 from dqlearn.random import choose, reset_key, step_key, uniform
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 
 __all__ = [
     "count_owners",

@@ -8,15 +8,65 @@ commutative.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
-from dqlearn.kernels.jit.compiled import njit
-from dqlearn.random import word
+from dqlearn.jit.compiled import njit
+from dqlearn.kernels.buffers import empty
+from dqlearn.random import TIES, stream, word
 
-__all__ = ["kernel_of_width", "merge", "untried"]
+__all__ = ["action_dtype", "greedy", "merge", "ties", "untried"]
+
+_UNROLLED = 16  # actions
+
+
+@cache
+def action_dtype(n_actions: int) -> np.dtype[Any]:
+    """Return the smallest unsigned dtype that holds every action."""
+    return np.min_scalar_type(n_actions - 1)
+
+
+def ties(seed: int, round_: int) -> np.uint64:
+    """Return the key that breaks a round's ties."""
+    return np.uint64(stream(np.uint64(seed), TIES, np.uint64(round_)))
+
+
+def greedy(
+    q: npt.NDArray[Any],
+    origin: tuple[int, int],
+    n_actions: int,
+    tie_key: np.uint64,
+    states: npt.NDArray[Any] | None = None,
+    rows: npt.NDArray[Any] | None = None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the greatest value of rows of a block, and its action.
+
+    All rows, or those of some `states` of it; `rows` says where these stand, if not in order.
+    """
+    width = q.shape[1]
+    n = len(q) if states is None else len(states)
+    value, action = empty(n, q.dtype), empty(n, action_dtype(n_actions))
+    kernel = _kernel(width if width <= _UNROLLED else 0)
+    kernel(q, states, rows, *origin, n_actions, tie_key, value, action)
+    return value, action
+
+
+def merge(
+    best: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    others: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    n_actions: int,
+    tie_key: np.uint64,
+    states: int | npt.NDArray[Any],
+) -> None:
+    """Take (values, actions) of other actions into those of the same states, in place.
+
+    `states` are the states themselves, or the first of successive ones.
+    """
+    _merge(*best, *others, states, n_actions, tie_key)
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -25,7 +75,7 @@ def _tie_hash(tie_key, state, action, n_actions):
 
 
 @cache
-def kernel_of_width(width):
+def _kernel(width):
     """Make the kernel for chunks of so many actions: a constant, so that its loops are unrolled."""
 
     @njit(nogil=True, cache=True)
@@ -66,7 +116,7 @@ def untried(tie_key, state, n_actions):
 
 
 @njit(nogil=True, cache=True)
-def merge(value, action, other_value, other_action, states, n_actions, tie_key):
+def _merge(value, action, other_value, other_action, states, n_actions, tie_key):
     """Take the (value, action) of other actions into those of the same states, in place."""
     for t in range(len(value)):
         wins = other_value[t] > value[t]

@@ -1,7 +1,7 @@
 """Kernel template: a model seen from outside, many environments or many states at a time.
 
 ``first``, ``step`` and ``enumerate_outcomes`` are one model's, of ``rollout_template.py``;
-:mod:`dqlearn.kernels.jit.specialise` binds them. Environments are masked by `which`; `calls` counts
+:mod:`dqlearn.jit.specialise` binds them. Environments are masked by `which`; `calls` counts
 what has drawn from an environment's stream, resets and steps, so that no two draw the same.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 from dqlearn.random import reset_key, step_key
 
 

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
@@ -363,7 +362,7 @@ class QLearner:
             **self._labels().attributes,
             "action_labels": json.dumps(self._resolved.action_labels),
             "fingerprint": json.dumps(fingerprint_of(self._resolved)),
-            "origin": json.dumps(asdict(self._plan.origin) if self._plan.origin else None),
+            "origin": json.dumps(self._plan.origin.described if self._plan.origin else None),
         }
 
     def _labels(self, **counters: int) -> Labels:

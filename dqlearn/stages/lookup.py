@@ -29,7 +29,7 @@ from dqlearn.errors import StaleShardError
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.lookup import follow, sort_by_owner, want
 from dqlearn.kernels.route import count_owners
-from dqlearn.stages.summary import greedy, merge
+from dqlearn.kernels.summary import greedy, merge
 from dqlearn.table.chunk import Answer, Chunk
 from dqlearn.table.hash_grid import Grid
 from dqlearn.table.transitions import Piece, Routed, Sized
@@ -158,7 +158,7 @@ def answer(
     n_actions : int
         Of the whole table.
     tie_key : uint64
-        :func:`dqlearn.stages.summary.ties` of the seed and round r.
+        :func:`dqlearn.kernels.summary.ties` of the seed and round r.
 
     Returns
     -------

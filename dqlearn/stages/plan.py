@@ -20,9 +20,9 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.packing import PackedOnce
-from dqlearn.storage.origin import Origin
 from dqlearn.table.grid import ChunkGrid, table_nbytes
 from dqlearn.table.hash_grid import Grid, HashGrid
+from dqlearn.table.snapshot import Snapshot
 
 __all__ = ["Plan"]
 
@@ -59,7 +59,7 @@ class Plan(PackedOnce):
         Of the table: float32 or float64.
     seed : int
         0 .. 2**64 - 1.
-    origin : Origin, optional
+    origin : Snapshot, optional
         The stored table that the run begins with; without one, `initial_value` everywhere.
     faults : Faults
         What to do about environments that raise, or never return.
@@ -85,7 +85,7 @@ class Plan(PackedOnce):
     policy_lag: int
     dtype: np.dtype[Any]
     seed: int
-    origin: Origin | None = None
+    origin: Snapshot | None = None
     faults: Faults = RAISE
     path: str = "broadcast"
     out_of_core: bool = False

@@ -100,7 +100,7 @@ class KnownPolicy(Sized):
     action : unsigned int (rows,)
         The greedy action of each, by its row.
     tie_key : uint64
-        :func:`dqlearn.stages.summary.ties` of the table; it chooses for all others.
+        :func:`dqlearn.kernels.summary.ties` of the table; it chooses for all others.
     n_actions : int
         Of the table.
     """

@@ -26,9 +26,9 @@ import numpy.typing as npt
 from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.kernels.buffers import empty
+from dqlearn.kernels.summary import action_dtype
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
-from dqlearn.stages.summary import action_dtype
 from dqlearn.table.transitions import Sized, Tally, Transitions
 
 __all__ = ["BLOCK", "CompiledShard", "Walk", "open_shard", "rollout", "state_dtype"]

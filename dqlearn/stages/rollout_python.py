@@ -27,10 +27,10 @@ from dqlearn.envs.python.returned import flags, reset_pair, rewards, step_five
 from dqlearn.errors import InterfaceError, RewardError
 from dqlearn.kernels.choose import choose_actions
 from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.kernels.summary import action_dtype
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import BLOCK, state_dtype
-from dqlearn.stages.summary import action_dtype
 from dqlearn.table.transitions import Tally, Transitions
 
 __all__ = ["python_rollout"]

@@ -24,9 +24,9 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.schedules import Schedule, VisitCount, as_learning_rate, as_schedule, from_spec
 from dqlearn.stages.plan import Plan
-from dqlearn.storage.origin import Origin
 from dqlearn.table.grid import ChunkGrid, Chunks
 from dqlearn.table.hash_grid import Grid, HashGrid
+from dqlearn.table.snapshot import Snapshot
 from dqlearn.text import shortened
 
 __all__ = ["Settings"]
@@ -86,7 +86,7 @@ class Settings:
                 f"dtype must be float32 or float64, got {shortened(self.dtype)}"
             ) from error
 
-    def plan(self, resolved: Resolved, width: int, origin: Origin | None = None) -> Plan:
+    def plan(self, resolved: Resolved, width: int, origin: Snapshot | None = None) -> Plan:
         """Make the plan of a run, of `width` shards if nobody says how many."""
         n_states, n_actions = resolved.states.n, resolved.actions.n
         compiled = isinstance(resolved.env, TabularEnv)

@@ -15,21 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.kernels import summary as kernels
 from dqlearn.kernels.buffers import copy, empty
-from dqlearn.random import TIES, stream
+from dqlearn.kernels.summary import greedy, merge
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.transitions import Sized, Tally
 
-__all__ = ["Maxima", "action_dtype", "combine", "join", "maxima"]
-
-_UNROLLED = 16  # actions
+__all__ = ["Maxima", "combine", "join", "maxima"]
 
 
 @dataclass(frozen=True)
@@ -57,17 +53,6 @@ class Maxima(Sized):
     td_abs_sum: float
 
 
-@cache
-def action_dtype(n_actions: int) -> np.dtype[Any]:
-    """Return the smallest unsigned dtype that holds every action."""
-    return np.min_scalar_type(n_actions - 1)
-
-
-def ties(seed: int, round_: int) -> np.uint64:
-    """Return the key that breaks a round's ties."""
-    return np.uint64(stream(np.uint64(seed), TIES, np.uint64(round_)))
-
-
 def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.uint64) -> Maxima:
     """Find the best action of every state of a chunk, among the chunk's actions.
 
@@ -80,7 +65,7 @@ def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.ui
     n_actions : int
         Of the whole table; decides the dtype of the result.
     tie_key : uint64
-        :func:`ties` of the seed and round r.
+        :func:`~dqlearn.kernels.summary.ties` of the seed and round r.
 
     Returns
     -------
@@ -90,6 +75,7 @@ def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.ui
     Examples
     --------
     >>> import numpy as np
+    >>> from dqlearn.kernels.summary import ties
     >>> from dqlearn.table.transitions import Tally
     >>> chunk = Chunk(np.array([[1.0, 3.0], [2.0, 0.5]]), np.zeros((2, 2), np.uint32), Tally(0, 0))
     >>> best = maxima(chunk, (10, 4), 6, ties(seed=0, round_=1))
@@ -100,45 +86,11 @@ def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.ui
     return Maxima(value, action, origin[0], chunk.tally, chunk.td_abs_sum)
 
 
-def greedy(
-    q: npt.NDArray[Any],
-    origin: tuple[int, int],
-    n_actions: int,
-    tie_key: np.uint64,
-    states: npt.NDArray[Any] | None = None,
-    rows: npt.NDArray[Any] | None = None,
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the greatest value of rows of a block, and its action; see :func:`maxima`.
-
-    All rows, or those of some `states` of it; `rows` says where these stand, if not in order.
-    """
-    width = q.shape[1]
-    n = len(q) if states is None else len(states)
-    value, action = empty(n, q.dtype), empty(n, action_dtype(n_actions))
-    kernel = kernels.kernel_of_width(width if width <= _UNROLLED else 0)
-    kernel(q, states, rows, *origin, n_actions, tie_key, value, action)
-    return value, action
-
-
 def combine(a: Maxima, b: Maxima, n_actions: int, tie_key: np.uint64) -> Maxima:
     """Combine the maxima of two disjoint sets of actions over the same states."""
     value, action = copy(a.value), copy(a.action)
     merge((value, action), (b.value, b.action), n_actions, tie_key, a.first_state)
     return Maxima(value, action, a.first_state, a.tally, a.td_abs_sum + b.td_abs_sum)
-
-
-def merge(
-    best: tuple[npt.NDArray[Any], npt.NDArray[Any]],
-    others: tuple[npt.NDArray[Any], npt.NDArray[Any]],
-    n_actions: int,
-    tie_key: np.uint64,
-    states: int | npt.NDArray[Any],
-) -> None:
-    """Take (values, actions) of other actions into those of the same states, in place.
-
-    `states` are the states themselves, or the first of successive ones.
-    """
-    kernels.merge(*best, *others, states, n_actions, tie_key)
 
 
 def join(parts: Sequence[Maxima]) -> Maxima:

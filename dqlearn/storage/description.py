@@ -29,7 +29,7 @@ from dqlearn.envs.arguments import restored
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import IncompatibleTableError
-from dqlearn.kernels.jit.fingerprint import fingerprint
+from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.stages.settings import Settings, from_attributes, whole_number
 from dqlearn.storage.origin import Origin

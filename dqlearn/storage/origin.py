@@ -6,7 +6,7 @@ the client. Invariant: reading is pure, so a chunk that is lost is read again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -39,6 +39,11 @@ class Origin:
     path: str
     round: int
     timesteps: int
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a table that was learned from it says of it."""
+        return asdict(self)
 
     def chunk(self, grid: ChunkGrid, c: int, dtype: np.dtype[Any]) -> Chunk:
         """Read one chunk.

@@ -37,9 +37,9 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from dqlearn.envs.tabular import TabularEnv
+from dqlearn.kernels.summary import action_dtype
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.rollout import state_dtype
-from dqlearn.stages.summary import action_dtype
 from dqlearn.table.axes import VARIABLES, factors_of, state_coordinates
 from dqlearn.table.grid import ChunkGrid, Slices
 from dqlearn.table.hash_grid import HashGrid

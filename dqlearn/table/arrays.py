@@ -24,8 +24,8 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
+from dqlearn.kernels.summary import action_dtype, greedy, ties
 from dqlearn.spaces import Factor
-from dqlearn.stages.summary import action_dtype, greedy, ties
 from dqlearn.table.axes import dataset, factors_to_json
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.grid import ChunkGrid, table_nbytes

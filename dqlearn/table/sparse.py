@@ -25,7 +25,7 @@ from dask._task_spec import GraphNode, List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
-from dqlearn.stages.summary import action_dtype, greedy, ties
+from dqlearn.kernels.summary import action_dtype, greedy, ties
 from dqlearn.table.arrays import Labels
 from dqlearn.table.axes import dataset
 from dqlearn.table.chunk import Chunk

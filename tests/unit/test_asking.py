@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from dqlearn.errors import StaleShardError
 from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.kernels.summary import ties
 from dqlearn.stages.lookup import Asked, Parcel, answer, ask, told
-from dqlearn.stages.summary import Maxima, combine, join, maxima, ties
+from dqlearn.stages.summary import Maxima, combine, join, maxima
 from dqlearn.table.chunk import Answer, Chunk
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.transitions import Routed, Tally

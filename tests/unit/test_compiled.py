@@ -20,9 +20,9 @@ import dqlearn
 from dqlearn import envs
 from dqlearn.envs.faces.gym_view import view_kernels
 from dqlearn.envs.problems.torus import torus
-from dqlearn.kernels.jit import fingerprint
-from dqlearn.kernels.jit.code_folder import _chosen, code_folder, own_folder
-from dqlearn.kernels.jit.fingerprint import source_stamp
+from dqlearn.jit import fingerprint
+from dqlearn.jit.code_folder import _chosen, code_folder, own_folder
+from dqlearn.jit.fingerprint import source_stamp
 
 # What is stamped
 

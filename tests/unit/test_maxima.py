@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from dqlearn.stages.summary import Maxima, action_dtype, combine, join, maxima, ties
+from dqlearn.kernels.summary import action_dtype, ties
+from dqlearn.stages.summary import Maxima, combine, join, maxima
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.transitions import Tally
 

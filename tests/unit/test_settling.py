@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dqlearn.kernels.summary import ties
 from dqlearn.schedules import Constant, VisitCount
 from dqlearn.stages.lookup import answer
 from dqlearn.stages.route import route, route_pairs
-from dqlearn.stages.summary import ties
 from dqlearn.stages.update import update
 from dqlearn.table.chunk import Chunk, filled
 from dqlearn.table.grid import ChunkGrid

@@ -16,7 +16,7 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import overload
 
 from dqlearn import TabularEnv
-from dqlearn.kernels.jit.fingerprint import fingerprint
+from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.stages.rollout import open_shard
 
 SCALE = 3

@@ -15,10 +15,10 @@ from dqlearn.engine.tasks.begin import Shard
 from dqlearn.engine.tasks.learning import learned, report_of, rolled_out, sorted_by_owner
 from dqlearn.envs.python.gymnasium_env import PythonShard
 from dqlearn.events import RoundReport
+from dqlearn.kernels.summary import ties
 from dqlearn.stages.lookup import Asked, Parcel, ParcelPiece, answer, ask, told
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
-from dqlearn.stages.summary import ties
 from dqlearn.table import paged
 from dqlearn.table.chunk import Answer, Chunk
 from dqlearn.table.transitions import Tally, Transitions

@@ -15,13 +15,14 @@ from dqlearn.engine.tasks.begin import Shard
 from dqlearn.envs.python.gymnasium_env import PythonShard
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.events import RoundReport
+from dqlearn.kernels.summary import ties
 from dqlearn.schedules import Schedule
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Part, Policy
 from dqlearn.stages.rollout import CompiledShard, Walk, rollout
 from dqlearn.stages.rollout_python import python_rollout
 from dqlearn.stages.route import route, route_pairs
-from dqlearn.stages.summary import Maxima, combine, join, maxima, ties
+from dqlearn.stages.summary import Maxima, combine, join, maxima
 from dqlearn.stages.tiles import walk_and_route
 from dqlearn.stages.update import update
 from dqlearn.table import paged

@@ -10,10 +10,10 @@ from typing import Any, cast
 import numpy as np
 
 from dqlearn.envs.tabular import TabularEnv
+from dqlearn.kernels.summary import action_dtype, greedy, ties
 from dqlearn.stages.evaluation import EpisodePlan, Played, play_compiled, play_python
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import KnownPolicy, Policy
-from dqlearn.stages.summary import action_dtype, greedy, ties
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import visited

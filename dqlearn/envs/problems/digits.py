@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dqlearn.errors import ConfigurationError
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 
 __all__ = ["Bases", "bases_of", "digit", "pack", "unpack", "with_digit"]
 

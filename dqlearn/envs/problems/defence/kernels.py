@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numba.cpython.unsafe import tuple as tuples  # a module: what numba's own has is fingerprinted
 
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 from dqlearn.random import integers
 
 __all__ = ["MAX_HOSTS", "OUTSIDE", "events", "initial", "transition"]

@@ -25,7 +25,7 @@ from numba.cpython.unsafe import tuple as tuples  # a module: a bare intrinsic h
 
 from dqlearn.envs.problems.digits import bases_of, digit, pack, unpack
 from dqlearn.envs.problems.power.checks import HOURS
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 from dqlearn.random import integers
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 from dqlearn.random import integers
 
 __all__ = ["IDLE", "MAINTAIN", "RUN", "LineParams", "events", "initial", "transition"]

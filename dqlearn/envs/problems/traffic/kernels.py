@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from dqlearn.envs.problems.digits import digit, pack, unpack
-from dqlearn.kernels.jit.compiled import njit
+from dqlearn.jit.compiled import njit
 from dqlearn.random import integers
 
 __all__ = ["events", "initial", "transition"]

@@ -32,7 +32,7 @@ from numba.core.typing.templates import builtin_registry
 
 __all__ = ["fingerprint", "source_stamp"]
 
-_PACKAGE = Path(__file__).parents[2]
+_PACKAGE = Path(__file__).parents[1]
 _VERSIONED = ("numba", "numpy")
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 _SEMANTIC = ("fastmath", "error_model", "boundscheck")  # options of njit that change results

@@ -8,7 +8,7 @@
 
 Numba names machine code by a function's own file, and stamps it with that alone: a changed callee
 in another file is not seen. Here the stamp is that of everything reached
-(:mod:`dqlearn.kernels.jit.fingerprint`), and is part of the name, so that two versions of the
+(:mod:`dqlearn.jit.fingerprint`), and is part of the name, so that two versions of the
 package do not take turns. The index keeps code of other processors and of other versions of numba
 apart.
 
@@ -28,8 +28,8 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core import caching
 
-from dqlearn.kernels.jit.code_folder import code_folder, own_folder
-from dqlearn.kernels.jit.fingerprint import source_stamp
+from dqlearn.jit.code_folder import code_folder, own_folder
+from dqlearn.jit.fingerprint import source_stamp
 
 __all__ = ["njit"]
 

@@ -7,7 +7,7 @@
     functions (the user's) ┘
 
 The module's name holds a token of the functions, and the machine code's name a stamp of all that
-the code reaches (:mod:`dqlearn.kernels.jit.compiled`). Invariant: another model, or a changed one,
+the code reaches (:mod:`dqlearn.jit.compiled`). Invariant: another model, or a changed one,
 is another module.
 """
 
@@ -40,7 +40,7 @@ def specialise(
     functions : mapping of str to callable or None
         What those names stand for; plain functions are jitted.
     token : str
-        Identifies the functions: their :func:`~dqlearn.kernels.jit.fingerprint.fingerprint`, or
+        Identifies the functions: their :func:`~dqlearn.jit.fingerprint.fingerprint`, or
         anything unique.
 
     Returns
