@@ -8,46 +8,15 @@
 
 from __future__ import annotations
 
-from dqlearn import callbacks, envs, exact, random, schedules, spaces
+import lazy_loader
+
 from dqlearn.envs.registry import register
-from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import DQLearnError
-from dqlearn.learner.q_learner import QLearner
-from dqlearn.learner.reopen import load, resume
-from dqlearn.runs import open_history, open_table
-from dqlearn.stages.evaluation import EvaluationResult
-from dqlearn.stages.reference_policy import evaluate_policy
-from dqlearn.table.arrays import Table
-from dqlearn.table.axes import unfold
-from dqlearn.table.history import learning_curve
-from dqlearn.table.sparse import SparseTable
-from dqlearn.training.every import Every
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "DQLearnError",
-    "EvaluationResult",
-    "Every",
-    "QLearner",
-    "SparseTable",
-    "Table",
-    "TabularEnv",
-    "callbacks",
-    "envs",
-    "evaluate_policy",
-    "exact",
-    "learning_curve",
-    "load",
-    "open_history",
-    "open_table",
-    "random",
-    "resume",
-    "runs",
-    "schedules",
-    "spaces",
-    "unfold",
-]
+# What is public stands in ``__init__.pyi``, and is imported when it is first asked for: whoever
+# steps an environment does not wait for Dask.
+__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 register()
 

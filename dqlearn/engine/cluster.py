@@ -30,7 +30,6 @@ from typing import Any
 
 import dask.base
 import dask.threaded
-from dask._task_spec import Task, TaskRef
 from dask.base import get_annotations
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import (
@@ -60,6 +59,7 @@ from dqlearn.errors import (
 )
 from dqlearn.kernels.buffers import keep_freed_pages
 from dqlearn.table import paged
+from dqlearn.table.keys import Task, TaskRef
 
 __all__ = ["ClusterExecutor", "LostWork", "current_executor"]
 

@@ -21,11 +21,11 @@ import dask
 import dask.local
 import dask.threaded
 import psutil
-from dask._task_spec import DataNode, GraphNode, TaskRef
 
 from dqlearn.engine.graph import Drawn, Key, State
 from dqlearn.errors import ConfigurationError
 from dqlearn.table import paged
+from dqlearn.table.keys import DataNode, GraphNode, TaskRef
 
 __all__ = ["Executor", "LocalExecutor", "local_executor", "this_machine"]
 

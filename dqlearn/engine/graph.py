@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dask._task_spec import List, Task, TaskRef
-
 from dqlearn.engine.tasks import asking, learning, looking
+from dqlearn.table.keys import List, Task, TaskRef
 
 __all__ = ["Draw", "Drawn", "Key", "State", "beside"]
 

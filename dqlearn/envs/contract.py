@@ -20,18 +20,16 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
 from numba import types
 from numba.core.dispatcher import Dispatcher
 
+from dqlearn.envs.model import Model
 from dqlearn.errors import ConfigurationError
 from dqlearn.jit.code_folder import code_folder
-
-if TYPE_CHECKING:
-    from dqlearn.envs.tabular import TabularEnv
 
 __all__ = ["check_params", "check_signatures", "check_types"]
 
@@ -39,7 +37,7 @@ _KEY, _INDEX = types.uint64, types.int64
 _checked: set[str] = set()
 
 
-def _arguments(env: TabularEnv) -> dict[str, dict[str, Any]]:
+def _arguments(env: Model) -> dict[str, dict[str, Any]]:
     """Return the names and types of what each function is given."""
     params = _typeof(env.params)
     pair = {"state": _INDEX, "action": _INDEX}
@@ -100,12 +98,12 @@ def _fits(kind: Any) -> bool:
     return not refused and all(map(_fits, parts))
 
 
-def check_signatures(env: TabularEnv) -> None:
+def check_signatures(env: Model) -> None:
     """Raise unless a model's functions are functions of as many arguments as they will be given.
 
     Parameters
     ----------
-    env : TabularEnv
+    env : Model
         The model.
 
     Raises
@@ -130,15 +128,17 @@ def check_signatures(env: TabularEnv) -> None:
 # Once, before the first kernel
 
 
-def check_types(env: TabularEnv, functions: Mapping[str, Any]) -> None:
+def check_types(env: Model, functions: Mapping[str, Any], token: str) -> None:
     """Raise unless numba can compile a model's functions, and they return what they should.
 
     Parameters
     ----------
-    env : TabularEnv
+    env : Model
         The model.
     functions : mapping of str to Dispatcher
         Its functions by their names, as kernels call them.
+    token : str
+        What tells these functions from others in this process.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def check_types(env: TabularEnv, functions: Mapping[str, Any]) -> None:
         It names the function and its line; numba's own error is the cause.
     """
     arguments = _arguments(env)
-    name = _note(env, arguments)
+    name = _note(env, arguments, token)
     if name in _checked or _is_noted(name):
         return
     for role, taken in arguments.items():
@@ -159,9 +159,9 @@ def check_types(env: TabularEnv, functions: Mapping[str, Any]) -> None:
             (folder / name).touch()
 
 
-def _note(env: TabularEnv, arguments: Mapping[str, Any]) -> str:
+def _note(env: Model, arguments: Mapping[str, Any], token: str) -> str:
     """Name what was found right: the functions, their arguments, and what was looked at."""
-    told = f"{env._token} {arguments} {env.n_events}".encode() + Path(__file__).read_bytes()
+    told = f"{token} {arguments} {env.n_events}".encode() + Path(__file__).read_bytes()
     return f"checked-{hashlib.sha256(told).hexdigest()[:32]}"
 
 
@@ -208,7 +208,7 @@ def _is_state(kind: types.Type) -> bool:
     return isinstance(kind, types.Integer | types.Boolean)
 
 
-def _check_initial_type(env: TabularEnv, function: Any, returned: Any) -> None:
+def _check_initial_type(env: Model, function: Any, returned: Any) -> None:
     if not _is_state(returned):
         raise ConfigurationError(
             f"initial must return a state, an integer in 0 .. {env.n_states - 1}; "
@@ -216,7 +216,7 @@ def _check_initial_type(env: TabularEnv, function: Any, returned: Any) -> None:
         )
 
 
-def _check_events_type(env: TabularEnv, function: Any, returned: Any) -> None:
+def _check_events_type(env: Model, function: Any, returned: Any) -> None:
     uniform = isinstance(returned, types.UniTuple | types.NamedUniTuple)
     right = uniform and isinstance(returned.dtype, types.Float | types.Integer)
     if not right or len(returned) != env.n_events:
@@ -226,7 +226,7 @@ def _check_events_type(env: TabularEnv, function: Any, returned: Any) -> None:
         )
 
 
-def _check_transition_type(env: TabularEnv, function: Any, returned: Any) -> None:
+def _check_transition_type(env: Model, function: Any, returned: Any) -> None:
     wanted = "transition must return (next_state, reward, terminated)"
     found = f"{_where(function)} returns {returned}"
     parts: Any = returned if isinstance(returned, types.BaseTuple) else ()

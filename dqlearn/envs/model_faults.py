@@ -10,15 +10,13 @@ Invariant: kernels only notice that something is wrong; the message is made here
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from dqlearn.envs.model import Model
 from dqlearn.errors import ProbabilityError, RewardError, StateRangeError
 from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE
-
-if TYPE_CHECKING:
-    from dqlearn.envs.tabular import TabularEnv
 
 __all__ = [
     "check_events",
@@ -52,12 +50,12 @@ def check_initial(state: int, n_states: int, who: str = "") -> None:
         )
 
 
-def check_events(env: TabularEnv, state: int, action: int) -> None:
+def check_events(env: Model, state: int, action: int) -> None:
     """Raise if a probability of the events of a pair is outside 0 .. 1.
 
     Parameters
     ----------
-    env : TabularEnv
+    env : Model
         The model.
     state, action : int
         The pair.
@@ -76,13 +74,13 @@ def check_events(env: TabularEnv, state: int, action: int) -> None:
 
 
 def check_transition(
-    env: TabularEnv, who: str, state: int, action: int, next_state: int, reward: float
+    env: Model, who: str, state: int, action: int, next_state: int, reward: float
 ) -> None:
     """Raise the error that names what is wrong with a transition, if anything is.
 
     Parameters
     ----------
-    env : TabularEnv
+    env : Model
         The model.
     who : str
         Whose transition it is.

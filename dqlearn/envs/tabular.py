@@ -193,7 +193,7 @@ class TabularEnv:
         """The compiled module of this model (one a process), whose functions were checked."""
         kernels = self.specialised(_TEMPLATE, self.functions)
         if not self._checked:
-            check_types(self, vars(kernels))
+            check_types(self, vars(kernels), self._token)
             object.__setattr__(self, "_checked", True)
         return kernels
 

@@ -45,11 +45,11 @@ from dqlearn.storage.location import StoreLike, place_of
 from dqlearn.storage.origin import Origin
 from dqlearn.storage.paths import PathLike
 from dqlearn.storage.zarr_table import FORMAT, read_history, write
-from dqlearn.table.arrays import Labels, Table
 from dqlearn.table.grid import Chunks
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.history import History
-from dqlearn.table.sparse import SparseTable
+from dqlearn.table.views.arrays import Labels, Table
+from dqlearn.table.views.sparse import SparseTable
 from dqlearn.text import html_table
 from dqlearn.training.cuts import Cut, check_room, fitted
 from dqlearn.training.every import EveryLike, as_every

@@ -29,9 +29,19 @@ from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
-from dqlearn.table.transitions import Sized, Tally, Transitions
+from dqlearn.stages.route import TILE, Router
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.transitions import Routed, Sized, Tally, Transitions
 
-__all__ = ["BLOCK", "CompiledShard", "Walk", "open_shard", "rollout", "state_dtype"]
+__all__ = [
+    "BLOCK",
+    "CompiledShard",
+    "Walk",
+    "open_shard",
+    "rollout",
+    "state_dtype",
+    "walk_and_route",
+]
 
 Columns = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
@@ -204,3 +214,31 @@ class Walk:
     def after(self) -> CompiledShard:
         """Return the environments after all steps were taken."""
         return CompiledShard(self._shard.first_env, *self._moving, self._shard.steps + self.n_steps)
+
+
+def walk_and_route(walk: Walk, gamma: float, grid: ChunkGrid) -> Routed:
+    """Take all steps of a walk, and route its transitions.
+
+    Tile by tile, in one kernel, so that transitions do not leave the cache between, and threads do
+    not wait for the interpreter. Every chunk receives what it would from :func:`rollout` and
+    :func:`~dqlearn.stages.route.route`, one after the other.
+
+    Parameters
+    ----------
+    walk : Walk
+        A rollout of which nothing was taken yet.
+    gamma : float
+        Discount factor.
+    grid : ChunkGrid
+        Who owns what.
+
+    Returns
+    -------
+    Routed
+        Offsets and targets.
+    """
+    tile = min(max(1, TILE // (walk.n_steps * BLOCK)) * BLOCK, walk.n_envs)
+    n, m = (envs * walk.n_steps for envs in (walk.n_envs, tile))
+    router = Router(n, m, walk.policy.value, gamma, grid)
+    walk.take(walk.env.kernels.walk_and_route, tile, walk.room(tile), *router.arguments)
+    return router.routed(walk.tally())

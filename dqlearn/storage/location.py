@@ -12,12 +12,10 @@ the branch lets the first commit win and refuses the other.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -32,6 +30,7 @@ from dqlearn.errors import (
     RunInUseError,
     StoreError,
 )
+from dqlearn.storage.failures import first_line
 from dqlearn.storage.paths import is_url, located
 
 __all__ = ["Place", "StoreLike", "place_of"]
@@ -43,15 +42,6 @@ _OF_ICECHUNK = {"chunks", "manifests", "refs", "snapshots", "transactions", "con
 _BEGUN = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json#")
 
 _PATIENCE = 120.0  # seconds to wait for those that delete
-
-_MARGIN = re.compile(r"^\s+[x×|](?=\s|$)")  # that Icechunk draws beside its texts
-
-# As its clients of object stores say it, and the operating system.
-_NO_ANSWER = re.compile(
-    r"dispatch failure|service error|tim(ed |e)out|Generic (S3|GCS|MicrosoftAzure|HTTP) error"
-    r"|\(os error \d+\)"
-)
-_MISSING = re.compile(r"NoSuchKey|not found|No such file")
 
 # It logs to stdout what it raises too, and warns that folders have no compare-and-swap, which is
 # what the lock is for.
@@ -208,20 +198,6 @@ class Place:
         files = [path for path in self.folder.rglob("*") if not path.is_dir()]
         if all(path.relative_to(self.folder).as_posix().startswith(_BEGUN) for path in files):
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def first_line(error: BaseException) -> str:
-    """Return what Icechunk's errors say, on one line, without the trace of its own calls."""
-    lines = [_MARGIN.sub("", line).strip() for line in str(error).splitlines()]
-    text = " ".join(takewhile(bool, dropwhile(lambda line: not line, lines)))
-    return text or repr(error)
-
-
-def unreachable(error: BaseException) -> bool:
-    """Whether an error says that a storage does not answer, not that something in it is damaged."""
-    if not isinstance(error, icechunk.IcechunkError):
-        return False
-    return bool(_NO_ANSWER.search(str(error))) and not _MISSING.search(str(error))
 
 
 def place_of(store: StoreLike) -> Place:

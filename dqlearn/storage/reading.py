@@ -20,7 +20,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import Task
 from dask.highlevelgraph import HighLevelGraph
 
 from dqlearn.checks import check_count
@@ -33,14 +32,15 @@ from dqlearn.storage.repository import LATEST, At, CheckpointInfo, Repository
 from dqlearn.storage.schema import Layout
 from dqlearn.storage.snapshot import Version
 from dqlearn.storage.zarr_table import understood, write_dataset
-from dqlearn.table.arrays import derived
-from dqlearn.table.axes import dataset, factors_of
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.hash_grid import Grid, HashGrid
 from dqlearn.table.history import STORED as HISTORY
 from dqlearn.table.history import History
 from dqlearn.table.insert import unsettled
-from dqlearn.table.sparse import merged
+from dqlearn.table.keys import Task
+from dqlearn.table.views.arrays import derived
+from dqlearn.table.views.axes import dataset, factors_of
+from dqlearn.table.views.sparse import merged
 from dqlearn.text import shortened
 
 __all__ = [

@@ -35,7 +35,8 @@ from dqlearn.errors import (
     StoreError,
 )
 from dqlearn.stages.plan import Plan
-from dqlearn.storage.location import Place, first_line, unreachable
+from dqlearn.storage.failures import first_line, unreachable
+from dqlearn.storage.location import Place
 from dqlearn.storage.schema import FORMAT, define
 from dqlearn.storage.snapshot import Version
 from dqlearn.storage.writer import Written

@@ -40,10 +40,10 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.rollout import state_dtype
-from dqlearn.table.axes import VARIABLES, factors_of, state_coordinates
 from dqlearn.table.grid import ChunkGrid, Slices
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.history import STORED as HISTORY
+from dqlearn.table.views.axes import VARIABLES, factors_of, state_coordinates
 
 __all__ = ["FORMAT", "Layout", "define"]
 

@@ -25,7 +25,7 @@ import zarr
 
 from dqlearn.errors import DamagedChunkError, StoreError
 from dqlearn.stages.rollout import CompiledShard
-from dqlearn.storage.location import first_line, unreachable
+from dqlearn.storage.failures import first_line, unreachable
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.insert import filled_with

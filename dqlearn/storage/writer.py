@@ -20,7 +20,7 @@ import zarr
 
 from dqlearn.errors import CheckpointError
 from dqlearn.stages.rollout import CompiledShard
-from dqlearn.storage.location import first_line
+from dqlearn.storage.failures import first_line
 from dqlearn.storage.schema import Layout
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.paged import read

@@ -29,9 +29,9 @@ from dask.utils import format_bytes
 
 from dqlearn.errors import IncompatibleTableError, TableTooLargeError
 from dqlearn.storage.paths import PathLike, is_url, located
-from dqlearn.table.arrays import Table
 from dqlearn.table.history import History
-from dqlearn.table.sparse import SparseTable
+from dqlearn.table.views.arrays import Table
+from dqlearn.table.views.sparse import SparseTable
 from dqlearn.text import shortened
 
 __all__ = [

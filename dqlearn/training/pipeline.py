@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from dask._task_spec import GraphNode, TaskRef
 
 from dqlearn.engine.cluster import ClusterExecutor, LostWork, current_executor
 from dqlearn.engine.executor import Executor, LocalExecutor
@@ -51,6 +50,7 @@ from dqlearn.stages.policy import KnownPolicy, Policy
 from dqlearn.storage.snapshot import Version
 from dqlearn.storage.writer import Written
 from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.keys import GraphNode, TaskRef
 from dqlearn.table.rebalance import evener, load
 from dqlearn.training.cuts import NOWHERE, Cut, Placer, check_left, fitted, granted, submit_new
 from dqlearn.training.door import Door

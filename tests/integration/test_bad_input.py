@@ -36,9 +36,9 @@ from dqlearn.errors import (
 from dqlearn.random import SEEDS, streams
 from dqlearn.schedules import Linear
 from dqlearn.storage.zarr_table import write
-from dqlearn.table.arrays import Labels, Table
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.history import History
+from dqlearn.table.views.arrays import Labels, Table
 
 N = 8  # states of the walks here
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import gymnasium
 import pytest
-from dask._task_spec import Task
 from distributed import Client, Event, Future, LocalCluster
 from gymnasium import spaces
 
@@ -30,6 +29,7 @@ from dqlearn.engine.cluster import ClusterExecutor, LostWork
 from dqlearn.engine.graph import Drawn, State
 from dqlearn.engine.lending import Lent
 from dqlearn.events import RoundEnd
+from dqlearn.table.keys import Task
 from dqlearn.training.cuts import Placer
 
 arriving, arrive = threading.Event(), threading.Event()

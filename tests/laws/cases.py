@@ -22,7 +22,7 @@ from reference import Settings
 from dqlearn import QLearner, TabularEnv
 from dqlearn.envs.problems.torus import torus
 from dqlearn.schedules import Linear, VisitCount
-from dqlearn.table.sparse import SparseTable
+from dqlearn.table.views.sparse import SparseTable
 
 
 @dataclass(frozen=True)

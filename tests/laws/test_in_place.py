@@ -27,8 +27,8 @@ from dqlearn.events import RoundEnd
 from dqlearn.random import integers
 from dqlearn.schedules import Constant
 from dqlearn.stages.settings import Settings
-from dqlearn.table.arrays import Table
 from dqlearn.table.chunk import Chunk, Stamp, filled
+from dqlearn.table.views.arrays import Table
 
 ENVS = 200
 MODEL = torus(side=40, max_episode_steps=20)

@@ -25,7 +25,7 @@ from skewed import COMPILED, MODEL, N_ACTIONS, N_STATES, PATHS, anywhere, batch,
 import dqlearn
 from dqlearn import QLearner, TabularEnv
 from dqlearn.schedules import Constant
-from dqlearn.table.arrays import Table
+from dqlearn.table.views.arrays import Table
 
 each_path = pytest.mark.parametrize("path", PATHS)
 LARGE = COMPILED | {"steps_per_round": 1024}  # rounds that pay for other chunks on a cluster

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dqlearn import unfold
 from dqlearn.spaces import Factor
-from dqlearn.table.axes import dataset, factors_of, factors_to_json, state_coordinates
+from dqlearn.table.views.axes import dataset, factors_of, factors_to_json, state_coordinates
 
 PLACES = (Factor("row", 3), Factor("lamp", 2, ("off", "on")), Factor("x", 2, (-0.5, 0.5)))
 ACTIONS = ("go, fast", "stay")

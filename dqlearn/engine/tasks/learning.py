@@ -19,11 +19,10 @@ from dqlearn.kernels.summary import ties
 from dqlearn.schedules import Schedule
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Part, Policy
-from dqlearn.stages.rollout import CompiledShard, Walk, rollout
+from dqlearn.stages.rollout import CompiledShard, Walk, rollout, walk_and_route
 from dqlearn.stages.rollout_python import python_rollout
 from dqlearn.stages.route import route, route_pairs
 from dqlearn.stages.summary import Maxima, combine, join, maxima
-from dqlearn.stages.tiles import walk_and_route
 from dqlearn.stages.update import update
 from dqlearn.table import paged
 from dqlearn.table.chunk import Answer, Chunk, Stamp

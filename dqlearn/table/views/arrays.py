@@ -20,16 +20,16 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
 from dqlearn.kernels.summary import action_dtype, greedy, ties
 from dqlearn.spaces import Factor
-from dqlearn.table.axes import dataset, factors_to_json
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.grid import ChunkGrid, table_nbytes
+from dqlearn.table.keys import GraphNode, Task, TaskRef
 from dqlearn.table.paged import read
+from dqlearn.table.views.axes import dataset, factors_to_json
 
 __all__ = ["Labels", "Table", "derived"]
 

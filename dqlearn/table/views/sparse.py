@@ -21,16 +21,16 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask._task_spec import GraphNode, List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
 from dqlearn.kernels.summary import action_dtype, greedy, ties
-from dqlearn.table.arrays import Labels
-from dqlearn.table.axes import dataset
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import visited
+from dqlearn.table.keys import GraphNode, List, Task, TaskRef
+from dqlearn.table.views.arrays import Labels
+from dqlearn.table.views.axes import dataset
 
 __all__ = ["SparseTable", "merged"]
 

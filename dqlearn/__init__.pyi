@@ -1,0 +1,40 @@
+from . import callbacks, envs, errors, events, exact, random, runs, schedules, spaces
+from .envs.tabular import TabularEnv
+from .errors import DQLearnError
+from .learner.q_learner import QLearner
+from .learner.reopen import load, resume
+from .stages.evaluation import EvaluationResult
+from .stages.reference_policy import evaluate_policy
+from .storage.reading import open_history, open_table
+from .table.history import learning_curve
+from .table.views.arrays import Table
+from .table.views.axes import unfold
+from .table.views.sparse import SparseTable
+from .training.every import Every
+
+__version__: str
+__all__ = [
+    "DQLearnError",
+    "EvaluationResult",
+    "Every",
+    "QLearner",
+    "SparseTable",
+    "Table",
+    "TabularEnv",
+    "callbacks",
+    "envs",
+    "errors",
+    "evaluate_policy",
+    "events",
+    "exact",
+    "learning_curve",
+    "load",
+    "open_history",
+    "open_table",
+    "random",
+    "resume",
+    "runs",
+    "schedules",
+    "spaces",
+    "unfold",
+]

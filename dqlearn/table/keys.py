@@ -1,0 +1,8 @@
+"""Dask's task specification, which is private to Dask, under one roof.
+
+A release of Dask that moves it changes this file alone.
+"""
+
+from dask._task_spec import DataNode, GraphNode, List, Task, TaskRef
+
+__all__ = ["DataNode", "GraphNode", "List", "Task", "TaskRef"]
