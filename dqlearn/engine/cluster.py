@@ -194,6 +194,7 @@ class ClusterExecutor:
         If workers run other versions than the client of packages whose results must agree.
     """
 
+    shares_memory = False
     depth, uneven = 4, 1_000_000
 
     def __init__(self, client: Client) -> None:
@@ -524,8 +525,8 @@ class ClusterExecutor:
         node: TaskRef = future
         return node
 
-    def same(self, other: Executor) -> bool:
-        """Whether the other one is of the same client."""
+    def adopt(self, other: Executor) -> bool:
+        """Return whether the other one is of the same client."""
         return isinstance(other, ClusterExecutor) and other.client is self.client
 
     @property

@@ -12,6 +12,7 @@ Invariant: an executor decides where and when tasks run, never what they compute
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -23,6 +24,7 @@ import dask.threaded
 import psutil
 
 from dqlearn.engine.graph import Drawn, Key, State
+from dqlearn.envs.python.marks import Scene
 from dqlearn.errors import ConfigurationError
 from dqlearn.table import paged
 from dqlearn.table.keys import DataNode, GraphNode, TaskRef
@@ -32,6 +34,9 @@ __all__ = ["Executor", "LocalExecutor", "local_executor", "this_machine"]
 
 class Executor(Protocol):
     """Runs graphs, and keeps the results that it is told to keep."""
+
+    shares_memory: bool
+    """Whether tasks run in the client's own memory, where nothing is copied and nothing is lost."""
 
     depth: int
     """Rounds that may be under way before the client waits for the oldest."""
@@ -66,8 +71,23 @@ class Executor(Protocol):
     def losses(self) -> AbstractContextManager[None]:
         """Give a name to errors inside that are losses of work."""
 
-    def same(self, other: Executor) -> bool:
-        """Whether another executor holds the same results."""
+    def adopt(self, other: Executor) -> bool:
+        """Go on as another executor would; return False if that does not hold the same results."""
+
+    def rehome(
+        self,
+        timeout: float = 60.0,
+        patience: float = 0.0,
+        interrupted: threading.Event | None = None,
+    ) -> None:
+        """Place what comes now where there are workers; wait for one if there is none."""
+
+    def scenes(self, run: str) -> list[Scene]:
+        """Return where environments of a run have ended the processes that they were in."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether all places that hold results are there."""
 
     @property
     def settled_in(self) -> bool:
@@ -110,6 +130,7 @@ class LocalExecutor:
         How many to use; by default as many as Dask would.
     """
 
+    shares_memory, intact = True, True
     depth, memories, uneven = 1, 1, 50_000
 
     def __init__(
@@ -122,9 +143,23 @@ class LocalExecutor:
         self._memory, self._threads = memory, threads
         self._values: dict[Key, Any] = {}
 
-    def run_as(self, other: LocalExecutor) -> None:
+    def adopt(self, other: Executor) -> bool:
         """Go on as another one of this process would."""
-        self.get, self._memory, self._threads = other.get, other._memory, other._threads
+        if isinstance(other, LocalExecutor):
+            self.get, self._memory, self._threads = other.get, other._memory, other._threads
+        return other.shares_memory
+
+    def rehome(
+        self,
+        timeout: float = 60.0,
+        patience: float = 0.0,
+        interrupted: threading.Event | None = None,
+    ) -> None:
+        """Nothing can leave."""
+
+    def scenes(self, run: str) -> list[Scene]:
+        """Return none: with the process of an environment this one ends too."""
+        return []
 
     def put(self, values: Mapping[Key, Any]) -> None:
         """Keep data."""
@@ -173,10 +208,6 @@ class LocalExecutor:
     def losses(self) -> AbstractContextManager[None]:
         """Return a context of nothing: here nothing is lost."""
         return nullcontext()
-
-    def same(self, other: Executor) -> bool:
-        """Only this object holds its results."""
-        return self is other
 
     @property
     def width(self) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from dask.utils import format_bytes, parse_bytes
 
-from dqlearn.engine.executor import Executor, LocalExecutor
+from dqlearn.engine.executor import Executor
 from dqlearn.engine.graph import Drawn, Key, State
 from dqlearn.engine.lifecycle import begin_graph, load_graph, rebuild_graph, recut_graph, thaw_graph
 from dqlearn.errors import TableTooLargeError
@@ -247,6 +247,6 @@ def fitted(plan: Plan, executor: Executor) -> Plan:
         plan.dtype,
         executor,
         maxima=plan.path == "broadcast",
-        in_place=plan.in_place and isinstance(executor, LocalExecutor),
+        in_place=plan.in_place and executor.shares_memory,
     )
     return replace(plan, out_of_core=out_of_core)

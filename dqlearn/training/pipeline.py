@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.engine.cluster import ClusterExecutor, LostWork, current_executor
-from dqlearn.engine.executor import Executor, LocalExecutor
+from dqlearn.engine.cluster import LostWork, current_executor
+from dqlearn.engine.executor import Executor
 from dqlearn.engine.graph import Drawn, Key, State
 from dqlearn.engine.lifecycle import close_graph, freeze_graph, restart_graph, write_graph
 from dqlearn.engine.round import (
@@ -185,17 +185,14 @@ class Runner:
         self._scenes.clear()
         here = self.executor
         target = current_executor(here)
-        if isinstance(target, LocalExecutor) and isinstance(here, LocalExecutor):
-            here.run_as(target)
-        elif not target.same(here):
+        if not here.adopt(target):
             plan = fitted(self.plan, target)
             self._save_cut(plan.out_of_core)
             self.executor = target
             self._placer.plan = plan
             self._go_to_cut()
-        elif self._settled is NOWHERE or self._stranded(here):
-            if isinstance(here, ClusterExecutor):
-                here.rehome()
+        elif self._settled is NOWHERE or self._stranded:
+            here.rehome()
             self._go_to_cut()
 
     def submit(self) -> int:
@@ -204,7 +201,7 @@ class Runner:
             self._rebuild_shards(self._broken)
         if self._closed:
             self._open_shards()
-        if self.plan.sparse and isinstance(self.executor, LocalExecutor):
+        if self.plan.sparse and self.executor.shares_memory:
             check_left()
         state = self.state
         in_place = self._closed_for_writing(state)
@@ -224,7 +221,7 @@ class Runner:
     @property
     def _in_place(self) -> bool:
         """Whether rounds may write to a table: on a cluster only bound ones, which wait anyway."""
-        bound = isinstance(self.executor, LocalExecutor) or self.plan.path == "gather"
+        bound = self.executor.shares_memory or self.plan.path == "gather"
         return bound and self.plan.in_place
 
     def _closed_for_writing(self, state: State) -> bool:
@@ -275,16 +272,15 @@ class Runner:
         if self._live:
             return  # live environments stay where they are
         before = self._settled
-        if isinstance(self.executor, ClusterExecutor):
-            self.executor.rehome()
+        self.executor.rehome()
         self._settled = self._place()
         self.executor.drop([before.plan, *before.keys])
 
     def keep(self) -> None:
         """Copy what was learned on a cluster to the client, so that the cluster may go."""
         known = self._cut.round if self._cut else 0
-        on_cluster = isinstance(self.executor, ClusterExecutor)
-        if on_cluster and not self.plan.out_of_core and self._settled.round > known:
+        elsewhere = not (self.executor.shares_memory or self.plan.out_of_core)
+        if elsewhere and self._settled.round > known:
             self._cut = self.copy()
 
     def close_environments(self) -> None:
@@ -296,8 +292,7 @@ class Runner:
 
     def warn_without_store(self) -> None:
         """Say once that a table which the client cannot hold is nowhere but on the cluster."""
-        on_cluster = isinstance(self.executor, ClusterExecutor)
-        if on_cluster and self.plan.out_of_core and not self._warned:
+        if self.plan.out_of_core and not (self.executor.shares_memory or self._warned):
             self._warned = True
             warnings.warn(
                 "the table is out of core, and the client keeps no copy of it: if a worker dies, "
@@ -336,8 +331,7 @@ class Runner:
             submit_new(self.executor, drawn, self._settled)
             self._replace(drawn.state)
         self.hold()
-        at_risk = isinstance(self.executor, ClusterExecutor) and not restart
-        return self.copy_shards() if at_risk else {}
+        return {} if restart or self.executor.shares_memory else self.copy_shards()
 
     def write(self, fork: bytes, since: int) -> Callable[[], list[Written]]:
         """Begin to write the settled state; return what waits until it is written."""
@@ -366,31 +360,31 @@ class Runner:
             If work is lost again and again for another reason, or no worker comes.
         """
         self._drop_pending()
-        if isinstance(self.executor, ClusterExecutor) and isinstance(error, ClusterError):
+        if isinstance(error, ClusterError):
             self._adrift = True
-            self._rehome(self.executor, error)
+            self._rehome(error)
             if isinstance(error, LostWork):
-                self._count_loss(self.executor, error)
+                self._count_loss(error)
             self._go_to_cut()
         elif self._torn():
             self._give_up_table(error)
         elif self.plan.donated and self._settled is not NOWHERE:
             self._rebuild_shards(error)
 
-    def _rehome(self, executor: ClusterExecutor, error: ClusterError) -> None:
+    def _rehome(self, error: ClusterError) -> None:
         """Find the workers there are; wait for some, unless that was done, or is interrupted."""
         none_came = isinstance(error, ClusterLostError)  # in the time there was
         patience = _PATIENCE if self._may_live and not none_came else 0.0
         try:
-            executor.rehome(0.0 if none_came else _TIMEOUT, patience, self.interrupted)
+            self.executor.rehome(0.0 if none_came else _TIMEOUT, patience, self.interrupted)
         except ClusterLostError as lost:  # who starts workers may have given up before the run
             raise given_up(self._losses, self._scenes, self._furthest, lost) from error
 
-    def _count_loss(self, executor: ClusterExecutor, error: LostWork) -> None:
+    def _count_loss(self, error: LostWork) -> None:
         """Count what was lost since there was new ground; say why there is none, and give up."""
         self._losses += 1
         if isinstance(self.plan.env, PythonEnv):
-            self._scenes.update(executor.scenes(self.plan.env.run))
+            self._scenes.update(self.executor.scenes(self.plan.env.run))
         if self._losses >= _ATTEMPTS:
             before, self._settled = self._settled, NOWHERE
             self.executor.drop([before.plan, *before.keys])
@@ -432,10 +426,10 @@ class Runner:
         """Make what is not kept, and return it."""
         return self.executor.background(drawn, keys)()
 
-    def _stranded(self, here: Executor) -> bool:
+    @property
+    def _stranded(self) -> bool:
         """Whether donated shards died with their worker between two calls of the user."""
-        intact = not isinstance(here, ClusterExecutor) or here.intact
-        return self.plan.donated and not self._pending and not intact
+        return self.plan.donated and not self._pending and not self.executor.intact
 
     @property
     def _live(self) -> bool:
@@ -448,7 +442,7 @@ class Runner:
 
     def _cut_is_due(self) -> bool:
         """Whether the lineage has grown, and the last cut has been paid for."""
-        if not isinstance(self.executor, ClusterExecutor) or self._tasks < _CUT_TASKS:
+        if self.executor.shares_memory or self._tasks < _CUT_TASKS:
             return False
         paid = time.monotonic() - self._cut_at > self._cut_seconds / _CUT_SHARE
         return paid or self._tasks > _CUT_TASKS_AT_MOST
@@ -549,7 +543,7 @@ class Runner:
 
     def _copy_beside_a_checkpoint(self, cut: Cut) -> None:
         """Take donated shards along that one process kept without copies; a cluster has copies."""
-        if isinstance(self.executor, LocalExecutor) and not cut.values:
+        if self.executor.shares_memory and not cut.values:
             self._cut = replace(cut, state=self._settled, values=self.copy_shards())
 
     def _go_to_cut(self) -> None:
