@@ -1,4 +1,4 @@
-from . import callbacks, envs, errors, events, exact, random, runs, schedules, spaces
+from . import callbacks, envs, errors, events, exact, random, runs, schedules, spaces, testing
 from .envs.tabular import TabularEnv
 from .errors import DQLearnError
 from .learner.q_learner import QLearner
@@ -36,5 +36,6 @@ __all__ = [
     "runs",
     "schedules",
     "spaces",
+    "testing",
     "unfold",
 ]

@@ -7,6 +7,7 @@
     │   ├── SpaceError       a space, or an element of one
     │   ├── GridError        a chunk grid
     │   └── ScheduleError    a schedule
+    ├── CheckError           what a check of dqlearn.testing found  (also AssertionError)
     ├── TableTooLargeError   more bytes than there is room for    (also MemoryError)
     ├── IncompatibleTableError  a stored table that does not fit  (also ValueError)
     ├── EnvironmentFault     the environment broke its contract   (also RuntimeError)
@@ -31,6 +32,7 @@ Every message says what was expected, what was got, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "CheckError",
     "CheckpointError",
     "ClusterError",
     "ClusterLostError",
@@ -58,6 +60,10 @@ __all__ = [
 
 class DQLearnError(Exception):
     """Base of every error that dqlearn raises on purpose."""
+
+
+class CheckError(DQLearnError, AssertionError):
+    """Something does not do what it says: see :mod:`dqlearn.testing`."""
 
 
 class ConfigurationError(DQLearnError, ValueError):

@@ -85,7 +85,7 @@ def begin(streams, t0, params, state):
         state[e] = initial(reset_key(streams[e] + np.uint64(t0)), params)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def walk(
     streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, episodes, out
 ):

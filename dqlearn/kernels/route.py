@@ -77,7 +77,7 @@ def route_tile(columns, n, i, first, bootstrap, grid, room, out):
     _scatter(owner, starts[:-1].copy(), offset, target, out[0], out[1])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def find_targets(reward, next_state, value, gamma, target):
     """Write the target of each transition."""
     nothing = gamma - gamma
@@ -87,7 +87,7 @@ def find_targets(reward, next_state, value, gamma, target):
         target[t] = reward[t] + (future if s >= 0 else nothing)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def find_owners(state, rows, owner):
     """Write the row of chunks of each state: a guess, and a search where a block spans chunks."""
     edges, guess, shift, exact = rows
@@ -101,7 +101,7 @@ def find_owners(state, rows, owner):
             owner[t] = i
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _refine_owners(action, columns, owner):
     """Turn rows of chunks into chunks, by the column of each action."""
     edges, guess, shift, _ = columns
@@ -113,26 +113,26 @@ def _refine_owners(action, columns, owner):
         owner[t] = owner[t] * n_columns + j
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _offsets_in_one(state, action, width, offset):
     for t in range(len(state)):
         offset[t] = state[t] * width + action[t]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _offsets_in_rows(state, action, owner, bases, width, offset):
     for t in range(len(state)):
         offset[t] = state[t] * width + action[t] - bases[owner[t]]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _offsets(state, action, owner, bases, widths, offset):
     for t in range(len(state)):
         c = owner[t]
         offset[t] = state[t] * widths[c] + action[t] - bases[c]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def count_owners(owner, counts):
     """Count in four places: successive owners are often equal, and would wait for each other."""
     parts = np.zeros((4, len(counts)), np.int64)
@@ -145,7 +145,7 @@ def count_owners(owner, counts):
     counts += parts.sum(axis=0)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _scatter(owner, cursor, located_offset, located_target, offset, target):
     for t in range(len(owner)):
         c = owner[t]

@@ -27,7 +27,7 @@ LAYERS = (
     {"kernels", "schedules", "spaces"},
     {"events"},
     {"envs", "table"},
-    {"exact", "stages"},
+    {"exact", "stages", "testing"},
     {"storage"},
     {"engine"},
     {"callbacks"},

@@ -35,6 +35,7 @@ from dqlearn.envs.problems.production import baselines as production_rules
 from dqlearn.envs.problems.traffic import fixed
 from dqlearn.exact.outcomes import outcomes_of
 from dqlearn.random import EVALUATION, streams
+from dqlearn.testing import check_model
 
 NAMES = tuple(dict.fromkeys(recipe.name for recipe in RECIPES.values()))
 SAMPLE = "TrafficGrid"  # what a short run of the tests tries; each compiles kernels of its own
@@ -56,8 +57,9 @@ def small(name: str) -> Recipe:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_gymnasium_checks(name: str) -> None:
+def test_gymnasium_s_checks_and_ours(name: str) -> None:
     check_env(gymnasium.make(f"dqlearn/{name}-v0").unwrapped)
+    check_model(model(name), n_steps=5_000)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
