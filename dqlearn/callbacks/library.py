@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from dqlearn.callbacks.base import Callback, Stop, positive
-from dqlearn.events import Checkpoint, Evaluation, RoundEnd
+from dqlearn.events import Checkpoint, Evaluation, RoundEnd, TrainingEnd, TrainingStart
 
 __all__ = [
     "CheckpointCallback",
@@ -83,7 +84,32 @@ class CheckpointCallback(Callback):
         return event.learner.emit(Checkpoint(event.learner, round, event.report.timesteps, path))
 
 
-class StopTrainingOnRewardThreshold(Callback):
+class _JudgesEvaluations(Callback):
+    """Says, at the end, that there was nothing to judge."""
+
+    every_rounds = None
+    _judged = 0
+
+    def on_training_start(self, event: TrainingStart) -> None:
+        self._judged = 0
+
+    def on_evaluation(self, event: Evaluation) -> Stop | None:
+        self._judged += 1
+        return self._judge(event.result.mean)
+
+    def _judge(self, mean: float) -> Stop | None:
+        raise NotImplementedError
+
+    def on_training_end(self, event: TrainingEnd) -> None:
+        if not self._judged:
+            warnings.warn(
+                f"{type(self).__name__} could not stop: no evaluation was made. Pass an "
+                "EvalCallback too, with every_rounds of no more than the rounds of the run",
+                stacklevel=2,
+            )
+
+
+class StopTrainingOnRewardThreshold(_JudgesEvaluations):
     """Stop when an evaluation's mean return reaches `reward_threshold`; needs an `EvalCallback`.
 
     Parameters
@@ -92,19 +118,16 @@ class StopTrainingOnRewardThreshold(Callback):
         In units of reward.
     """
 
-    every_rounds = None
-
     def __init__(self, reward_threshold: float) -> None:
         self.reward_threshold = reward_threshold
 
-    def on_evaluation(self, event: Evaluation) -> Stop | None:  # noqa: D102  (inherited)
-        mean = event.result.mean
+    def _judge(self, mean: float) -> Stop | None:
         if mean >= self.reward_threshold:
             return Stop(f"mean return {mean:g} reached the threshold {self.reward_threshold:g}")
         return None
 
 
-class StopTrainingOnNoModelImprovement(Callback):
+class StopTrainingOnNoModelImprovement(_JudgesEvaluations):
     """Stop after too many evaluations in a row without a new best; needs an `EvalCallback`.
 
     Parameters
@@ -117,8 +140,6 @@ class StopTrainingOnNoModelImprovement(Callback):
         A mean return is an improvement when it is more than the best one plus this.
     """
 
-    every_rounds = None
-
     def __init__(
         self, max_no_improvement_evals: int, min_evals: int = 0, min_delta: float = 0.0
     ) -> None:
@@ -129,10 +150,10 @@ class StopTrainingOnNoModelImprovement(Callback):
         self.n_evals = 0
         self.no_improvement_evals = 0
 
-    def on_evaluation(self, event: Evaluation) -> Stop | None:  # noqa: D102  (inherited)
+    def _judge(self, mean: float) -> Stop | None:
         self.n_evals += 1
-        if event.result.mean > self.best_mean + self.min_delta:
-            self.best_mean = event.result.mean
+        if mean > self.best_mean + self.min_delta:
+            self.best_mean = mean
             self.no_improvement_evals = 0
         elif self.n_evals > self.min_evals:
             self.no_improvement_evals += 1

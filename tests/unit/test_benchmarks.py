@@ -138,6 +138,12 @@ def test_networks_coupling(tmp_path: Path) -> None:
     assert max(map(abs, apart[1:])) < 1e-3
 
 
+def test_modules(tmp_path: Path) -> None:
+    counts = figures("modules", [], tmp_path)
+    assert len(counts) == 4
+    assert all(10 < count[0] < 40 for count in counts.values())
+
+
 def test_settings(tmp_path: Path) -> None:
     problem = ["--problem", "dqlearn/TrafficGrid-v0", "--repeats", "1", "--episodes", "20"]
     made = figures("settings", [*problem, "--target", "-2000"], tmp_path)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dqlearn
 from dqlearn.callbacks import (
     Callback,
     CallbackList,
@@ -327,3 +328,12 @@ def test_undefined_mean_reaches_no_threshold() -> None:
         [EvalCallback(1), StopTrainingOnRewardThreshold(-1e9)], means=[float("nan")]
     )
     assert learner.learn(1) == (1, None)
+
+
+@pytest.mark.parametrize("kind", [StopTrainingOnRewardThreshold, StopTrainingOnNoModelImprovement])
+def test_a_judge_without_anything_to_judge_says_so(kind: Any) -> None:
+    """Without an EvalCallback it would never stop, in silence."""
+    learner = dqlearn.QLearner("FrozenLake-v1", num_envs=4, shards=1, steps_per_round=4, seed=0)
+    with pytest.warns(UserWarning, match=f"{kind.__name__} could not stop: no evaluation was made"):
+        learner.learn(64, callback=kind(5))
+    learner.learn(128, callback=[EvalCallback(1, n_eval_episodes=1), kind(5)])
