@@ -131,7 +131,14 @@ def torus(*parts: Mapping[str, Any], rounds: int = 10, **settings: Any) -> Case:
 # Of these, tests/data has the table and the run after half of the transitions.
 STORED = {
     "dense": torus(SIDE_16, LAG, STATES, epsilon=Linear(1.0, 0.1, 8 * ROUND), rounds=12),
-    "sparse": torus(SIDE_16, BLOCKS, num_envs=150, learning_rate=VisitCount(), rounds=12),
+    "sparse": torus(
+        SIDE_16,
+        BLOCKS,
+        num_envs=150,
+        learning_rate=VisitCount(offset=5, scale=3),
+        initial_value=0.7,
+        rounds=12,
+    ),
 }
 CASES = {
     "traffic": network("TrafficGrid", 10, learning_rate=VisitCount(), **LAG),
@@ -139,7 +146,9 @@ CASES = {
     "defence": network("NetworkDefence", 10, epsilon=Linear(1.0, 0.1, 4 * ROUND)),
     "power": network("PowerGrid", 8, **BOTH),
     "packet dispatch": network("PacketDispatch", 30, initial_value=0.5),
-    "packet routing": network("PacketRouting", 10, epsilon=Exponential(1.0, 0.1, 4 * ROUND)),
+    "packet routing": network(
+        "PacketRouting", 10, epsilon=Exponential(1.0, 0.1, 4 * ROUND), initial_value=-3.3
+    ),
     "garnet": Case(
         "dqlearn/Garnet-v0",
         COMPILED | {"env_kwargs": {"n_states": 500, "n_actions": 3, "max_episode_steps": 7}},
@@ -159,7 +168,7 @@ CASES = {
     "torus, broadcast": torus(SIDE_40, BROADCAST, LAG),
     "torus, gather": torus(SIDE_40, GATHER),
     "torus, sparse": torus(SIDE_40, SPARSE),
-    "torus of 2**40 states": torus({"env_kwargs": {"side": 2**20}}, SPARSE),
+    "torus of 2**40 states": torus({"env_kwargs": {"side": 2**20}}, SPARSE, initial_value=0.7),
     "lake": Case("FrozenLake8x8-v1", PYTHON | LAG | FLOAT64, 2_000),
     "lake, vector": Case(
         partial(gymnasium.make_vec, "FrozenLake8x8-v1"),
