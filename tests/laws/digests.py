@@ -106,7 +106,7 @@ SPARSE = GATHER | {"sparse": True, "chunks": 3}
 BLOCKS = GATHER | {"sparse": 4, "chunks": 3}
 LAG = {"policy_lag": 1}
 FLOAT64 = {"dtype": "float64"}
-STATES, ACTIONS, BOTH = ({"chunks": chunks} for chunks in ((100, -1), (-1, 1), (300, 2)))
+STATES, ACTIONS, BOTH = ({"chunks": chunks} for chunks in ((100, -1), (-1, 1), (200, 2)))
 SIDE_16 = {"env_kwargs": {"side": 16, "max_episode_steps": 40}}
 SIDE_40 = {"env_kwargs": {"side": 40, "max_episode_steps": 7}}
 
