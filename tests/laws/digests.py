@@ -144,7 +144,7 @@ CASES = {
     "traffic": network("TrafficGrid", 10, learning_rate=VisitCount(), **LAG),
     "production": network("ProductionLine", 10, learning_rate=Linear(0.5, 0.1, 3 * ROUND)),
     "defence": network("NetworkDefence", 10, epsilon=Linear(1.0, 0.1, 4 * ROUND)),
-    "power": network("PowerGrid", 8, **BOTH),
+    "power": network("PowerGrid", 8, chunks=(5_000, 2)),
     "packet dispatch": network("PacketDispatch", 30, initial_value=0.5),
     "packet routing": network(
         "PacketRouting", 10, epsilon=Exponential(1.0, 0.1, 4 * ROUND), initial_value=-3.3
