@@ -75,8 +75,10 @@ class Soak:
     # what is done to a run
 
     def kill(self) -> None:
-        with suppress(IndexError):  # none is running just now
-            kill_a_worker(self.cluster, self.draw)
+        """Kill a worker, while another is there: for any at all a run waits a minute, no longer."""
+        if len(self.cluster.scheduler_info["workers"]) > 1:
+            with suppress(IndexError):  # none is running just now
+                kill_a_worker(self.cluster, self.draw)
 
     def interrupt(self) -> None:
         """Press Ctrl-C once: a second one does not wait for the round, and its environments go."""
