@@ -75,8 +75,10 @@ class Soak:
     # what is done to a run
 
     def kill(self) -> None:
-        with suppress(IndexError):  # none is running just now
-            kill_a_worker(self.cluster, self.draw)
+        """Kill a worker, while another is there: for any at all a run waits a minute, no longer."""
+        if len(self.cluster.scheduler_info["workers"]) > 1:
+            with suppress(IndexError):  # none is running just now
+                kill_a_worker(self.cluster, self.draw)
 
     def interrupt(self) -> None:
         """Press Ctrl-C once: a second one does not wait for the round, and its environments go."""
@@ -151,19 +153,30 @@ class Soak:
         learner, target = kind.learner(), ROUNDS * kind.round
         saving = kind.saving(self.folder / str(number)) if stored else {}
         self.now = kind, learner
-        while learner.timesteps < target and not self.over.is_set():
+        ending = None
+        while ending is None and not self.over.is_set():
             with self.comes_back("learn"):
                 try:
                     self.learning.set()
                     learner.learn(target, **saving)
                 except KeyboardInterrupt:
                     self.counts["interrupted"] += 1
-            self.learning.clear()
+                self.learning.clear()
+                ending = self.ending(learner, target)
         self.now = None
-        if not self.over.is_set() and Ending.of(learner) != undisturbed(kind, target):
+        if ending is not None and ending != undisturbed(kind, target):
             self.errors.append(f"other bits: {kind}, {stored=}")
             self.over.set()
         self.counts["runs"] += 1
+
+    def ending(self, learner: QLearner, target: int) -> Ending | None:
+        """Return what was learned; None if the run is not at its end, or goes back just now."""
+        try:
+            found = Ending.of(learner)
+        except LOST:
+            self.counts["endings that were lost"] += 1
+            return None
+        return found if learner.timesteps >= target else None
 
     def soak(self, seconds: float) -> None:
         """Make runs for so long."""
@@ -171,14 +184,20 @@ class Soak:
             undisturbed(kind, ROUNDS * kind.round)
         deadline, thread = time.monotonic() + seconds, threading.Thread(target=self.trouble)
         thread.start()
+        try:
+            self.runs(deadline)
+        finally:
+            self.over.set()
+            thread.join()
+
+    def runs(self, deadline: float) -> None:
+        """Make one run after another."""
         for number, (kind, stored) in enumerate(itertools.cycle(itertools.product(KINDS, (1, 0)))):
             if time.monotonic() > deadline or self.over.is_set():
-                break
+                return
             with suppress(KeyboardInterrupt):  # just after the end of a learn
                 self.run(kind, number, bool(stored))
             self.learning.clear()
-        self.over.set()
-        thread.join()
 
     def __str__(self) -> str:
         return ", ".join(f"{name}: {n}" for name, n in sorted(self.counts.items()))
