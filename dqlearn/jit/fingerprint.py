@@ -95,8 +95,7 @@ def _describe(value: Any, seen: Seen) -> bytes:
     if isinstance(value, types.FunctionType):
         return _describe_function(value, seen)
     if isinstance(value, types.CodeType):
-        consts = b"".join(_describe(const, seen) for const in value.co_consts)
-        return value.co_code + consts + repr((value.co_names, value.co_varnames)).encode()
+        return _describe_code(value, value.co_consts, seen)
     if isinstance(value, np.ndarray | np.generic):
         return f"{value.dtype}{np.shape(value)}".encode() + value.tobytes()
     if isinstance(value, tuple | frozenset):
@@ -116,6 +115,13 @@ def _describe(value: Any, seen: Seen) -> bytes:
     raise TypeError(f"cannot fingerprint {value!r}")
 
 
+def _describe_code(code: types.CodeType, consts: tuple[Any, ...], seen: Seen) -> bytes:
+    """Describe byte code, which names local variables by numbers, and callers' arguments."""
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    described = b"".join(_describe(const, seen) for const in consts)
+    return code.co_code + described + repr((code.co_names, arguments)).encode()
+
+
 def _describe_function(function: types.FunctionType, seen: Seen) -> bytes:
     """Describe a function's code and, once each, all that it reaches."""
     if id(function) in seen:
@@ -124,7 +130,10 @@ def _describe_function(function: types.FunctionType, seen: Seen) -> bytes:
     # What packages hold changes with their versions, which are in the fingerprint.
     if _fixed(function.__module__):
         return f"{function.__module__}.{function.__qualname__}".encode()
-    parts = [_describe(function.__code__, seen)]
+    code, consts = function.__code__, function.__code__.co_consts
+    if function.__doc__ is not None and consts[:1] == (function.__doc__,):
+        consts = consts[1:]  # words change nothing
+    parts = [_describe_code(code, consts, seen)]
     for name, value in _reached(function):
         parts.append(name.encode() + b"=" + _describe(value, seen))
     parts += [_describe(implementation, seen) for implementation in _overloads(function)]

@@ -43,6 +43,7 @@ Trust = str | Iterable[str]
 """Names of modules that may be imported because a stored table names them, or one inside them."""
 
 _SPACES = ("observation", "action")
+_FORM = "2"  # of fingerprints
 _OURS = "dqlearn.envs"
 _SHIM = re.compile(r"(?:.*[:/])?GymV2[16]Environment(?:-v\d+)?", re.DOTALL)
 
@@ -120,7 +121,7 @@ def _origin(begun: Any) -> Origin | None:
 def _fingerprint(known: Any) -> dict[str, str] | None:
     if known is None:
         return None
-    return {name: str(known[name]) for name in ("python", "model")}
+    return {name: str(known[name]) for name in ("python", "model", "form") if name in known}
 
 
 def environment_of(
@@ -221,14 +222,15 @@ def fingerprint_of(resolved: Resolved) -> dict[str, str] | None:
     digest = fingerprint(model, versions=False)
     if digest is None:
         return None
-    return {"python": ".".join(map(str, sys.version_info[:2])), "model": digest}
+    return {"python": ".".join(map(str, sys.version_info[:2])), "model": digest, "form": _FORM}
 
 
 def check_fingerprint(stored: Stored, resolved: Resolved) -> None:
     """Refuse a model that is not the one a run was learned with.
 
     A run can only go on to the same end with the same model. Byte code differs from one version of
-    Python to the next; then only the spaces are compared.
+    Python to the next; then only the spaces are compared. So it is with fingerprints of another
+    form, such as the first, which held docstrings.
 
     Raises
     ------
@@ -236,7 +238,9 @@ def check_fingerprint(stored: Stored, resolved: Resolved) -> None:
         If it is another one.
     """
     known, got = stored.fingerprint, fingerprint_of(resolved)
-    if known is None or (got is not None and known["python"] != got["python"]):
+    if known is None or known.get("form") != _FORM:
+        return
+    if got is not None and known["python"] != got["python"]:
         return
     if got != known:
         raise IncompatibleTableError(

@@ -80,6 +80,18 @@ def recursive(x: int) -> int:
     return 0 if x == 0 else recursive(x - 1)
 
 
+def told_at_length(x: int) -> int:
+    """Return twice."""
+    twice = 2 * x
+    return twice
+
+
+def told_otherwise(x: int) -> int:
+    """Return the double."""
+    double = 2 * x
+    return double
+
+
 DIFFERENT = {
     "constant": (lambda x: x + 1, lambda x: x + 2),
     "type of a constant": (lambda x: x + 1, lambda x: x + 1.0),
@@ -113,6 +125,7 @@ DIFFERENT = {
         closure(namedtuple("Pair", "x y")(1, 2)),
         closure(namedtuple("Pair", "y x")(1, 2)),
     ),
+    "names of arguments": (lambda x, y: x - y, lambda y, x: y - x),
     "called function": (lambda x: np.sin(x), lambda x: np.cos(x)),
     "inner function": (
         lambda x: (lambda y: y + 1)(x),
@@ -138,6 +151,7 @@ def test_fingerprints_differ_when_compiled_code_would(case: str) -> None:
         (uses_helper, rebound(uses_helper)),
         (uses_helper, rebound(uses_helper, unused=1)),
         (recursive, recursive),
+        (told_at_length, told_otherwise),
         (rebound(uses_module, settings=module(1)), rebound(uses_module, settings=module(1))),
     ],
 )

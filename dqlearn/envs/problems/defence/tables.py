@@ -52,9 +52,11 @@ def params_of(problem: NetworkDefence) -> tuple[Any, ...]:
 
 
 def _success(problem: NetworkDefence) -> npt.NDArray[np.float64]:
-    n_sources = np.arange(len(problem.hosts) + 1)
-    scanned = 1.0 - (1.0 - problem.scan) ** n_sources
-    exploited = 1.0 - (1.0 - problem.exploit) ** n_sources
+    n = len(problem.hosts)
+    # By products: the last bit of NumPy's power is another one on other processors.
+    scanned, exploited = (
+        1.0 - np.cumprod([1.0] + n * [1.0 - p]) for p in (problem.scan, problem.exploit)
+    )
     return np.stack([scanned, exploited, np.full_like(scanned, problem.escalate), 0.0 * scanned])
 
 
