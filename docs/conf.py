@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import dqlearn
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "dqlearn"
 author = "the dqlearn developers"
@@ -10,6 +15,7 @@ copyright = f"2026, {author}"
 version = release = dqlearn.__version__
 
 extensions = [
+    "mathml",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
@@ -34,4 +40,5 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"dqlearn {release}"
