@@ -17,7 +17,8 @@ version = release = dqlearn.__version__
 extensions = [
     "mathml",
     "matplotlib.sphinxext.plot_directive",
-    "myst_parser",
+    "myst_nb",
+    "notebook_pages",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -35,10 +36,18 @@ numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
+nb_execution_mode = "force"  # a kept result could be that of an older dqlearn
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_ipywidgets_js = {}  # it would come from the network, to show progress bars that are full
+
 plot_formats = ["svg"]
 plot_html_show_formats = False
 plot_html_show_source_link = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_math_renderer = "mathml"
 html_title = f"dqlearn {release}"
