@@ -20,6 +20,7 @@ extensions = [
     "myst_nb",
     "notebook_pages",
     "numpydoc",
+    "pictures",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx_design",
