@@ -7,7 +7,8 @@ from pathlib import Path
 
 import dqlearn
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+EXTENSIONS = Path(__file__).parent / "_ext"
+sys.path.insert(0, str(EXTENSIONS))
 
 project = "dqlearn"
 author = "the dqlearn developers"
@@ -51,4 +52,6 @@ html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_math_renderer = "mathml"
+html_search_scorer = str(EXTENSIONS / "scorer.js")
+pygments_dark_style = "github-dark"
 html_title = f"dqlearn {release}"

@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 
 NOT_RUN = """
 :::{{note}}
-The outputs are missing: {missing} was not installed where this page was made.
+No outputs: what this notebook needs was not installed where the page was made ({missing}).
 :::
 """
 
