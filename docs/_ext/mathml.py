@@ -22,7 +22,6 @@ from sphinx.writers.html5 import HTML5Translator
 
 logger = logging.getLogger(__name__)
 
-
 UNDRAWN = re.compile(r'\\|>&<|linebreak=|mathvariant="(?!normal")')
 
 

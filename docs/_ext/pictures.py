@@ -4,18 +4,23 @@
 
     page ─► its images, as this builder shows them ─► a copy of the n-th
 
-Invariant: a gallery has no pictures of its own, so that none of them can differ from its page.
+Invariant: a gallery has no pictures of its own, so that none of them can differ from its page. Nor
+does a page show one plot in the place of another.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
 
 
 class picture(nodes.General, nodes.Element):
@@ -54,9 +59,20 @@ def put(app: Sphinx, doctree: nodes.document, page: str) -> None:
         place.replace_self(find(app, place))
 
 
+def tell_of_twins(app: Sphinx, doctree: nodes.document) -> None:
+    """Warn where a page shows one plot twice: each `eval-rst` block numbers its plots from 1."""
+    images = doctree.findall(nodes.image)
+    plots = Counter(image["uri"] for image in images if "plot-directive" in image["classes"])
+    for uri, times in plots.items():
+        if times > 1 and not uri.endswith("*"):  # which is for other builders
+            message = "%s is shown twice: give its plots a filename-prefix"
+            logger.warning(message, uri, location=app.env.docname)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directive."""
     app.add_node(picture)
     app.add_directive("picture", Picture)
+    app.connect("doctree-read", tell_of_twins)
     app.connect("doctree-resolved", put)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
