@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import dqlearn
+
+EXTENSIONS = Path(__file__).parent / "_ext"
+sys.path.insert(0, str(EXTENSIONS))
 
 project = "dqlearn"
 author = "the dqlearn developers"
@@ -10,9 +16,12 @@ copyright = f"2026, {author}"
 version = release = dqlearn.__version__
 
 extensions = [
+    "mathml",
     "matplotlib.sphinxext.plot_directive",
-    "myst_parser",
+    "myst_nb",
+    "notebook_pages",
     "numpydoc",
+    "pictures",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx_design",
@@ -29,9 +38,20 @@ numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
+nb_execution_mode = "force"  # a kept result could be that of an older dqlearn
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_ipywidgets_js = {}  # it would come from the network, to show progress bars that are full
+
 plot_formats = ["svg"]
 plot_html_show_formats = False
 plot_html_show_source_link = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_math_renderer = "mathml"
+html_search_scorer = str(EXTENSIONS / "scorer.js")
+pygments_dark_style = "github-dark"
 html_title = f"dqlearn {release}"

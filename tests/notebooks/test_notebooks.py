@@ -13,9 +13,6 @@ from nbformat.v4 import new_code_cell
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
-NEEDS = {"sumo_intersection": ("libsumo", "sumo", "sumo_rl")}
-"""Packages of the extra that a notebook needs beyond those of the tests."""
-
 CLAIMS = {
     "sumo_intersection": """
 rivals = comparison.drop("learned")
@@ -35,10 +32,10 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def runnable() -> list[object]:
-    """Return all notebooks; those whose packages are not installed are skipped."""
+    """Return all notebooks; those whose packages, in their metadata, are missing are skipped."""
     params = []
     for path in NOTEBOOKS:
-        missing = [name for name in NEEDS.get(path.stem, ()) if find_spec(name) is None]
+        missing = [name for name in read(path).metadata.get("needs", []) if find_spec(name) is None]
         reason = f"{path.name} needs {', '.join(missing)}: pip install 'dqlearn[sumo]'"
         skip = pytest.mark.skipif(bool(missing), reason=reason)
         params.append(pytest.param(path, id=path.stem, marks=skip))
@@ -47,7 +44,7 @@ def runnable() -> list[object]:
 
 def test_there_are_notebooks() -> None:
     stems = {path.stem for path in NOTEBOOKS}
-    assert {"quickstart", *NEEDS, *CLAIMS} <= stems
+    assert {"quickstart", *CLAIMS} <= stems
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

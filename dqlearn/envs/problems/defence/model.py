@@ -12,7 +12,7 @@ A host h has a level x_h: 0 clean, 1 scanned (the attacker knows its services), 
 account), 3 root. It is *compromised* from 2 on. Its sources are the compromised hosts that it is
 linked with, and the outside if it is exposed:
 
-.. math:: n_h = \mathbb{1}[h \text{ exposed}]
+.. math:: n_h = [h \text{ exposed}]
                 + \#\{g : x_g \ge 2,\ \{g, h\} \text{ a link that is not isolated}\}
 
 A slot, in this order:
