@@ -424,7 +424,7 @@ class ClusterExecutor:
         timeout, moves = _FETCH, self._moves if moves is None else moves
         while True:
             futures = self._settle(keys, moves)
-            with self.losses(), suppress(TimeoutError):
+            with self.losses(), suppress(TimeoutError), _named(futures):
                 fetch = self.client._gather
                 values = self.client.sync(fetch, futures, callback_timeout=timeout)
                 return dict(zip(keys, values, strict=True))
@@ -591,6 +591,21 @@ class ClusterExecutor:
                     f"worker {address} must run the client's versions "
                     f"{ {p: mine.get(p) for p in differ} }, got {differ}: install them there"
                 )
+
+
+@contextmanager
+def _named(futures: Sequence[Future]) -> Iterator[None]:
+    """Name an error that came without its exception: what raised it has been forgotten since.
+
+    The scheduler tells of such errors when workers go one after another, and Dask's client fails
+    to raise None.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if any(f.exception() is error for f in futures if f.status == "error"):
+            raise  # a task's own
+        raise LostWork("a result failed, and nobody knows why any more") from error
 
 
 def _place(key: Key) -> int:

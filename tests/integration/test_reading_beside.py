@@ -168,3 +168,23 @@ def test_the_run_gives_up_what_somebody_waits_for(
             waiting.result(timeout=60)
     finally:
         never.set()
+
+
+@pytest.mark.cluster
+def test_an_error_without_an_exception_is_a_loss(client: Client) -> None:
+    """As the scheduler tells of one whose cause it has forgotten: Dask's client fails at it."""
+    executor = ClusterExecutor(client)
+    executor.put({("dqlearn-any", "run", 0): 1})
+    (future,) = executor._futures.values()
+    client.sync(_told_of_an_error, client, future)
+    with pytest.raises(AttributeError, match="with_traceback"):
+        client.gather(future)
+    with pytest.raises(LostWork, match="nobody knows why"):
+        executor.result(future.key)
+    executor._futures[future.key] = client.submit(getattr, 1, "missing")
+    with pytest.raises(AttributeError, match="missing"):
+        executor.result(future.key)
+
+
+async def _told_of_an_error(client: Client, future: Future) -> None:
+    client._handle_task_erred(future.key)
