@@ -242,7 +242,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_models_with_equal_names_have_kernels_of_their_own(cache: Path) -> None:
     assert [first_state(model(begins_at(s))) for s in (1, 2, 3)] == [1, 2, 3]
-    assert len(list(cache.rglob("walk.begin-*.nbi"))) == 3
+    assert len(list(cache.rglob("rollout_template.begin-*.nbi"))) == 3
 
 
 def test_equal_models_share_a_kernel(cache: Path) -> None:
@@ -256,4 +256,4 @@ def test_a_model_without_a_fingerprint_is_compiled_but_not_kept(cache: Path) -> 
     env = model(lambda key, params: np.zeros(3, dtype).size)
     assert env.digest is None
     assert first_state(env) == 3
-    assert not list(cache.rglob("walk.begin-*"))
+    assert not list(cache.rglob("rollout_template.begin-*"))

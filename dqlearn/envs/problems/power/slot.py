@@ -17,6 +17,7 @@ Invariant: nothing is allocated, and nothing branches on what was drawn.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,14 +72,19 @@ def _tables(problem: PowerGrid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np
     tariff = np.repeat(problem.tariff, len(problem.demand_levels))
     loss = np.array(problem.resistance) / problem.voltage**2 / 1000.0
     bounds = np.minimum(problem.bounds, 1e18)  # infinity less infinity is no number
-    total, flows = loads.sum(axis=1), loads @ problem.shift.T
-    over = np.maximum(np.abs(flows) - bounds, 0.0).sum(axis=1)
-    idle = tariff * (total + flows**2 @ loss) + problem.penalty * over
+    total = _summed(loads.T)
+    flows = np.column_stack([_summed(loads.T * row[:, None]) for row in problem.shift])
+    over = _summed(np.maximum(np.abs(flows) - bounds, 0.0).T)
+    lost = _summed(flows.T**2 * loss[:, None])
+    idle = tariff * (total + lost) + problem.penalty * over
     known = idle if problem.reward == "saving" else np.zeros(len(loads))
-    # Rounded: the last bits of matrix products are others on other processors.
-    total, known, flows = (column.round(9) + 0.0 for column in (total, known, flows))
     table = np.column_stack([total, tariff, known, flows])
     return table, np.column_stack([loss, bounds, problem.shift])
+
+
+def _summed(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Sum in this order: the last bit of a matrix product is another one on other processors."""
+    return reduce(np.add, rows)
 
 
 def words(
