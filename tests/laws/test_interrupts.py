@@ -23,6 +23,7 @@ pytestmark = pytest.mark.cluster
 
 def goes_on(interrupted: Interrupted, store: Path) -> None:
     """All that was learned is in the store, and goes on to the undisturbed bits."""
+    print(interrupted)  # for `pytest -rP`
     assert interrupted.kept > BEGUN
     assert dqlearn.runs.checkpoints(store)[0].timesteps == interrupted.kept
     end = interrupted.kept + 2 * ROUND
