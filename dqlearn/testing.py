@@ -24,7 +24,7 @@ from dqlearn.checks import check_count
 from dqlearn.envs.faces.gym_view import TabularGymEnv
 from dqlearn.envs.faces.vector_view import TabularVectorEnv
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import CheckError, ConfigurationError
+from dqlearn.errors import CheckError
 
 __all__ = ["check_model"]
 
@@ -73,10 +73,9 @@ def check_model(model: TabularEnv, n_steps: int = 200_000, seed: int = 0) -> Non
     >>> from dqlearn.testing import check_model
     >>> check_model(envs.torus(side=4))
     """
-    if not isinstance(model, TabularEnv):
-        raise ConfigurationError(f"expected a TabularEnv, got {model!r}")
-    check_env(TabularGymEnv(model), skip_render_check=True)
-    seen = _seen(model, check_count("n_steps", n_steps), seed)
+    env, n_steps = TabularGymEnv(model), check_count("n_steps", n_steps)
+    check_env(env, skip_render_check=True)
+    seen = _seen(model, n_steps, seed)
     if model.events is not None:
         _check_frequencies(model, seen)
 

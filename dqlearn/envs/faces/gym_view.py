@@ -36,7 +36,7 @@ def view_kernels(model: TabularEnv) -> types.ModuleType:
     return model.specialised(_TEMPLATE, own)
 
 
-def check_model(model: Any) -> None:
+def check_is_model(model: Any) -> None:
     """Raise unless it is a model."""
     if not isinstance(model, TabularEnv):
         raise ConfigurationError(f"expected a TabularEnv, got {model!r}")
@@ -81,7 +81,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     """
 
     def __init__(self, model: TabularEnv, render_mode: str | None = None) -> None:
-        check_model(model)
+        check_is_model(model)
         modes = ["ansi", "rgb_array"] if model.picture else ["ansi"]
         if render_mode not in (None, *modes):
             known = " or ".join(map(repr, [None, *modes]))

@@ -24,7 +24,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from dqlearn.checks import check_count
-from dqlearn.envs.faces.gym_view import check_model, view_kernels, view_stream
+from dqlearn.envs.faces.gym_view import check_is_model, view_kernels, view_stream
 from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError
@@ -71,7 +71,7 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         num_envs: int,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        check_model(model)
+        check_is_model(model)
         num_envs = check_count("num_envs", num_envs)
         try:
             self._mode = AutoresetMode(autoreset_mode)
