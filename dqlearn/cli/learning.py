@@ -220,8 +220,11 @@ def _all(options: tuple[Decorator, ...]) -> Decorator:
 @_setting("epsilon", EPSILON, "Probability of a random action: see below.")
 @_setting("initial_value", click.FLOAT, "Q of every pair, at the beginning.")
 @_setting("policy_lag", Whole(0, 1), "1: act on the table of the round before, to overlap rounds.")
-@_setting("path", click.Choice(["auto", "broadcast", "gather"]), "How maxima reach environments.")
-@_setting("sparse", Whole(0), "States that stand together in a table of the visited ones; 0: all.")
+@_setting(
+    "exchange", click.Choice(["auto", "broadcast", "gather"]), "How maxima reach environments."
+)
+@click.option("--sparse", is_flag=True, help="Make a table of the visited states alone.")
+@_setting("sparse_block", Whole(1), "States that stand side by side in such a table.")
 @_setting("chunks", CHUNKS, "Chunks of the table: auto, N, or STATES,ACTIONS.")
 @_setting("dtype", click.Choice(["float32", "float64"]), "Of the table.")
 @_setting("seed", Whole(0, 2**64 - 1), "Of all randomness.")

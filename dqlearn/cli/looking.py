@@ -120,7 +120,10 @@ def settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
         {"environment": nested(attrs, "environment")}
         | {name: attrs[name] for name in plain}
         # Tables of earlier versions do not say the path.
-        | {"path": attrs.get("path", "broadcast"), "seed": int(attrs["seed"])}
+        | {
+            "exchange": attrs.get("exchange", attrs.get("path", "broadcast")),
+            "seed": int(attrs["seed"]),
+        }
         | {
             name: format_schedule(from_spec(nested(attrs, name)))
             for name in ("learning_rate", "epsilon")

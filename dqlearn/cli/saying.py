@@ -71,8 +71,8 @@ def echo_mean(result: EvaluationResult) -> None:
         f"Mean return of {result.n_episodes:,} greedy episodes: "
         f"{result.mean:.4g} +- {result.standard_error:.2g} (standard error)"
     )
-    if result.cut:
-        click.echo(f"Cut off before their end: {result.cut:,} episodes")
+    if result.n_truncated:
+        click.echo(f"Cut off before their end: {result.n_truncated:,} episodes")
 
 
 def played(result: EvaluationResult) -> dict[str, Any]:
@@ -83,5 +83,5 @@ def played(result: EvaluationResult) -> dict[str, Any]:
         "standard_error": result.standard_error,
         "quantiles": {f"{q:g}": result.quantile(q) for q in QUANTILES},
         "mean_length": result.mean_length,
-        "cut_off": result.cut,
+        "n_truncated": result.n_truncated,
     }

@@ -68,7 +68,7 @@ def begin_graph(plan: Plan, run: str, memories: int) -> Drawn:
 
 def _first_batches(plan: Plan, draw: Draw, state: State) -> State:
     """Add the policy of a state, or answers, and with policy_lag 1 the batches that it is ahead."""
-    if plan.path == "gather":
+    if plan.exchange == "gather":
         batches, shards, parcels = draw.turns(draw.asked(state))
         moved = replace(state, shards=tuple(shards), batches=tuple(batches))
         return draw.answered("first", asking.answer_task, moved, parcels)
@@ -117,7 +117,7 @@ def load_graph(plan: Plan, run: str, memories: int, version: Version, fresh: boo
         if plan.policy_lag
     ]
     state = State(version.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
-    if plan.path == "broadcast":
+    if plan.exchange == "broadcast":
         return draw.to(replace(state, policy=draw.policy(chunks, version.round)))
     # Without shards nobody can ask; who puts them in lets them.
     return draw.to(draw.asked(state) if fresh else state)
@@ -137,7 +137,7 @@ def restart_graph(plan: Plan, state: State, memories: int) -> Drawn:
 def _with_shards(plan: Plan, draw: Draw, state: State, shards: Sequence[Key]) -> State:
     """Put other shards into a state; they may not be where those were that chunks answered."""
     state = replace(state, shards=tuple(shards))
-    return draw.asked(state) if plan.path == "gather" else state
+    return draw.asked(state) if plan.exchange == "gather" else state
 
 
 def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Drawn, list[Key]]:
@@ -255,6 +255,6 @@ def recut_graph(plan: Plan, before: ChunkGrid, state: State, run: str, memories:
         args = (draw.plan, before, c, own, state.round)
         chunks.append(draw.task("recut", begin.recut_task, *args, at=(c,)))
     moved = replace(state, plan=draw.plan, chunks=tuple(chunks))
-    if plan.path == "gather":
+    if plan.exchange == "gather":
         return draw.to(draw.asked(moved))
     return draw.to(replace(moved, policy=draw.policy(chunks, state.round)))

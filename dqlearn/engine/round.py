@@ -67,7 +67,7 @@ def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = Fa
     Drawn
         To the state of round r + 1.
     """
-    if plan.path == "gather":
+    if plan.exchange == "gather":
         return _gather_graph(plan, state, memories, in_place)
     r, policy = state.round, list(state.policy)
     draw = Draw(state.plan, r, donated=plan.donated, memories=memories)

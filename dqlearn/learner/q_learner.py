@@ -79,14 +79,14 @@ class QLearner:
         ``make(num_envs=n) -> gymnasium.vector.VectorEnv``.
     num_envs : int, optional
         Environments that are stepped together; 4096 of a compiled model, 65,536 with
-        ``path="gather"``, and 64 of any other.
+        ``exchange="gather"``, and 64 of any other.
     shards : int, optional
         Tasks that they are divided over; of a compiled model the number of threads there are, of
         any other the number of processes, whose threads would wait for one interpreter. For results
         that are equal on other machines, say it.
     steps_per_round : int, optional
         Steps of each environment in a round; about as many as make one transition per pair, 1 with
-        ``path="gather"``.
+        ``exchange="gather"``.
     gamma : float, optional
         Discount factor, 0 .. 1; by default 0.99. Of this and the next three, as of `num_envs` and
         `steps_per_round`, the network environments have defaults of their own, which
@@ -127,17 +127,18 @@ class QLearner:
         Compile an environment that is named by its id, if it is one of Gymnasium's toy texts and
         its table ``P`` describes all of it: the same chances, ends and time limit, other random
         numbers, a hundred times as fast. False steps its code.
-    path : {"auto", "broadcast", "gather"}
+    exchange : {"auto", "broadcast", "gather"}
         How the maxima of the table reach the environments: "broadcast", all of them after every
         round; "gather", those that are asked for, with `steps_per_round` and `policy_lag` 1. At
         those both give the same bits. "auto" gathers if `steps_per_round` is 1, `policy_lag` is not
         0, and the table has a million states or more and 16 for each environment. See
         :doc:`/explanation/round`.
-    sparse : bool or int
-        Keep room for visited states only, of up to 2**62 states; on the gather path. An int is how
-        many successive states stand side by side, a power of two: 1, as True, where visits scatter,
-        more where they stay near. `chunks` is then how many there are. See
-        :doc:`/how-to/sparse-tables`.
+    sparse : bool
+        Keep room for visited states only, of up to 2**62 states; on the gather path. `chunks` is
+        then how many there are. See :doc:`/how-to/sparse-tables`.
+    sparse_block : int
+        How many successive states of a sparse table stand side by side, a power of two: 1 where
+        visits scatter, more where they stay near.
 
     Raises
     ------
@@ -178,8 +179,9 @@ class QLearner:
         bins: BinsLike = None,
         env_kwargs: Mapping[str, Any] | None = None,
         compile: bool = True,
-        path: Literal["auto", "broadcast", "gather"] = "auto",
-        sparse: bool | int = False,
+        exchange: Literal["auto", "broadcast", "gather"] = "auto",
+        sparse: bool = False,
+        sparse_block: int = 1,
     ) -> None:
         given = {
             "num_envs": num_envs,
@@ -195,8 +197,9 @@ class QLearner:
             "seed": seed,
             "on_env_error": on_env_error,
             "env_timeout": env_timeout,
-            "path": path,
+            "exchange": exchange,
             "sparse": sparse,
+            "sparse_block": sparse_block,
         }
         self._resolved = resolve(env, env_kwargs, bins, compile)
         settings = Settings.of(given, self._resolved.recipe)
@@ -206,7 +209,7 @@ class QLearner:
         executor, shape = current_executor(), (self._resolved.states.n, self._resolved.actions.n)
         # Before there is a grid of it, which may choose the path.
         if not settings.sparse:
-            maxima = settings.path == "broadcast"
+            maxima = settings.exchange == "broadcast"
             check_room(shape, settings.table_dtype, executor, maxima=maxima)
         compiled = isinstance(self._resolved.env, TabularEnv)
         width = executor.width if compiled else executor.memories  # each has one interpreter
@@ -624,13 +627,23 @@ class QLearner:
         self.close()
 
     @property
-    def observation_space(self) -> SpaceIndex:
-        """The observation space, as indices of states."""
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """The space of what :meth:`predict` takes."""
+        return self._resolved.states.space
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """The space of what :meth:`predict` returns."""
+        return self._resolved.actions.space
+
+    @property
+    def state_index(self) -> SpaceIndex:
+        """Observations as numbers of states, and back."""
         return self._resolved.states
 
     @property
-    def action_space(self) -> SpaceIndex:
-        """The action space, as indices of actions."""
+    def action_index(self) -> SpaceIndex:
+        """Actions as their numbers, and back."""
         return self._resolved.actions
 
     def save(self, path: PathLike, overwrite: bool = False) -> None:

@@ -153,6 +153,17 @@ class SpaceIndex:
         """
         return {"name": self._root.place.name, "space": self._root.spec()}
 
+    @property
+    def space(self) -> Space[Any]:
+        """The space itself.
+
+        Examples
+        --------
+        >>> SpaceIndex.from_space(spaces.Discrete(4)).space
+        Discrete(4)
+        """
+        return space_of(self._root.spec())[0]
+
     def encode(self, batch: Any) -> NDArray[np.int64]:
         """Return the index of every element of a batch.
 

@@ -63,7 +63,7 @@ class Played:
 
     returns: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.int64]
-    cut: int
+    n_truncated: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class EvaluationResult:
         Undiscounted return of every episode, in units of reward.
     lengths : int64 (n_episodes,)
         Their lengths, in transitions.
-    cut : int
+    n_truncated : int
         How many did not end within the evaluation's ``max_steps``.
 
     Examples
@@ -90,7 +90,7 @@ class EvaluationResult:
 
     returns: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.int64]
-    cut: int
+    n_truncated: int
 
     @classmethod
     def of(cls, parts: Sequence[Played]) -> EvaluationResult:
@@ -98,7 +98,7 @@ class EvaluationResult:
         return cls(
             np.concatenate([part.returns for part in parts]),
             np.concatenate([part.lengths for part in parts]),
-            sum(part.cut for part in parts),
+            sum(part.n_truncated for part in parts),
         )
 
     @property
@@ -140,7 +140,7 @@ class EvaluationResult:
 
     def __repr__(self) -> str:
         """Mean, standard error and number on one line."""
-        cut = f", cut={self.cut}" if self.cut else ""
+        cut = f", n_truncated={self.n_truncated}" if self.n_truncated else ""
         return (
             f"EvaluationResult(mean={self.mean:.6g} +- {self.standard_error:.3g}, "
             f"n_episodes={self.n_episodes}, mean_length={self.mean_length:.6g}{cut})"
@@ -157,7 +157,7 @@ class EvaluationResult:
                 "5 % .. 95 % of returns": f"{low:.6g} .. {high:.6g}",
                 "episodes": f"{self.n_episodes:,}",
                 "mean length": f"{self.mean_length:.6g} transitions",
-                "cut off": f"{self.cut:,}",
+                "cut off": f"{self.n_truncated:,}",
             },
         )
 

@@ -63,7 +63,7 @@ class Plan(PackedOnce):
         The stored table that the run begins with; without one, `initial_value` everywhere.
     faults : Faults
         What to do about environments that raise, or never return.
-    path : {"broadcast", "gather"}
+    exchange : {"broadcast", "gather"}
         Whether every shard receives the maxima of all states, or asks for those that it needs.
     out_of_core : bool
         Whether the table lies on disks; decided where the run is placed, and never by the user.
@@ -87,7 +87,7 @@ class Plan(PackedOnce):
     seed: int
     origin: Snapshot | None = None
     faults: Faults = RAISE
-    path: str = "broadcast"
+    exchange: str = "broadcast"
     out_of_core: bool = False
     balanced: bool = False
     begun: ChunkGrid | None = None
@@ -112,20 +112,20 @@ class Plan(PackedOnce):
             raise ConfigurationError(f"initial_value must be finite, got {self.initial_value!r}")
         if not is_whole(self.policy_lag) or self.policy_lag not in (0, 1):
             raise ConfigurationError(f"policy_lag must be 0 or 1, got {self.policy_lag!r}")
-        if self.path not in ("broadcast", "gather"):
+        if self.exchange not in ("broadcast", "gather"):
             raise ConfigurationError(
-                f"path must be 'auto', 'broadcast' or 'gather', got {self.path!r}"
+                f"exchange must be 'auto', 'broadcast' or 'gather', got {self.exchange!r}"
             )
-        if self.path == "gather" and (self.steps_per_round, self.policy_lag) != (1, 1):
+        if self.exchange == "gather" and (self.steps_per_round, self.policy_lag) != (1, 1):
             raise ConfigurationError(
-                "path='gather' needs steps_per_round=1 and policy_lag=1, got "
+                "exchange='gather' needs steps_per_round=1 and policy_lag=1, got "
                 f"steps_per_round={self.steps_per_round} and policy_lag={self.policy_lag}: "
-                "leave them out, or pass path='broadcast'"
+                "leave them out, or pass exchange='broadcast'"
             )
-        if self.sparse and self.path != "gather":
+        if self.sparse and self.exchange != "gather":
             raise ConfigurationError(
-                "a sparse table needs path='gather': the maxima of all its states are never made; "
-                f"got {self.path!r}"
+                "a sparse table needs exchange='gather': the maxima of all its states are never "
+                f"made; got {self.exchange!r}"
             )
         if self.dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
@@ -162,7 +162,7 @@ class Plan(PackedOnce):
     @property
     def kind(self) -> str:
         """The path, and whether the table is sparse, for people."""
-        return f"{self.path}, sparse" if self.sparse else self.path
+        return f"{self.exchange}, sparse" if self.sparse else self.exchange
 
     @property
     def laid_out(self) -> ChunkGrid:
@@ -190,7 +190,7 @@ class Plan(PackedOnce):
         Nothing may fail, or last, once they do: every step is made by then, and by compiled code,
         or is but one.
         """
-        return self.path == "gather" or not (self.policy_lag or self.donated)
+        return self.exchange == "gather" or not (self.policy_lag or self.donated)
 
     @property
     def steady(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.checks import check_count, is_whole
+from dqlearn.checks import check_count
 from dqlearn.envs.problems.recipe import Recipe
 from dqlearn.envs.python.faults import Faults
 from dqlearn.envs.resolve import Resolved
@@ -64,8 +64,9 @@ class Settings:
     seed: int = 0
     on_env_error: str = "raise"
     env_timeout: float | None = None
-    path: str = "auto"
-    sparse: bool | int = False
+    exchange: str = "auto"
+    sparse: bool = False
+    sparse_block: int = 1
     balanced: bool | None = None  # the learner's own: whether chunks were chosen automatically
 
     @classmethod
@@ -96,11 +97,15 @@ class Settings:
         if steps is None:
             most = _COMPILED_STEPS if compiled else _PYTHON_STEPS
             steps = min(max(1, math.ceil(n_states * n_actions / num_envs)), most)
-        path = "gather" if self.sparse and self.path == "auto" else self._path(n_states, num_envs)
-        if path == "gather":
+        exchange = (
+            "gather"
+            if self.sparse and self.exchange == "auto"
+            else self._exchange(n_states, num_envs)
+        )
+        if exchange == "gather":
             steps = 1 if self.steps_per_round is None else steps
             num_envs = _GATHER_ENVS if compiled and self.num_envs is None else num_envs
-        lag = int(path == "gather") if self.policy_lag is None else self.policy_lag
+        lag = int(exchange == "gather") if self.policy_lag is None else self.policy_lag
         dtype = self.table_dtype
         return Plan(
             env=resolved.env,
@@ -117,7 +122,7 @@ class Settings:
             seed=self.seed,
             origin=origin,
             faults=Faults(self.on_env_error, self.env_timeout),
-            path=path,
+            exchange=exchange,
             balanced=compiled and not self.sparse and self._chosen,
         )
 
@@ -134,18 +139,22 @@ class Settings:
         return auto if self.balanced is None else self.balanced
 
     def _grid(self, n_states: int, n_actions: int, itemsize: int) -> Grid:
-        if not isinstance(self.sparse, bool) and not is_whole(self.sparse):
+        if not isinstance(self.sparse, bool):
             raise ConfigurationError(
-                f"sparse must be a bool, or the states of a block, got {self.sparse!r}"
+                f"sparse must be a bool, got {self.sparse!r}: sparse_block says how many states "
+                "stand side by side"
             )
+        block = check_count("sparse_block", self.sparse_block)
         if self.sparse:
-            return HashGrid.of(n_states, n_actions, self.chunks, int(self.sparse))
+            return HashGrid.of(n_states, n_actions, self.chunks, block)
+        if block != 1:
+            raise ConfigurationError(f"sparse_block={block} is of sparse tables: pass sparse=True")
         return ChunkGrid.of(n_states, n_actions, self.chunks, itemsize)
 
-    def _path(self, n_states: int, num_envs: int) -> str:
-        """Choose the path by the size of the table, between rounds of the same transitions."""
-        if self.path != "auto":
-            return self.path
+    def _exchange(self, n_states: int, num_envs: int) -> str:
+        """Choose the exchange by the size of the table, between rounds of the same transitions."""
+        if self.exchange != "auto":
+            return self.exchange
         large = n_states >= max(_GATHER_STATES * num_envs, _GATHER_STATES_AT_LEAST)
         one_step = self.steps_per_round == 1 and self.policy_lag in (None, 1)
         return "gather" if large and one_step else "broadcast"
@@ -162,10 +171,11 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
         "epsilon": json.dumps(plan.epsilon.spec()),
         "initial_value": plan.initial_value,
         "policy_lag": plan.policy_lag,
-        "path": plan.path,
+        "exchange": plan.exchange,
         "chunks": json.dumps(plan.grid.chunks),
         "balanced": int(plan.balanced),
-        "sparse": plan.grid.block if isinstance(plan.grid, HashGrid) else 0,
+        "sparse": int(isinstance(plan.grid, HashGrid)),
+        "sparse_block": plan.grid.block if isinstance(plan.grid, HashGrid) else 1,
         "dtype": str(plan.dtype),
         "seed": str(plan.seed),  # JSON readers in other languages lose bits beyond 2**53
         "on_env_error": plan.faults.on_error,
@@ -182,7 +192,7 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
 
     Raises what it likes for attributes that :func:`attributes` does not make.
     """
-    sparse = whole_number(attrs.get("sparse", 0))  # tables of earlier versions do not say all
+    sparse, block = sparse_of(attrs)  # tables of earlier versions do not say all
     return Settings(
         num_envs=whole_number(attrs["num_envs"]),
         shards=whole_number(attrs["shards"]),
@@ -197,10 +207,27 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
         seed=int(attrs["seed"]),
         on_env_error=_one_of("raise restart", attrs.get("on_env_error", "raise")),
         env_timeout=_timeout(json.loads(attrs.get("env_timeout", "null"))),
-        path=_one_of("broadcast gather", attrs.get("path", "broadcast")),
+        exchange=_one_of("broadcast gather", attrs.get("exchange", attrs.get("path", "broadcast"))),
         sparse=sparse,
+        sparse_block=block,
         balanced=bool(attrs.get("balanced", False)),
     )
+
+
+def sparse_of(attrs: Mapping[str, Any]) -> tuple[bool, int]:
+    """Return whether a stored table is sparse, and the states of a block.
+
+    Parameters
+    ----------
+    attrs : mapping
+        Of the table. Where there is no ``sparse_block``, ``sparse`` is the states of a block, or 0.
+
+    Returns
+    -------
+    (bool, int)
+    """
+    sparse = whole_number(attrs.get("sparse", 0))
+    return sparse > 0, whole_number(attrs.get("sparse_block", sparse or 1))
 
 
 def whole_number(value: Any) -> int:
@@ -244,7 +271,7 @@ def _one_of(names: str, value: Any) -> str:
     return str(value)
 
 
-def chunks_of(stored: Any, sparse: int) -> Chunks:
+def chunks_of(stored: Any, sparse: bool) -> Chunks:
     """Return the chunks of a stored table; those of one that is laid out are all written out."""
     if sparse:
         return whole_number(stored)

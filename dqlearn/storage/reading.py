@@ -25,7 +25,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.spaces import SpaceIndex
-from dqlearn.stages.settings import chunks_of, number, whole_number
+from dqlearn.stages.settings import chunks_of, number, sparse_of
 from dqlearn.storage.location import StoreLike, place_of
 from dqlearn.storage.paths import PathLike
 from dqlearn.storage.repository import LATEST, At, CheckpointInfo, Repository
@@ -116,9 +116,9 @@ def table_of(version: Version) -> xr.Dataset:
 
 def _grid(attrs: Mapping[str, Any]) -> Grid:
     """Return the grid of a run; older runs do not say that they are not sparse."""
-    block = whole_number(attrs.get("sparse", 0))
-    chunks: Any = chunks_of(json.loads(attrs["chunks"]), block)
-    if not block:
+    sparse, block = sparse_of(attrs)
+    chunks: Any = chunks_of(json.loads(attrs["chunks"]), sparse)
+    if not sparse:
         return ChunkGrid(*chunks)
     spaces = (SpaceIndex.from_spec(json.loads(attrs[f"{kind}_space"])) for kind in _SPACES)
     n_states, n_actions = (space.n for space in spaces)

@@ -71,8 +71,8 @@ class HashGrid:
             raise GridError(f"a sparse table has 1 .. 2**16 chunks, got {self.n_chunks}")
         if not 1 <= self.block <= _LARGEST_BLOCK or self.block & (self.block - 1):
             raise GridError(
-                "sparse= is the number of states that stand side by side, a power of two of at "
-                f"most {_LARGEST_BLOCK}, got {self.block}"
+                "sparse_block is the number of states that stand side by side, a power of two of "
+                f"at most {_LARGEST_BLOCK}, got {self.block}"
             )
 
     @classmethod

@@ -205,7 +205,8 @@ def check_room(
             f"memory and {format_bytes(on_disk)} of disk, got {format_bytes(memory)} of memory "
             f"and {format_bytes(disk)} of disk ({executor.name}): use sparse=True if few states "
             "are visited, fewer bins or states, dtype='float32', Dask's temporary-directory on a "
-            "larger disk, a cluster with more of either, or path='gather', which keeps no maxima"
+            "larger disk, a cluster with more of either, or exchange='gather', which keeps no "
+            "maxima"
         )
     return True
 
@@ -246,7 +247,7 @@ def fitted(plan: Plan, executor: Executor) -> Plan:
         plan.grid.shape,
         plan.dtype,
         executor,
-        maxima=plan.path == "broadcast",
+        maxima=plan.exchange == "broadcast",
         in_place=plan.in_place and executor.shares_memory,
     )
     return replace(plan, out_of_core=out_of_core)

@@ -221,7 +221,7 @@ class Runner:
     @property
     def _in_place(self) -> bool:
         """Whether rounds may write to a table: on a cluster only bound ones, which wait anyway."""
-        bound = self.executor.shares_memory or self.plan.path == "gather"
+        bound = self.executor.shares_memory or self.plan.exchange == "gather"
         return bound and self.plan.in_place
 
     def _closed_for_writing(self, state: State) -> bool:
@@ -473,7 +473,7 @@ class Runner:
         of_blocks = plan.laid_out.locators[0].exact  # a stored grid may be any
         if not (room and of_blocks) or plan.grid.n_chunks == 1 or executor.width == 1:
             return None
-        visits, maxima = self.fetch(*visits_graph(self._settled)), plan.path == "broadcast"
+        visits, maxima = self.fetch(*visits_graph(self._settled)), plan.exchange == "broadcast"
         n_transitions = plan.num_envs * plan.steps_per_round
         loads = load(np.concatenate(visits), plan.laid_out, n_transitions, maxima=maxima)
         return evener(plan.laid_out, plan.at_rest, loads, executor.uneven)

@@ -58,7 +58,7 @@ class Case:
 
     n_states: int
     num_envs: int
-    sparse: int = 0
+    sparse: bool = False
     places: int = 0
     n_actions: int = ACTIONS
 
@@ -66,7 +66,7 @@ class Case:
         moves = (at_a_place, near) if self.places else (anywhere, far)
         params = self.n_states, self.places
         env = TabularEnv(self.n_states, self.n_actions, *moves, params=params)
-        own = {"shards": 2, "gamma": 0.9, "path": "gather", "sparse": self.sparse}
+        own = {"shards": 2, "gamma": 0.9, "exchange": "gather", "sparse": self.sparse}
         return QLearner(env, num_envs=self.num_envs, **own)
 
 
@@ -146,12 +146,12 @@ def main(
     report = Report(f"big_tables {what}", num_envs=num_envs, rounds=rounds)
     with dask.config.set(scheduler="threads", num_workers=2):
         if what == "states":
-            case = Case(0, num_envs, sparse=1, places=places)
+            case = Case(0, num_envs, sparse=True, places=places)
             states(report, case, rounds, repeats, largest or 12)
         elif what == "laid-out":
             states(report, Case(0, num_envs, places=places), rounds, repeats, largest or 8)
         elif what == "visited":
-            case = Case(10**12, num_envs, sparse=1, n_actions=FEW_ACTIONS)
+            case = Case(10**12, num_envs, sparse=True, n_actions=FEW_ACTIONS)
             visited(report, case, n_visited)
         else:
             billion(report, Case(n_states, num_envs), rounds, repeats)

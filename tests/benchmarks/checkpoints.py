@@ -50,7 +50,7 @@ def problem(n_states: int, among: int) -> TabularEnv:
 def learner(env: TabularEnv, scheduler: dict[str, Any], num_envs: int, chunks: int) -> OnDask:
     rows = -(-env.n_states // chunks)
     settings = {"num_envs": num_envs, "steps_per_round": 1, "shards": 2, "chunks": (rows, -1)}
-    return OnDask(env, scheduler, path="broadcast", **settings)
+    return OnDask(env, scheduler, exchange="broadcast", **settings)
 
 
 class Throughput:

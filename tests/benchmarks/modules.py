@@ -29,7 +29,7 @@ from dqlearn.events import RoundEnd
 
 ROOT = Path(dqlearn.__path__[0])
 BROADCAST = {"num_envs": 1_024, "steps_per_round": 4, "shards": 2}
-GATHER = {"num_envs": 1_024, "path": "gather", "shards": 2}
+GATHER = {"num_envs": 1_024, "exchange": "gather", "shards": 2}
 
 
 class Notes(dqlearn.callbacks.Callback):

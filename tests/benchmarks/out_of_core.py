@@ -46,7 +46,7 @@ def far(state, action, key, params):
 
 def learner(transition: Any, n_states: int, num_envs: int) -> QLearner:
     env = TabularEnv(n_states, ACTIONS, anywhere, transition, params=(n_states,))
-    return QLearner(env, num_envs=num_envs, shards=2, gamma=0.9, path="gather")
+    return QLearner(env, num_envs=num_envs, shards=2, gamma=0.9, exchange="gather")
 
 
 def seconds(here: QLearner, transitions: int) -> float:

@@ -25,8 +25,8 @@ from dqlearn.random import integers, uniform
 
 COLD = 20  # states to a hot one
 PATHS: Mapping[str, Mapping[str, Any]] = {
-    "broadcast": {"path": "broadcast", "num_envs": 4096, "steps_per_round": 1024},
-    "gather": {"path": "gather", "num_envs": 262_144, "steps_per_round": 1},
+    "broadcast": {"exchange": "broadcast", "num_envs": 4096, "steps_per_round": 1024},
+    "gather": {"exchange": "gather", "num_envs": 262_144, "steps_per_round": 1},
 }
 TINY = {"num_envs": 64, "steps_per_round": 1}
 WARM = 10  # rounds; the learner looks at the load after 8

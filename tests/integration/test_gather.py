@@ -45,7 +45,7 @@ N_ENVS = 40
 ONE_STEP = {"steps_per_round": 1, "policy_lag": 1}
 
 
-def walk(path: str = "gather", **settings: Any) -> QLearner:
+def walk(exchange: str = "gather", **settings: Any) -> QLearner:
     """Return a learner of a torus of 144 states in 6 chunks, rounds of 40 transitions."""
     defaults = {
         "num_envs": N_ENVS,
@@ -56,14 +56,14 @@ def walk(path: str = "gather", **settings: Any) -> QLearner:
         "seed": 7,
     }
     kwargs = {"side": 12, "max_episode_steps": 9}
-    own = {"env_kwargs": kwargs, "path": path, **ONE_STEP}
+    own = {"env_kwargs": kwargs, "exchange": exchange, **ONE_STEP}
     return QLearner("dqlearn/Torus-v0", **(own | defaults | settings))
 
 
-def lake(path: str = "gather", **settings: Any) -> QLearner:
+def lake(exchange: str = "gather", **settings: Any) -> QLearner:
     """Return a learner of Gymnasium's lake: Python environments, rounds of 40 transitions."""
     defaults = {"num_envs": N_ENVS, "shards": 2, "chunks": (7, 4), "seed": 7, "initial_value": 0.5}
-    own = {"path": path, "compile": False, **ONE_STEP}
+    own = {"exchange": exchange, "compile": False, **ONE_STEP}
     return QLearner("FrozenLake-v1", **(own | defaults | settings))
 
 
@@ -100,20 +100,20 @@ def plan_of(learner: QLearner) -> Plan:
         (1000, {"steps_per_round": 2}, ("broadcast", 4_096, 2, 0)),
         (1000, {}, ("broadcast", 4_096, 977, 0)),
         (1000, {"num_envs": 8}, ("broadcast", 8, 1024, 0)),
-        (8, {"path": "gather"}, ("gather", 65_536, 1, 1)),
-        (8, {"path": "gather", "num_envs": 9}, ("gather", 9, 1, 1)),
-        (1000, {"steps_per_round": 1, "path": "broadcast"}, ("broadcast", 4_096, 1, 0)),
+        (8, {"exchange": "gather"}, ("gather", 65_536, 1, 1)),
+        (8, {"exchange": "gather", "num_envs": 9}, ("gather", 9, 1, 1)),
+        (1000, {"steps_per_round": 1, "exchange": "broadcast"}, ("broadcast", 4_096, 1, 0)),
     ],
     ids=str,
 )
 def test_which_path(side: int, settings: dict[str, Any], expected: tuple[Any, ...]) -> None:
-    """Path, environments, steps and lag; what was not said depends on the path."""
+    """Path, environments, steps and lag; what was not said depends on it."""
     plan = plan_of(QLearner(torus(side=side), **settings))
-    assert (plan.path, plan.num_envs, plan.steps_per_round, plan.policy_lag) == expected
+    assert (plan.exchange, plan.num_envs, plan.steps_per_round, plan.policy_lag) == expected
 
 
 def test_python_environments_have_as_many_on_both_paths() -> None:
-    plan = plan_of(QLearner("FrozenLake-v1", path="gather", compile=False))
+    plan = plan_of(QLearner("FrozenLake-v1", exchange="gather", compile=False))
     assert (plan.num_envs, plan.steps_per_round, plan.policy_lag) == (64, 1, 1)
 
 
@@ -125,17 +125,17 @@ def test_it_is_shown() -> None:
     )
     assert "<td>40 transitions, gather</td>" in walk()._repr_html_()
     assert "<td>40 transitions, broadcast</td>" in walk("broadcast")._repr_html_()
-    assert walk().table.to_xarray().attrs["path"] == "gather"
+    assert walk().table.to_xarray().attrs["exchange"] == "gather"
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"path": "x"}, "path must be 'auto', 'broadcast' or 'gather', got 'x'"),
-        ({"path": None}, "path must be .*got None"),
-        ({"path": ["gather"]}, r"path must be .*got \['gather'\]"),
-        ({"steps_per_round": 4}, "path='gather' needs steps_per_round=1 .*steps_per_round=4"),
-        ({"policy_lag": 0}, "path='gather' needs .*policy_lag=0.*leave them out"),
+        ({"exchange": "x"}, "exchange must be 'auto', 'broadcast' or 'gather', got 'x'"),
+        ({"exchange": None}, "exchange must be .*got None"),
+        ({"exchange": ["gather"]}, r"exchange must be .*got \['gather'\]"),
+        ({"steps_per_round": 4}, "exchange='gather' needs steps_per_round=1 .*steps_per_round=4"),
+        ({"policy_lag": 0}, "exchange='gather' needs .*policy_lag=0.*leave them out"),
         ({"policy_lag": 2}, "policy_lag must be 0 or 1, got 2"),
         ({"steps_per_round": 0}, "steps_per_round must be .* at least 1"),
     ],
@@ -167,7 +167,8 @@ def test_whatever_resets_the_environments(mode: AutoresetMode) -> None:
 
     settings = {"num_envs": 30, "shards": 3, "initial_value": 0.5, "chunks": (5, 3), **ONE_STEP}
     broadcast, gather = (
-        QLearner(make, path=path, **settings).learn(900) for path in ("broadcast", "gather")
+        QLearner(make, exchange=exchange, **settings).learn(900)
+        for exchange in ("broadcast", "gather")
     )
     assert_same(gather, broadcast)
     assert int(gather.table.visits.sum()) == gather.timesteps
@@ -275,8 +276,8 @@ def test_save_and_load(make: Callable[..., QLearner], tmp_path: Path) -> None:
     """A table goes on on its own path, or on the other, with the same bits."""
     make().learn(5 * N_ENVS).save(tmp_path / "q.zarr")
     own = dqlearn.load(tmp_path / "q.zarr")
-    other = dqlearn.load(tmp_path / "q.zarr", path="broadcast", chunks=(3, 1))
-    assert (plan_of(own).path, plan_of(other).path) == ("gather", "broadcast")
+    other = dqlearn.load(tmp_path / "q.zarr", exchange="broadcast", chunks=(3, 1))
+    assert (plan_of(own).exchange, plan_of(other).exchange) == ("gather", "broadcast")
     assert own.timesteps == 5 * N_ENVS
     assert_same(own.learn(9 * N_ENVS), other.learn(9 * N_ENVS))
 
@@ -285,23 +286,23 @@ def test_a_table_of_an_earlier_version(tmp_path: Path) -> None:
     """It says nothing of paths: there was one."""
     walk("broadcast").learn(2 * N_ENVS).save(tmp_path / "q.zarr")
     group = zarr.open_group(tmp_path / "q.zarr", mode="r+")
-    del group.attrs["path"]
-    assert plan_of(dqlearn.load(tmp_path / "q.zarr")).path == "broadcast"
+    del group.attrs["exchange"]
+    assert plan_of(dqlearn.load(tmp_path / "q.zarr")).exchange == "broadcast"
     said = CliRunner().invoke(main, ["info", str(tmp_path / "q.zarr")]).stdout
-    assert "path             broadcast" in said
+    assert "exchange             broadcast" in said
 
 
 # runs
 
 
-@pytest.mark.parametrize("path", ["gather", "broadcast"])
-def test_resumed_as_undisturbed(path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", ["gather", "broadcast"])
+def test_resumed_as_undisturbed(exchange: str, tmp_path: Path) -> None:
     """From the end of a call, and from a checkpoint in its middle; the bits are of both paths."""
     saving = {"checkpoint_every": Every(rounds=3)}
-    walk(path).learn(7 * N_ENVS, store=tmp_path / "run", **saving)
+    walk(exchange).learn(7 * N_ENVS, store=tmp_path / "run", **saving)
     for at in ("latest", 2):
         resumed = dqlearn.resume(tmp_path / "run", at)
-        assert plan_of(resumed).path == path
+        assert plan_of(resumed).exchange == exchange
         assert_same(resumed.learn(11 * N_ENVS), walk().learn(11 * N_ENVS))
         assert_same(dqlearn.resume(tmp_path / "run"), walk().learn(11 * N_ENVS))
 
@@ -325,10 +326,10 @@ def test_python_environments_that_restart(tmp_path: Path) -> None:
 
 def test_environments_that_restart_twice_in_a_round(tmp_path: Path) -> None:
     """For the last checkpoint in one store, and the first in another."""
-    learners = [lake(path) for path in ("gather", "broadcast")]
+    learners = [lake(exchange) for exchange in ("gather", "broadcast")]
     for learner in learners:
         for timesteps, name in ((4, "one"), (7, "two")):
-            store = tmp_path / f"{name} {plan_of(learner).path}"
+            store = tmp_path / f"{name} {plan_of(learner).exchange}"
             learner.learn(
                 timesteps * N_ENVS, store=store, checkpoint_every=Every(rounds=2), restart_envs=True
             )
@@ -411,7 +412,7 @@ class Flaky(gymnasium.Env[Any, Any]):
 
 def flaky(make: Callable[..., Any], **settings: Any) -> QLearner:
     defaults = {"num_envs": 8, "shards": 2, "epsilon": 0.5, "seed": 4, "chunks": (5, 2)}
-    return QLearner(make, path="gather", **(defaults | settings))
+    return QLearner(make, exchange="gather", **(defaults | settings))
 
 
 def goes_on(learner: QLearner, match: str) -> None:
@@ -459,7 +460,7 @@ def test_an_environment_hangs() -> None:
 
 def test_environments_that_are_built_anew() -> None:
     """The same restarts, transitions and tables on both paths."""
-    settings = {"on_env_error": "restart", "path": "broadcast", **ONE_STEP}
+    settings = {"on_env_error": "restart", "exchange": "broadcast", **ONE_STEP}
     gather = flaky(partial(Flaky, 10), on_env_error="restart").learn(800)
     other = {"num_envs": 8, "shards": 2, "epsilon": 0.5, "seed": 4, "chunks": (5, 2)}
     assert_same(gather, QLearner(partial(Flaky, 10), **(other | settings)).learn(800))
@@ -476,7 +477,7 @@ def test_a_model_that_leaves_its_states() -> None:
         return 0
 
     env = TabularEnv(n_states=9, n_actions=2, initial=first, transition=out)
-    learner = QLearner(env, path="gather", num_envs=4, shards=2, chunks=(2, 1))
+    learner = QLearner(env, exchange="gather", num_envs=4, shards=2, chunks=(2, 1))
     for _ in range(2):
         with pytest.raises(dqlearn.errors.StateRangeError, match="9"):
             learner.learn(400)
@@ -528,10 +529,10 @@ def test_chunks_that_learn_nothing_are_not_copied() -> None:
 def test_tasks_of_a_round(memories: int) -> None:
     """As :mod:`dqlearn.engine.round` counts them, with W = 3 and C = 8."""
     sent = 3 * memories if memories > 1 else 0
-    assert tasks_of_a_round(memories, path="gather") == 3 * 3 + 2 * 8 + 1 + 2 * sent
+    assert tasks_of_a_round(memories, exchange="gather") == 3 * 3 + 2 * 8 + 1 + 2 * sent
     for lag, more in ((0, 0), (1, 2 * 3)):
         expected = 2 * 3 + 8 + memories + 1 + sent + more
-        assert tasks_of_a_round(memories, path="broadcast", policy_lag=lag) == expected
+        assert tasks_of_a_round(memories, exchange="broadcast", policy_lag=lag) == expected
 
 
 def tasks_of_a_round(memories: int, **settings: Any) -> int:
@@ -554,9 +555,9 @@ def test_on_the_command_line(tmp_path: Path) -> None:
         return result.stdout
 
     train = ["train", "dqlearn/Torus-v0", "--env", "side=8", "--num-envs", 16, "--timesteps", 64]
-    said(*train, "--path", "gather", "--out", tmp_path / "q.zarr", "--store", tmp_path / "run")
+    said(*train, "--exchange", "gather", "--out", tmp_path / "q.zarr", "--store", tmp_path / "run")
     for info in (["info", tmp_path / "q.zarr"], ["runs", "info", tmp_path / "run"]):
         lines = {tuple(line.split()[:2]) for line in said(*info).splitlines()}
-        assert {("path", "gather"), ("policy_lag", "1"), ("steps_per_round", "1")} <= lines
-    result = CliRunner().invoke(main, ["train", "Taxi-v4", "--path", "x", "--timesteps", "1"])
+        assert {("exchange", "gather"), ("policy_lag", "1"), ("steps_per_round", "1")} <= lines
+    result = CliRunner().invoke(main, ["train", "Taxi-v4", "--exchange", "x", "--timesteps", "1"])
     assert "'auto', 'broadcast', 'gather'" in result.stderr

@@ -181,11 +181,11 @@ def test_predict(seen: str, done: str) -> None:
         action, state = learner.predict(observation)
         assert state is None
         assert actions.contains(action)
-        assert learner.action_space.encode_one(action) == learner.action_space.n - 1
+        assert learner.action_index.encode_one(action) == learner.action_index.n - 1
     batch = concatenate(space, observations, create_empty_array(space, n=3))
     chosen, state = learner.predict(batch)
     assert state is None
-    assert learner.action_space.encode(chosen).tolist() == [learner.action_space.n - 1] * 3
+    assert learner.action_index.encode(chosen).tolist() == [learner.action_index.n - 1] * 3
 
 
 def test_predict_takes_what_stable_baselines_passes() -> None:
@@ -254,7 +254,7 @@ def test_evaluate(env: Any) -> None:
     learner = QLearner(env, num_envs=8, shards=1)
     result = learner.evaluate(600, seed=3)
     assert result.n_episodes == 600
-    assert result.cut == 0
+    assert result.n_truncated == 0
     # Of the first 600 to end in parallel environments, 49 of 50 would be short ones.
     assert abs(result.mean - 0.5) < 4 * result.standard_error < 0.1
     long = result.returns == 1.0
@@ -263,7 +263,7 @@ def test_evaluate(env: Any) -> None:
     assert np.array_equal(learner.evaluate(600, seed=3).returns, result.returns)
     assert not np.array_equal(learner.evaluate(600, seed=4).returns, result.returns)
     cut = learner.evaluate(600, seed=3, max_steps=10)
-    assert cut.cut == long.sum()
+    assert cut.n_truncated == long.sum()
     assert cut.lengths.tolist() == np.where(long, 10, 1).tolist()
     assert cut.returns.tolist() == [0.0] * 600
 

@@ -277,7 +277,7 @@ def test_moving_copyable_ones_is_silent(tmp_path: Path, client: Client) -> None:
 
 # the gather path, on which chunks hold what they answered to the environments of a round
 
-ASKING = {"path": "gather", "steps_per_round": 1, "chunks": (5, 1), "seed": 4, "epsilon": 0.5}
+ASKING = {"exchange": "gather", "steps_per_round": 1, "chunks": (5, 1), "seed": 4, "epsilon": 0.5}
 
 
 @pytest.mark.cluster

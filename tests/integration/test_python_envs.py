@@ -452,7 +452,7 @@ def test_blackjack() -> None:
     learner = QLearner("Blackjack-v1", gamma=1.0, epsilon=0.5, learning_rate=0.05, shards=2, seed=0)
     learner.learn(30_000)
     assert learner.table.q.shape == (32 * 11 * 2, 2)
-    assert [factor.size for factor in learner.observation_space.factors] == [32, 11, 2]
+    assert [factor.size for factor in learner.state_index.factors] == [32, 11, 2]
     for player in (20, 21):
         actions, _ = learner.predict((np.full(9, player), np.arange(2, 11), np.zeros(9, np.int64)))
         assert actions.tolist() == [0] * 9

@@ -37,7 +37,7 @@ GRIDS: dict[str, Any] = {
     "even": {"chunks": (256, 4)},
     "actions": {"chunks": (300, 3)},
     "uneven": {"chunks": ((100, 500, 424), (1, 3))},
-    "gather": {"path": "gather", "steps_per_round": 1, "policy_lag": 1, "num_envs": 1024},
+    "gather": {"exchange": "gather", "steps_per_round": 1, "policy_lag": 1, "num_envs": 1024},
 }
 
 

@@ -77,7 +77,9 @@ def test_it_is_a_labelled_dataset(learned: QLearner) -> None:
 
 
 def test_factors_are_coordinates_of_its_states() -> None:
-    learner = QLearner("dqlearn/Torus-v0", num_envs=64, sparse=4, seed=1).learn(2_000)
+    learner = QLearner("dqlearn/Torus-v0", num_envs=64, sparse=True, sparse_block=4, seed=1).learn(
+        2_000
+    )
     dataset = dqlearn.unfold(learner.table.to_xarray())
     states = dataset["state"].values
     np.testing.assert_array_equal(dataset["row"], states // 1024)
@@ -115,7 +117,7 @@ def test_it_is_saved_and_loaded(learned: QLearner, tmp_path: Path) -> None:
     opened = xr.open_zarr(tmp_path / "q.zarr")
     np.testing.assert_array_equal(opened["state"], learned.table.states)
     np.testing.assert_array_equal(opened["q"], learned.table.q)
-    for settings in ({}, {"chunks": 3}, {"sparse": 16, "chunks": 1}):
+    for settings in ({}, {"chunks": 3}, {"sparse_block": 16, "chunks": 1}):
         same(dqlearn.load(tmp_path / "q.zarr", places(), **settings), learned)
     first, other = (
         dqlearn.load(tmp_path / "q.zarr", places(), **settings).learn(100_000)
@@ -136,10 +138,10 @@ def test_another_table_at_its_place_is_noticed(learned: QLearner, tmp_path: Path
 def test_its_checkpoints(tmp_path: Path) -> None:
     """A resumed run ends as an undisturbed one; an earlier checkpoint is what it was."""
     run = tmp_path / "run"
-    first = learner(sparse=8).learn(20_000, store=run, checkpoint_every=8_000)
+    first = learner(sparse_block=8).learn(20_000, store=run, checkpoint_every=8_000)
     states, q = first.table.states, np.asarray(first.table.q)
     resumed = dqlearn.resume(run, env=places()).learn(60_000)
-    same(resumed, learner(sparse=8).learn(60_000))
+    same(resumed, learner(sparse_block=8).learn(60_000))
     newest = max(info.number for info in checkpoints(run) if info.timesteps == 20_000)
     dataset = dqlearn.open_table(run, at=newest)
     np.testing.assert_array_equal(dataset["state"], states)
@@ -161,12 +163,12 @@ def test_a_table_is_of_one_round_while_learning_goes_on() -> None:
 @pytest.mark.cluster
 def test_on_a_cluster() -> None:
     """Live table, evaluation, and the same bits, from worker processes."""
-    alone = learner(sparse=2).learn(12_000)
+    alone = learner(sparse_block=2).learn(12_000)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
-        there = learner(sparse=2).learn(12_000)
+        there = learner(sparse_block=2).learn(12_000)
         same(there, alone)
         assert there.evaluate(20, seed=1).mean == alone.evaluate(20, seed=1).mean
     same(there, alone)
@@ -175,11 +177,11 @@ def test_on_a_cluster() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"path": "broadcast"}, "a sparse table needs path='gather'"),
-        ({"steps_per_round": 4}, "path='gather' needs steps_per_round=1"),
-        ({"policy_lag": 0}, "path='gather' needs .*policy_lag=0"),
-        ({"sparse": 3}, "a power of two of at most 65536, got 3"),
-        ({"sparse": -1}, "a power of two of at most 65536, got -1"),
+        ({"exchange": "broadcast"}, "a sparse table needs exchange='gather'"),
+        ({"steps_per_round": 4}, "exchange='gather' needs steps_per_round=1"),
+        ({"policy_lag": 0}, "exchange='gather' needs .*policy_lag=0"),
+        ({"sparse_block": 3}, "a power of two of at most 65536, got 3"),
+        ({"sparse_block": -1}, "sparse_block must be an integer of at least 1, got -1"),
         ({"chunks": (10, 2)}, "chunks of a sparse table must be 'auto' or how many there are"),
     ],
 )

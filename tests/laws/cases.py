@@ -34,11 +34,13 @@ class Run:
     timesteps: int
     n_states: int
     n_actions: int
-    path: str = "broadcast"
+    exchange: str = "broadcast"
     sparse: int = 0
 
     def learner(self, **changes: Any) -> QLearner:
-        own = {"path": self.path, "sparse": self.sparse, "compile": False}
+        own = {"exchange": self.exchange, "compile": False}
+        if self.sparse:
+            own |= {"sparse": True, "sparse_block": self.sparse}
         return QLearner(self.make(), **(vars(self.settings) | own | changes))
 
     @property

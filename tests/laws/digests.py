@@ -100,10 +100,10 @@ class Case:
 COMPILED = {"num_envs": 128, "shards": 2, "steps_per_round": 8, "gamma": 0.95, "seed": 7}
 ROUND = 128 * 8
 PYTHON = COMPILED | {"num_envs": 16, "compile": False, "initial_value": 0.7, "seed": 2**64 - 1}
-BROADCAST = {"num_envs": 600, "shards": 3, "path": "broadcast", "steps_per_round": 1}
-GATHER = BROADCAST | {"path": "gather"}
+BROADCAST = {"num_envs": 600, "shards": 3, "exchange": "broadcast", "steps_per_round": 1}
+GATHER = BROADCAST | {"exchange": "gather"}
 SPARSE = GATHER | {"sparse": True, "chunks": 3}
-BLOCKS = GATHER | {"sparse": 4, "chunks": 3}
+BLOCKS = GATHER | {"sparse": True, "sparse_block": 4, "chunks": 3}
 LAG = {"policy_lag": 1}
 FLOAT64 = {"dtype": "float64"}
 STATES, ACTIONS, BOTH = ({"chunks": chunks} for chunks in ((100, -1), (-1, 1), (200, 2)))

@@ -12,7 +12,7 @@ from dqlearn.random import integers, uniform
 
 N_STATES, N_ACTIONS = 786_432, 4
 COMPILED = {"num_envs": 4096, "steps_per_round": 256}
-ASKING = {"num_envs": 262_144, "steps_per_round": 1, "path": "gather"}
+ASKING = {"num_envs": 262_144, "steps_per_round": 1, "exchange": "gather"}
 PATHS = {"broadcast": COMPILED, "ahead": COMPILED | {"policy_lag": 1}, "gather": ASKING}
 
 

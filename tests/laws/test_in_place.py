@@ -34,23 +34,23 @@ ENVS = 200
 MODEL = torus(side=40, max_episode_steps=20)
 LAG = {"gather": 1, "broadcast": 0}
 
-each_path = pytest.mark.parametrize("path", LAG)
+each_path = pytest.mark.parametrize("exchange", LAG)
 
 
-def learner(path: str = "gather", **settings: Any) -> QLearner:
+def learner(exchange: str = "gather", **settings: Any) -> QLearner:
     defaults: dict[str, Any] = {
         "num_envs": ENVS,
         "shards": 3,
         "steps_per_round": 1,
-        "policy_lag": LAG[path],
+        "policy_lag": LAG[exchange],
         "seed": 5,
     }
-    return QLearner(MODEL, path=path, **(defaults | {"chunks": (123, 3)} | settings))
+    return QLearner(MODEL, exchange=exchange, **(defaults | {"chunks": (123, 3)} | settings))
 
 
-def at_round(path: str, rounds: int) -> tuple[Any, Any]:
+def at_round(exchange: str, rounds: int) -> tuple[Any, Any]:
     """Return q and visits as copies make them: each round is of a table that was taken."""
-    other = learner("broadcast", policy_lag=LAG[path])
+    other = learner("broadcast", policy_lag=LAG[exchange])
     other.learn(rounds * ENVS, callback=lambda event: other.table and None)
     return contents(other.table)
 
@@ -62,7 +62,7 @@ def contents(table: Table) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_round_writes_where_it_may(in_place: bool) -> None:
     """To a chunk's own arrays, or to copies that the next round may write to."""
-    plan = Settings(4, 1, 1, policy_lag=1, path="gather", chunks=-1).plan(resolve(MODEL), 1)
+    plan = Settings(4, 1, 1, policy_lag=1, exchange="gather", chunks=-1).plan(resolve(MODEL), 1)
     chunk, shard = begin.fill_task(plan, 0), begin.open_task(plan, 0)
     asked = asking.answer_task(plan, 0, chunk, [asking.ask_task(plan, shard, 0)], 0)
     batch, shard, _ = asking.turn_task(plan, 0, shard, [asked], 0)
@@ -80,26 +80,26 @@ def test_a_round_writes_where_it_may(in_place: bool) -> None:
 
 
 @each_path
-def test_tables_stay_what_they_were(path: str) -> None:
-    here, kept = learner(path), []
+def test_tables_stay_what_they_were(exchange: str) -> None:
+    here, kept = learner(exchange), []
     for rounds in (1, 2, 3, 10, 40):
         here.learn(rounds * ENVS)
         kept.append((rounds, here.table))
         here.predict(np.arange(50))
         here.evaluate(3, seed=1)
     for rounds, table in kept:
-        assert contents(table) == at_round(path, rounds)
+        assert contents(table) == at_round(exchange, rounds)
 
 
-@pytest.mark.parametrize(("path", "copied"), [("broadcast", False), ("gather", True)])
-def test_a_policy_that_is_there_is_played_without_a_copy(path: str, copied: bool) -> None:
+@pytest.mark.parametrize(("exchange", "copied"), [("broadcast", False), ("gather", True)])
+def test_a_policy_that_is_there_is_played_without_a_copy(exchange: str, copied: bool) -> None:
     """Where maxima are asked for it has to be made of the chunks first."""
-    here = learner(path, chunks=-1).learn(3 * ENVS)
+    here = learner(exchange, chunks=-1).learn(3 * ENVS)
     before = where(here)
     here.predict(np.arange(50))
     here.evaluate(3, seed=1)
     assert (where(here.learn(4 * ENVS)) != before) == copied
-    assert contents(here.table) == at_round(path, 4)
+    assert contents(here.table) == at_round(exchange, 4)
 
 
 def where(here: QLearner) -> list[int]:
@@ -109,36 +109,38 @@ def where(here: QLearner) -> list[int]:
 
 
 @each_path
-def test_another_thread_sees_whole_rounds(path: str) -> None:
-    seen = read_beside(learner(path).learn(ENVS), 100 * ENVS, contents)
+def test_another_thread_sees_whole_rounds(exchange: str) -> None:
+    seen = read_beside(learner(exchange).learn(ENVS), 100 * ENVS, contents)
     assert len(seen) > 3
     for rounds in sorted(seen)[:: max(1, len(seen) // 3)]:
-        assert at_round(path, rounds) == seen[rounds]
+        assert at_round(exchange, rounds) == seen[rounds]
 
 
 @each_path
-def test_checkpoints_are_of_whole_rounds(path: str, tmp_path: Path) -> None:
+def test_checkpoints_are_of_whole_rounds(exchange: str, tmp_path: Path) -> None:
     store = tmp_path / "run"
-    learner(path).learn(30 * ENVS, store=store, checkpoint_every=dqlearn.Every(rounds=9))
+    learner(exchange).learn(30 * ENVS, store=store, checkpoint_every=dqlearn.Every(rounds=9))
     made = dqlearn.runs.checkpoints(store)
     assert len(made) > 3
     for info in made:
         table = dqlearn.open_table(store, at=info.number)
         found = tuple(array.tobytes() for array in dask.compute(table.q.data, table.visits.data))
-        assert found == at_round(path, info.round)
+        assert found == at_round(exchange, info.round)
     resumed = dqlearn.resume(store, env=MODEL).learn(40 * ENVS)
-    assert contents(resumed.table) == at_round(path, 40)
+    assert contents(resumed.table) == at_round(exchange, 40)
 
 
 @pytest.mark.cluster
 @each_path
-def test_a_learner_that_moves_takes_its_table_along(path: str, local_cluster: LocalCluster) -> None:
-    here = learner(path).learn(5 * ENVS)
+def test_a_learner_that_moves_takes_its_table_along(
+    exchange: str, local_cluster: LocalCluster
+) -> None:
+    here = learner(exchange).learn(5 * ENVS)
     before = here.table
     with Client(local_cluster):
         here.learn(10 * ENVS)
-    assert contents(here.learn(15 * ENVS).table) == at_round(path, 15)
-    assert contents(before) == at_round(path, 5)
+    assert contents(here.learn(15 * ENVS).table) == at_round(exchange, 15)
+    assert contents(before) == at_round(exchange, 5)
 
 
 def address(chunk: Chunk) -> int:
@@ -177,9 +179,9 @@ def homes(client: Client, futures: list[Any]) -> list[tuple[str, ...]]:
 
 
 @each_path
-def test_ctrl_c_twice_leaves_a_whole_round(path: str) -> None:
+def test_ctrl_c_twice_leaves_a_whole_round(exchange: str) -> None:
     """The second one, which does not wait for the end of a round otherwise."""
-    here = learner(path)
+    here = learner(exchange)
 
     def hit() -> None:
         for _ in range(2):
@@ -190,13 +192,13 @@ def test_ctrl_c_twice_leaves_a_whole_round(path: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         here.learn(10**9)
     timer.join()
-    check_whole_rounds(here, path)
+    check_whole_rounds(here, exchange)
 
 
 @each_path
-def test_a_second_ctrl_c_while_chunks_are_written(path: str) -> None:
+def test_a_second_ctrl_c_while_chunks_are_written(exchange: str) -> None:
     """It comes when the first has given the signal back to Python."""
-    here, seen = learner(path), []
+    here, seen = learner(exchange), []
 
     def first(event: Any) -> None:
         if isinstance(event, RoundEnd):
@@ -215,15 +217,15 @@ def test_a_second_ctrl_c_while_chunks_are_written(path: str) -> None:
         signal.signal(signal.SIGINT, before)
     assert seen
     assert here.table.round == 5
-    check_whole_rounds(here, path)
+    check_whole_rounds(here, exchange)
 
 
-def check_whole_rounds(here: QLearner, path: str) -> None:
+def check_whole_rounds(here: QLearner, exchange: str) -> None:
     rounds = here.table.round
     assert here.timesteps == rounds * ENVS
     assert here.history.sizes["round"] == rounds
-    assert contents(here.table) == at_round(path, rounds)
-    assert contents(here.learn((rounds + 5) * ENVS).table) == at_round(path, rounds + 5)
+    assert contents(here.table) == at_round(exchange, rounds)
+    assert contents(here.learn((rounds + 5) * ENVS).table) == at_round(exchange, rounds + 5)
 
 
 def somewhere(key: Any, params: Any) -> Any:
@@ -236,10 +238,10 @@ def onward(state: Any, action: Any, key: Any, params: Any) -> Any:
 
 
 @each_path
-def test_an_environment_that_breaks_leaves_the_round_before(path: str) -> None:
+def test_an_environment_that_breaks_leaves_the_round_before(exchange: str) -> None:
     model = TabularEnv(5_000, 3, somewhere, onward, params=(5_000, 4_321))
-    settings = {"num_envs": 64, "shards": 2, "steps_per_round": 1, "policy_lag": LAG[path]}
-    here, there = (QLearner(model, path=path, **settings) for _ in range(2))
+    settings = {"num_envs": 64, "shards": 2, "steps_per_round": 1, "policy_lag": LAG[exchange]}
+    here, there = (QLearner(model, exchange=exchange, **settings) for _ in range(2))
     with pytest.raises(RewardError, match="state 4321"):
         here.learn(10**7)
     assert here.timesteps > 0
@@ -260,10 +262,10 @@ class Breaking(Constant):
 
 @each_path
 @pytest.mark.parametrize("back", [0, 5])
-def test_a_round_that_fails_while_it_writes(path: str, back: int, tmp_path: Path) -> None:
+def test_a_round_that_fails_while_it_writes(exchange: str, back: int, tmp_path: Path) -> None:
     """The run goes back to its last checkpoint; without a store, to its beginning."""
     Breaking.broken = False
-    here, store = learner(path), {}
+    here, store = learner(exchange), {}
     here._plan = replace(here._plan, learning_rate=Breaking(0.1))
     if back:
         store = {"store": tmp_path / "run", "checkpoint_every": dqlearn.Every(rounds=5)}
@@ -273,8 +275,8 @@ def test_a_round_that_fails_while_it_writes(path: str, back: int, tmp_path: Path
     ):
         here.learn(20 * ENVS, **store)
     assert here.table.round == back
-    check_whole_rounds(here, path)
-    assert contents(here.learn(20 * ENVS).table) == at_round(path, 20)
+    check_whole_rounds(here, exchange)
+    assert contents(here.learn(20 * ENVS).table) == at_round(exchange, 20)
 
 
 def test_arrays_that_have_left_their_round() -> None:
@@ -292,6 +294,6 @@ def test_what_is_not_touched_takes_no_memory() -> None:
     """A table of 3 GiB, of which some environments touch as many huge pages."""
     model = TabularEnv(50_000_000, 8, somewhere, onward, params=(50_000_000, -1))
     before = psutil.Process().memory_info().rss
-    here = QLearner(model, num_envs=16, shards=2, path="gather").learn(20 * 16)
+    here = QLearner(model, num_envs=16, shards=2, exchange="gather").learn(20 * 16)
     assert here.table.nbytes == 50_000_000 * 8 * 8
     assert psutil.Process().memory_info().rss - before < 0.3 * 2**30

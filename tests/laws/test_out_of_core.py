@@ -33,7 +33,7 @@ IN_MEMORY = Path("/dev/shm")
 def granted(run: Run, memories: int = 1) -> dict[str, Any]:
     """Grant a run the maxima of all states, if it has them, and no table."""
     itemsize = np.dtype(run.settings.dtype).itemsize
-    maxima = 2 * run.n_states * (itemsize + 1) if run.path == "broadcast" else 0
+    maxima = 2 * run.n_states * (itemsize + 1) if run.exchange == "broadcast" else 0
     return {"dqlearn.memory-limit": f"{1 + maxima * memories} B"}
 
 
@@ -84,9 +84,9 @@ def test_a_table_that_fits_nowhere() -> None:
     with dask.config.set({**little, "temporary-directory": IN_MEMORY}):
         assert paged.disk()[1] == 0
         with pytest.raises(TableTooLargeError, match=r"1.00 MiB of memory and 0 B of disk"):
-            QLearner("dqlearn/Torus-v0", path="gather")
-    with dask.config.set(little), pytest.raises(TableTooLargeError, match=r"path='gather'"):
-        QLearner("dqlearn/Torus-v0", path="broadcast")
+            QLearner("dqlearn/Torus-v0", exchange="gather")
+    with dask.config.set(little), pytest.raises(TableTooLargeError, match=r"exchange='gather'"):
+        QLearner("dqlearn/Torus-v0", exchange="broadcast")
 
 
 # threads
@@ -169,7 +169,13 @@ def checksums(here: QLearner) -> Any:
 def test_more_than_the_workers_have_together(tmp_path: Path) -> None:
     """Two of them are killed as well."""
     draw, model, rounds = random.Random(0), torus(side=6_700, max_episode_steps=20), 8
-    settings = {"num_envs": 64, "shards": 2, "path": "gather", "chunks": (150_000, -1), "seed": 2}
+    settings = {
+        "num_envs": 64,
+        "shards": 2,
+        "exchange": "gather",
+        "chunks": (150_000, -1),
+        "seed": 2,
+    }
     with dask.config.set(scheduler="threads"):
         expected = checksums(QLearner(model, **settings).learn(rounds * 64))
     with (

@@ -27,16 +27,16 @@ from dqlearn import QLearner, TabularEnv
 from dqlearn.schedules import Constant
 from dqlearn.table.views.arrays import Table
 
-each_path = pytest.mark.parametrize("path", PATHS)
+each_path = pytest.mark.parametrize("exchange", PATHS)
 LARGE = COMPILED | {"steps_per_round": 1024}  # rounds that pay for other chunks on a cluster
 LOOK = 8  # rounds
 
 
 @functools.cache
-def at_round(path: str, rounds: int) -> Bits:
+def at_round(exchange: str, rounds: int) -> Bits:
     """Hash what one thread learns, which has nobody to share a load with."""
     with dask.config.set(scheduler="synchronous"):
-        alone = learner(path).learn(rounds * batch(path))
+        alone = learner(exchange).learn(rounds * batch(exchange))
     assert len(set(alone.table.grid.rows)) == 1
     return bits(alone)
 
@@ -65,17 +65,17 @@ def is_cut_anew(here: QLearner) -> bool:
 
 
 @each_path
-def test_the_bits_are_those_of_chunks_that_stay(path: str) -> None:
+def test_the_bits_are_those_of_chunks_that_stay(exchange: str) -> None:
     """Those of tables too that were taken before, whose arrays the new chunks may be, and after."""
-    here, kept = learner(path), {}
+    here, kept = learner(exchange), {}
     here.learn(
-        10 * batch(path),
+        10 * batch(exchange),
         callback=lambda event: kept.setdefault(event.report.round + 1, here.table) and None,
     )
     assert is_cut_anew(here)
-    assert bits(here) == at_round(path, 10)
+    assert bits(here) == at_round(exchange, 10)
     for rounds in (LOOK - 1, LOOK, LOOK + 1):
-        assert hashed(kept[rounds]) == at_round(path, rounds)
+        assert hashed(kept[rounds]) == at_round(exchange, rounds)
 
 
 def test_another_thread_sees_whole_rounds() -> None:
@@ -86,20 +86,22 @@ def test_another_thread_sees_whole_rounds() -> None:
         assert at_round("gather", rounds) == seen[rounds]
 
 
-@pytest.mark.parametrize("path", ["broadcast", "gather"])
-def test_checkpoints_go_on_in_the_same_arrays(path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", ["broadcast", "gather"])
+def test_checkpoints_go_on_in_the_same_arrays(exchange: str, tmp_path: Path) -> None:
     store = tmp_path / "run"
-    here = learner(path).learn(
-        10 * batch(path), store=store, checkpoint_every=dqlearn.Every(rounds=5)
+    here = learner(exchange).learn(
+        10 * batch(exchange), store=store, checkpoint_every=dqlearn.Every(rounds=5)
     )
     assert is_cut_anew(here)
     for info in dqlearn.runs.checkpoints(store):
         if info.round:
-            assert hashed(dqlearn.open_table(store, at=info.number)) == at_round(path, info.round)
-    resumed = dqlearn.resume(store, env=MODEL).learn(12 * batch(path))
+            assert hashed(dqlearn.open_table(store, at=info.number)) == at_round(
+                exchange, info.round
+            )
+    resumed = dqlearn.resume(store, env=MODEL).learn(12 * batch(exchange))
     assert is_cut_anew(resumed)
-    assert bits(resumed) == at_round(path, 12)
-    assert hashed(dqlearn.open_table(store)) == at_round(path, 12)
+    assert bits(resumed) == at_round(exchange, 12)
+    assert hashed(dqlearn.open_table(store)) == at_round(exchange, 12)
 
 
 def test_a_saved_table_is_cut_anew_again(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_a_table_as_a_function_is_the_table() -> None:
         theirs = evaluate_policy(model, lambda s, t: greedy[s], 50, 3, max_steps)
         assert ours.lengths.tolist() == theirs.lengths.tolist()
         assert ours.returns.tolist() == theirs.returns.tolist()
-        assert ours.cut == theirs.cut
+        assert ours.n_truncated == theirs.n_truncated
 
 
 def test_a_policy_may_follow_the_clock() -> None:
@@ -38,7 +38,7 @@ def test_a_policy_may_follow_the_clock() -> None:
     model = torus(side=50, slip=0.0)
     result = evaluate_policy(model, shuttle, n_episodes=5, max_steps=6)
     assert asked == [(5, t) for t in range(6)]
-    assert result.cut == 5
+    assert result.n_truncated == 5
 
 
 def test_an_environment_stands_for_its_model() -> None:

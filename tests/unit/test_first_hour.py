@@ -54,7 +54,12 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a bool for a rate": (lambda: learner(learning_rate=True), "must be a number.*True"),
     "no dtype": (lambda: learner(dtype=None), "dtype must be float32 or float64, got None"),
     "words for sparse": (lambda: learner(sparse="yes"), "sparse must be a bool.*'yes'"),
-    "a part of a block": (lambda: learner(sparse=1.5), "sparse must be a bool.*1.5"),
+    "a number for sparse": (
+        lambda: learner(sparse=16),
+        "sparse must be a bool, got 16: sparse_block",
+    ),
+    "a part of a block": (lambda: learner(sparse_block=1.5), "sparse_block must be .*got 1.5"),
+    "a block of no sparse table": (lambda: learner(sparse_block=4), "pass sparse=True"),
     "words for steps": (lambda: learner().learn("100"), "whole number, such as.*'100'"),
     "no steps": (lambda: learner().learn(None), "whole number, such as.*None"),
     "NaN steps": (lambda: learner().learn(NAN), "whole number, such as.*nan"),
