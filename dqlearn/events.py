@@ -151,7 +151,7 @@ class Learner(Protocol):
         """What every round did."""
 
     @property
-    def timesteps(self) -> int:
+    def num_timesteps(self) -> int:
         """Transitions that the table was learned from."""
 
     @property

@@ -291,7 +291,7 @@ def _run(
     with cluster(task.workers, task.scheduler):
         with place:
             learner = make()
-            before = learner.timesteps
+            before = learner.num_timesteps
             seconds = _learn(learner, task)
         plays = task.episodes and not task.quiet
         result = learner.evaluate(task.episodes) if plays else None
@@ -300,7 +300,7 @@ def _run(
             means = {name: played(other) for name, other in beside.items()}
             echo_json(_document(learner, task, before, seconds, result) | {"compared": means})
         elif not task.quiet:
-            _echo_rate(learner.timesteps, before, seconds)
+            _echo_rate(learner.num_timesteps, before, seconds)
             if result:
                 echo_mean(result)
                 echo_comparison(result, beside)
@@ -309,7 +309,7 @@ def _run(
 
 def _learn(learner: QLearner, task: _Task) -> float:
     """Learn and save, also when learning ends before its time; return the seconds it took."""
-    before, began = learner.timesteps, time.monotonic()
+    before, began = learner.num_timesteps, time.monotonic()
     bar = not task.quiet and sys.stderr.isatty()
     silent = task.quiet or bar
     shown = nullcontext() if silent else progress_lines(learner, task.timesteps)
@@ -317,7 +317,7 @@ def _learn(learner: QLearner, task: _Task) -> float:
         with shown:
             learner.learn(task.timesteps, progress_bar=bar, store=task.store, **task.saving)
     except (KeyboardInterrupt, DQLearnError) as error:
-        learned = learner.timesteps > before
+        learned = learner.num_timesteps > before
         if task.store and (learned or isinstance(error, KeyboardInterrupt)):
             _echo_way_on(task.store, task.timesteps)
         if task.out and learned and not isinstance(error, ClusterError):
@@ -341,8 +341,8 @@ def _document(
     n_states, n_actions = learner.table.grid.shape
     checkpoint = opened(task.store).version().number if task.store else None
     return {
-        "timesteps": learner.timesteps,
-        "learned": learner.timesteps - before,
+        "timesteps": learner.num_timesteps,
+        "learned": learner.num_timesteps - before,
         "seconds": seconds,
         "states": n_states,
         "actions": n_actions,
@@ -367,7 +367,7 @@ def _echo_way_on(store: str, timesteps: int) -> None:
 
 
 def _echo_saved(learner: QLearner, out: str) -> None:
-    click.echo(f"Saved the table of {learner.timesteps:,} transitions: {out}", err=True)
+    click.echo(f"Saved the table of {learner.num_timesteps:,} transitions: {out}", err=True)
 
 
 def _echo_rate(timesteps: int, before: int, seconds: float) -> None:

@@ -45,9 +45,9 @@ def progress_lines(learner: QLearner, total: int, every: float = 10.0) -> Iterat
 
 
 def _tell(learner: QLearner, total: int, every: float, over: threading.Event) -> None:
-    before, then = learner.timesteps, time.monotonic()
+    before, then = learner.num_timesteps, time.monotonic()
     while not over.wait(every):
-        made, now = learner.timesteps, time.monotonic()
+        made, now = learner.num_timesteps, time.monotonic()
         rate = max(0, made - before) / (now - then)  # fewer when the run has gone back
         returns = learner.history["mean_return"].dropna("round")
         last = f", return {float(returns[-1]):.4g}" if len(returns) else ""

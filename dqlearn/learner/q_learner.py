@@ -298,7 +298,7 @@ class QLearner:
         with ExitStack() as stack:
             recorder = stack.enter_context(self._recording(runner, store, changes))
             shown = ProgressBar(
-                total_timesteps, self._history, initial=self.timesteps, disable=not progress_bar
+                total_timesteps, self._history, initial=self.num_timesteps, disable=not progress_bar
             )
             bar = stack.enter_context(shown)
             interrupted = stack.enter_context(interruptible())
@@ -484,7 +484,7 @@ class QLearner:
     def _explore(self, chosen: npt.NDArray[Any], deterministic: bool) -> npt.NDArray[Any]:
         if deterministic:
             return chosen
-        epsilon = self._plan.epsilon(self.timesteps)
+        epsilon = self._plan.epsilon(self.num_timesteps)
         explored = self._sampler.integers(self._plan.n_actions, size=len(chosen))
         return np.where(self._sampler.random(len(chosen)) < epsilon, explored, chosen)
 
@@ -531,7 +531,7 @@ class QLearner:
             state, nodes, visited = self._ask(Runner.visited)
         else:
             grid, state, nodes = self._ask(Runner.nodes)
-        labels = self._labels(round=state.round, timesteps=self.timesteps)
+        labels = self._labels(round=state.round, timesteps=self.num_timesteps)
         run = state.plan[1]
         if isinstance(plan.grid, HashGrid):
             return SparseTable(
@@ -581,7 +581,7 @@ class QLearner:
         return self._history.to_xarray()
 
     @property
-    def timesteps(self) -> int:
+    def num_timesteps(self) -> int:
         """Transitions that the table was learned from."""
         return self._history.timesteps or (self._plan.origin.timesteps if self._plan.origin else 0)
 
@@ -773,7 +773,7 @@ class QLearner:
             f"QLearner({self._resolved.called}: {n_states} states x {n_actions} actions, "
             f"{self._plan.num_envs} environments in {self._plan.shards} shards, {self._plan.kind}, "
             f"{'out of core, ' if self._placed_plan.out_of_core else ''}"
-            f"{self.timesteps} transitions made)"
+            f"{self.num_timesteps} transitions made)"
         )
 
     def _repr_html_(self) -> str:
@@ -792,7 +792,7 @@ class QLearner:
                 "epsilon": repr(plan.epsilon),
                 "seed": f"{plan.seed}",
                 "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.kind}",
-                "learned from": f"{self.timesteps:,} transitions",
+                "learned from": f"{self.num_timesteps:,} transitions",
                 "recent mean return": f"{self._history.recent_mean_return():.4g}",
                 "runs on": self._runner.executor.name if self._runner else "not begun",
                 "checkpoints": self._recorder.place.name if self._recorder else "none",

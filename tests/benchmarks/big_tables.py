@@ -72,7 +72,7 @@ class Case:
 
 def seconds(here: QLearner, transitions: int) -> float:
     """Learn from so many more."""
-    return timed(lambda: here.learn(here.timesteps + transitions))[0]
+    return timed(lambda: here.learn(here.num_timesteps + transitions))[0]
 
 
 def states(report: Report, case: Case, rounds: int, repeats: int, largest: int) -> None:

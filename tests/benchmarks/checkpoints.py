@@ -67,7 +67,7 @@ class Throughput:
         """MB/s of a first checkpoint; nothing is learned meanwhile."""
         place, learner = self.place(), self.it.learner
         with dask.config.set(self.it.scheduler):
-            elapsed, _ = timed(lambda: learner.learn(learner.timesteps, store=place))
+            elapsed, _ = timed(lambda: learner.learn(learner.num_timesteps, store=place))
         return self._rate(elapsed, place)
 
     def to_zarr(self) -> float:
@@ -104,7 +104,7 @@ class Learning:
 
     def with_one(self) -> float:
         """One more, in the middle."""
-        done = self.it.learner.timesteps // self.round
+        done = self.it.learner.num_timesteps // self.round
         return self.seconds(Every(rounds=done + self.middle))
 
 
@@ -118,9 +118,9 @@ def second_commit(it: OnDask, folder: Path, n_states: int) -> float:
     with dask.config.set(it.scheduler):
         it.learner.save(table)
         here = load(table, env=problem(n_states, part), num_envs=256, chunks=(part, -1))
-        here.learn(here.timesteps, store=place)
+        here.learn(here.num_timesteps, store=place)
         first = tree_bytes(place)
-        here.learn(here.timesteps + 1)
+        here.learn(here.num_timesteps + 1)
     return (tree_bytes(place) - first) / first
 
 

@@ -27,7 +27,7 @@ def learning() -> float:
     def learn() -> None:
         learner = QLearner("Taxi-v4", seed=0)
         while learner.evaluate(1_000, max_steps=200).mean < TARGET:
-            learner.learn(learner.timesteps + LOOK)
+            learner.learn(learner.num_timesteps + LOOK)
 
     return timed(learn)[0]
 

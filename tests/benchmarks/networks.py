@@ -87,7 +87,7 @@ def small(report: Report, name: str, options: dict[str, Any]) -> None:
     report.add(f"{name} states", [model.n_states], "")
     report.add(f"{name} error of V", [error], "%", at_most=3.0)
     report.add(f"{name} gap of the policy", [gap], "%", at_most=1.0)
-    report.add(f"{name} transitions", [learner.timesteps / 1e6], "M")
+    report.add(f"{name} transitions", [learner.num_timesteps / 1e6], "M")
     report.add(f"{name} learning", [seconds], "s")
 
 
@@ -126,7 +126,7 @@ def medium(report: Report, name: str, options: dict[str, Any]) -> None:
             # The same episodes, but for a price of one for each vehicle that turns away.
             priced = played(replace(problem, lost_cost=1.0), policy, episodes)
             report.add(f"{name} {policy_name}, lost", interval(returns - priced), "vehicles")
-    report.add(f"{name} transitions", [learner.timesteps / 1e6], "M")
+    report.add(f"{name} transitions", [learner.num_timesteps / 1e6], "M")
     report.add(f"{name} learning", [seconds], "s")
 
 
@@ -140,10 +140,10 @@ def curve(report: Report, name: str, options: dict[str, Any]) -> None:
     best = max(played(problem, rule, episodes).mean() for rule in rules)
     made, means = [], []
     for point in range(POINTS):
-        before = learner.timesteps
+        before = learner.num_timesteps
         if learner.learn(int(budget / 2 ** (POINTS - 1 - point))).timesteps == before:
             continue  # the same round
-        made.append(learner.timesteps / 1e6)
+        made.append(learner.num_timesteps / 1e6)
         means.append(played(problem, greedy(learner), episodes).mean())
         report.add(f"{name} gap at {made[-1]:.4g} M", [best - means[-1]], "return")
     if options["plot"] is not None:
@@ -188,9 +188,9 @@ def speed(report: Report, name: str, options: dict[str, Any]) -> None:
     learner = recipe.learner()
 
     def advance() -> int:
-        before = learner.timesteps
+        before = learner.num_timesteps
         learner.learn(before + int(options["transitions"]))
-        return learner.timesteps - before
+        return learner.num_timesteps - before
 
     advance()
     made = interleave({"rounds": partial(rate, advance)}, options["repeats"])["rounds"]
@@ -202,10 +202,10 @@ def profile(report: Report, name: str, options: dict[str, Any]) -> None:
     learner = RECIPES[f"{name}-medium"].learner()
     with dask.config.set(scheduler="threads", num_workers=1):
         learner.learn(1)
-        before = learner.timesteps
+        before = learner.num_timesteps
         with stopwatch() as seconds:
             elapsed, _ = timed(lambda: learner.learn(before + int(options["transitions"])))
-    made = learner.timesteps - before
+    made = learner.num_timesteps - before
     for stage, spent in [*seconds.most_common(), ("all", elapsed)]:
         report.add(f"{name} medium, {stage}", [1e9 * spent / made], "ns a transition")
 
@@ -231,7 +231,7 @@ def tie(report: Report, name: str, options: dict[str, Any]) -> None:
         actions = policy(np.arange(model.n_states), 0)
         value = exact.policy_value(model, actions, recipe.gamma, tolerance=1e-6).mean()
         report.add(f"{name} gap of the {policy_name}", [100 * (value / best - 1)], "%", at_most=1.0)
-    report.add(f"{name} transitions", [learner.timesteps / 1e6], "M")
+    report.add(f"{name} transitions", [learner.num_timesteps / 1e6], "M")
 
 
 def coupled(report: Report, name: str, options: dict[str, Any]) -> None:

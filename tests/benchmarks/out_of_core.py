@@ -51,7 +51,7 @@ def learner(transition: Any, n_states: int, num_envs: int) -> QLearner:
 
 def seconds(here: QLearner, transitions: int) -> float:
     """Learn from so many more."""
-    return timed(lambda: here.learn(here.timesteps + transitions))[0]
+    return timed(lambda: here.learn(here.num_timesteps + transitions))[0]
 
 
 OUT_OF_CORE = {"dqlearn.memory-limit": "1 B"}
@@ -114,7 +114,7 @@ def on(client: Client, here: QLearner, num_envs: int, rounds: int) -> float:
     After the first round nobody holds a copy of the table any more; the last is copied to here.
     """
     with client.as_current():
-        here.learn(here.timesteps + rounds * num_envs)
+        here.learn(here.num_timesteps + rounds * num_envs)
     passed = here.history["wall_time"].values[-rounds:]
     return num_envs * (rounds - 2) / (passed[-1] - passed[1]) / 1e6
 

@@ -167,10 +167,10 @@ class OnDask:
 
     def advance(self, transitions: int) -> int:
         """Learn from so many transitions more, in whole rounds; return how many they were."""
-        before = self.learner.timesteps
+        before = self.learner.num_timesteps
         with dask.config.set(self.scheduler):
             self.learner.learn(before + transitions, **self.learn_options)
-        return self.learner.timesteps - before
+        return self.learner.num_timesteps - before
 
     def value(self) -> npt.NDArray[np.floating[Any]]:
         """Return the largest Q-value of each state."""

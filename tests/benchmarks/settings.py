@@ -45,8 +45,8 @@ def needed(learner: QLearner, target: float, episodes: int, limit: float) -> flo
     following = FIRST
     while learner.learn(following).timesteps <= limit:
         if learner.evaluate(episodes, seed=EVALUATION).mean >= target:
-            return learner.timesteps
-        following = math.ceil(1.1 * learner.timesteps)
+            return learner.num_timesteps
+        following = math.ceil(1.1 * learner.num_timesteps)
     return math.inf
 
 

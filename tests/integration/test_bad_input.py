@@ -279,9 +279,9 @@ def test_python_environments(
     ):
         learner.learn(10 * 32)
     assert isinstance(caught.value, EnvironmentFault)
-    assert int(learner.table.visits.sum()) == learner.timesteps == rounds * 32
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == rounds * 32
     learner.learn(60 * 32)
-    assert int(learner.table.visits.sum()) == learner.timesteps == 60 * 32
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == 60 * 32
     assert learner.table.q.compute()[-1].max() == 1.0
     assert learner.history["round"].values.tolist() == list(range(60))
 
@@ -339,7 +339,7 @@ def test_models(params: tuple[Any, ...], error: type[Exception], message: str) -
         with pytest.raises(error, match=message):
             learner.learn(1_000)
     if params[0] == 0:
-        assert learner.timesteps == int(learner.table.visits.sum()) == 2 * 128
+        assert learner.num_timesteps == int(learner.table.visits.sum()) == 2 * 128
         assert learner.predict(0)[0] == 0
 
 
@@ -382,7 +382,7 @@ def test_the_disk_fills_up_while_saving(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["q.zarr"]
     assert dqlearn.load(tmp_path / "q.zarr").timesteps == 256
     learner.save(tmp_path / "q.zarr", overwrite=True)
-    assert dqlearn.load(tmp_path / "q.zarr").timesteps == learner.timesteps
+    assert dqlearn.load(tmp_path / "q.zarr").timesteps == learner.num_timesteps
 
 
 # stored tables

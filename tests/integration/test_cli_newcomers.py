@@ -241,7 +241,7 @@ def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None
     began = time.monotonic()
     with progress_lines(learner, 10**9, every=0.2):
         while time.monotonic() - began < 1.5:
-            learner.learn(learner.timesteps + 1)
+            learner.learn(learner.num_timesteps + 1)
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 8
     assert lines[-1].startswith("0% of 1,000,000,000 transitions, ")

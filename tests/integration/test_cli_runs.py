@@ -345,9 +345,9 @@ def test_an_exported_table_is_a_table_like_any_other(torus: Path, tmp_path: Path
     ]
     assert played[0] == played[1] == played[2]
     learner = dqlearn.load(tmp_path / "q.zarr")
-    assert learner.timesteps == 12 * ROUND
+    assert learner.num_timesteps == 12 * ROUND
     learner.learn(13 * ROUND)
-    assert int(learner.table.visits.sum().compute()) == learner.timesteps == 13 * ROUND
+    assert int(learner.table.visits.sum().compute()) == learner.num_timesteps == 13 * ROUND
 
 
 def test_uneven_chunks_are_exported(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_uneven_chunks_are_exported(tmp_path: Path) -> None:
     exported, saved = (xr.open_zarr(tmp_path / name) for name in ("q.zarr", "saved.zarr"))
     assert exported.drop_attrs().equals(saved.drop_attrs())
     assert exported["q"].encoding["chunks"] == (126, 3)
-    assert dqlearn.load(tmp_path / "q.zarr").timesteps == learner.timesteps
+    assert dqlearn.load(tmp_path / "q.zarr").timesteps == learner.num_timesteps
 
 
 def test_evaluate_plays_with_the_checkpoint_asked_for(torus: Path) -> None:

@@ -77,7 +77,7 @@ def test_closed_on_request_and_made_anew_when_needed(tmp_path: Path, policy_lag:
     assert n_open(tmp_path) == 0
     learner.learn(200)
     assert n_open(tmp_path) == 4
-    assert learner.timesteps >= 200
+    assert learner.num_timesteps >= 200
     assert (learner.table.q.compute() != before).any()
     learner.close()
 
@@ -249,7 +249,7 @@ def test_an_environment_that_ends_its_process_again_and_again(
         with pytest.raises(EnvironmentFault, match=words):
             learner.learn(2_000)
         if at:  # the learner is whole: at its last cut
-            assert learner.timesteps == 0
+            assert learner.num_timesteps == 0
             np.testing.assert_array_equal(learner.table.q.compute(), np.zeros((2, 2)))
         del learner
     assert not list(tmp_path.rglob("*.mark"))

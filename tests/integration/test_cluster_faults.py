@@ -45,7 +45,7 @@ def assert_as_on_threads(learner: QLearner, timesteps: int) -> None:
     """It has the bits that it would have without all that."""
     with dask.config.set(scheduler="threads"):
         alone = walk().learn(timesteps)
-        assert learner.timesteps == alone.timesteps
+        assert learner.num_timesteps == alone.num_timesteps
         np.testing.assert_array_equal(learner.table.q.compute(), alone.table.q.compute())
 
 
@@ -145,7 +145,7 @@ def test_the_scheduler_dies(tmp_path: Path) -> None:
         pytest.warns(UserWarning, match=r"rounds 4 \.\. 9: going back to round 4"),
     ):
         assert learner.table.round == 4
-    assert learner.timesteps == 4 * ROUND
+    assert learner.num_timesteps == 4 * ROUND
     assert_as_on_threads(learner.learn(12 * ROUND), 12 * ROUND)
 
 
@@ -181,7 +181,7 @@ def test_the_only_worker_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with running("dask_worker", "--scheduler-file", str(tmp_path / "scheduler.json")):
             client.wait_for_workers(1, timeout=60)
             learner.learn(12 * ROUND)
-            assert learner.timesteps == 12 * ROUND
+            assert learner.num_timesteps == 12 * ROUND
     assert_as_on_threads(learner, 12 * ROUND)
 
 
@@ -241,10 +241,10 @@ def test_an_environment_breaks_its_contract(
         pytest.raises(error, match=message),
     ):
         learner.learn(20 * 32)
-    assert 2 * 32 <= learner.timesteps <= 4 * 32
-    assert int(learner.table.visits.sum()) == learner.timesteps
+    assert 2 * 32 <= learner.num_timesteps <= 4 * 32
+    assert int(learner.table.visits.sum()) == learner.num_timesteps
     learner.learn(20 * 32)
-    assert int(learner.table.visits.sum()) == learner.timesteps == 20 * 32
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == 20 * 32
     assert learner.history["round"].values.tolist() == list(range(20))
 
 

@@ -346,7 +346,7 @@ def test_an_error_that_a_worker_could_not_send(client: Client) -> None:
         pytest.raises(EnvironmentFault, match=CLINGS),
     ):
         learner.learn(3 * 16)
-    assert learner.timesteps == 16
+    assert learner.num_timesteps == 16
 
 
 def test_a_vector_environment_names_all_of_its_own() -> None:
@@ -509,7 +509,7 @@ def test_counts(policy_lag: int) -> None:
     np.testing.assert_array_equal(history["n_restarts"].cumsum(), N_ENVS * (steps // 50))
     np.testing.assert_array_equal(history["n_transitions"].cumsum(), made)
     assert made[-2] < 6_000 <= made[-1]  # no round too few, and none too many
-    assert int(learner.table.visits.sum()) == learner.timesteps == made[-1]
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == made[-1]
     assert learner.predict(np.arange(11))[0].tolist() == [1] * 11
     assert history["n_restarts"].attrs["long_name"] == "environments restarted after an error"
 
@@ -566,10 +566,10 @@ def test_the_same_bits_on_a_cluster(policy_lag: int, client: Client) -> None:
     """As on threads, with no round too few because of steps that were expected and are lost."""
     with dask.config.set(scheduler="threads"):
         here = learner_of(CHANCY, policy_lag=policy_lag).learn(4_000)
-        one_more = here.timesteps + 1
+        one_more = here.num_timesteps + 1
         here.learn(one_more)
     there = learner_of(CHANCY, policy_lag=policy_lag, env_timeout=60.0).learn(one_more)
-    assert there.timesteps >= one_more
+    assert there.num_timesteps >= one_more
     with dask.config.set(scheduler="threads"):
         same_bits(here, there)
 
@@ -695,9 +695,9 @@ def test_a_step_hangs(policy_lag: int, folder: Path) -> None:
         pytest.raises(EnvironmentFault, match=CALLS["step"]),
     ):
         learner.learn(640)
-    assert int(learner.table.visits.sum()) == learner.timesteps == rounds * 32
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == rounds * 32
     learner.learn(640)
-    assert int(learner.table.visits.sum()) == learner.timesteps == 640
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == 640
     assert learner.history["round"].values.tolist() == list(range(20))
 
 
@@ -762,9 +762,9 @@ def test_a_step_hangs_on_a_cluster(folder: Path, client: Client) -> None:
         pytest.raises(EnvironmentFault, match=r"environment \d of shard [01] .*from step 19"),
     ):
         learner.learn(640)
-    assert int(learner.table.visits.sum()) == learner.timesteps <= 4 * 32
+    assert int(learner.table.visits.sum()) == learner.num_timesteps <= 4 * 32
     learner.learn(640)
-    assert int(learner.table.visits.sum()) == learner.timesteps == 640
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == 640
 
 
 def test_without_a_timeout_there_is_no_thread() -> None:

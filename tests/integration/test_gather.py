@@ -75,7 +75,7 @@ def assert_same(learner: QLearner, other: QLearner) -> None:
     tables = [dask.compute(each.table.q, each.table.visits) for each in (learner, other)]
     for ours, theirs in zip(*tables, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert learner.timesteps == other.timesteps
+    assert learner.num_timesteps == other.num_timesteps
     mine, theirs = (each.history.drop_vars("wall_time") for each in (learner, other))
     xr.testing.assert_identical(mine.drop_vars("mean_abs_td"), theirs.drop_vars("mean_abs_td"))
     np.testing.assert_allclose(mine["mean_abs_td"], theirs["mean_abs_td"])
@@ -171,7 +171,7 @@ def test_whatever_resets_the_environments(mode: AutoresetMode) -> None:
         for exchange in ("broadcast", "gather")
     )
     assert_same(gather, broadcast)
-    assert int(gather.table.visits.sum()) == gather.timesteps
+    assert int(gather.table.visits.sum()) == gather.num_timesteps
     assert gather.n_episodes > 100
 
 
@@ -264,7 +264,7 @@ def test_stop_and_go_on(make: Callable[..., QLearner]) -> None:
         return Stop("enough") if event.report.round == 2 else None
 
     learner = make().learn(9 * N_ENVS, callback=stop)
-    assert learner.timesteps == 3 * N_ENVS
+    assert learner.num_timesteps == 3 * N_ENVS
     assert_same(learner.learn(9 * N_ENVS), make().learn(9 * N_ENVS))
 
 
@@ -278,7 +278,7 @@ def test_save_and_load(make: Callable[..., QLearner], tmp_path: Path) -> None:
     own = dqlearn.load(tmp_path / "q.zarr")
     other = dqlearn.load(tmp_path / "q.zarr", exchange="broadcast", chunks=(3, 1))
     assert (plan_of(own).exchange, plan_of(other).exchange) == ("gather", "broadcast")
-    assert own.timesteps == 5 * N_ENVS
+    assert own.num_timesteps == 5 * N_ENVS
     assert_same(own.learn(9 * N_ENVS), other.learn(9 * N_ENVS))
 
 
@@ -422,10 +422,10 @@ def goes_on(learner: QLearner, match: str) -> None:
         pytest.raises(EnvironmentFault, match=match),
     ):
         learner.learn(400)
-    assert int(learner.table.visits.sum()) == learner.timesteps == 19 * 8
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == 19 * 8
     assert learner.predict(np.arange(12))[0].shape == (12,)
     learner.learn(30 * 8)
-    assert int(learner.table.visits.sum()) == learner.timesteps == 30 * 8
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == 30 * 8
     assert learner.history["round"].values.tolist() == list(range(30))
 
 
@@ -441,7 +441,7 @@ def test_an_environment_raises_on_a_cluster(client: Client) -> None:
         pytest.raises(EnvironmentFault, match=r"of shard \d failed at step 20"),
     ):
         learner.learn(400)
-    made = learner.timesteps
+    made = learner.num_timesteps
     assert int(learner.table.visits.sum()) == made <= 19 * 8
     assert learner.learn(made + 80).timesteps == made + 80
 
@@ -481,7 +481,7 @@ def test_a_model_that_leaves_its_states() -> None:
     for _ in range(2):
         with pytest.raises(dqlearn.errors.StateRangeError, match="9"):
             learner.learn(400)
-        assert learner.timesteps == int(learner.table.visits.sum()) == 7 * 4
+        assert learner.num_timesteps == int(learner.table.visits.sum()) == 7 * 4
 
 
 # tasks

@@ -72,7 +72,7 @@ def assert_same(learner: QLearner, other: QLearner) -> None:
     """Compare tables and counters to the bit."""
     for ours, theirs in zip(numbers(learner), numbers(other), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert learner.timesteps == other.timesteps
+    assert learner.num_timesteps == other.num_timesteps
 
 
 # learn
@@ -103,7 +103,7 @@ def test_history() -> None:
     assert int(history["n_transitions"].sum()) == int(learner.table.visits.sum())
     assert history["learning_rate"].values == pytest.approx(0.5 - 0.04 * np.arange(10))
     finished = (history["mean_length"] * history["n_episodes"]).sum()
-    assert 0 < finished <= learner.timesteps
+    assert 0 < finished <= learner.num_timesteps
 
 
 def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,7 +299,7 @@ class Recorder(Callback):
     def record(self, event: Event) -> None:
         """Write the event down."""
         if isinstance(event, RoundEnd):
-            assert event.learner.timesteps == event.report.timesteps
+            assert event.learner.num_timesteps == event.report.timesteps
             assert event.learner.table.round == event.report.round + 1
         self.events.append(event)
 
@@ -374,7 +374,7 @@ def test_stop(callbacks: Any, rounds: int, reason: str) -> None:
     """Each condition ends learning after its round; the next call goes on."""
     recorder = Recorder(every_rounds=None)
     learner = small().learn(8 * ROUND, callback=[recorder, *callbacks()])
-    assert learner.timesteps == rounds * ROUND
+    assert learner.num_timesteps == rounds * ROUND
     assert reason in recorder.reason
     assert_same(learner.learn(8 * ROUND), small().learn(8 * ROUND))
 
@@ -389,7 +389,7 @@ def test_a_callback_that_raises() -> None:
     learner = small()
     with pytest.raises(LookupError, match="of mine"):
         learner.learn(8 * ROUND, callback=fail)
-    assert learner.timesteps == 2 * ROUND
+    assert learner.num_timesteps == 2 * ROUND
     assert_same(learner.learn(8 * ROUND), small().learn(8 * ROUND))
 
 
@@ -416,7 +416,7 @@ def test_interrupt(make: Any) -> None:
         learner.learn(8 * ROUND, callback=[recorder, interrupt(3)])
     assert signal.getsignal(signal.SIGINT) is before
     assert recorder.reason == "interrupted"
-    assert learner.timesteps == 4 * ROUND
+    assert learner.num_timesteps == 4 * ROUND
     assert_same(learner, make().learn(4 * ROUND))
     assert_same(learner.learn(8 * ROUND), make().learn(8 * ROUND))
 
@@ -426,8 +426,8 @@ def test_interrupt_on_a_cluster(client: Client) -> None:
     learner = small()
     with pytest.raises(KeyboardInterrupt):
         learner.learn(12 * ROUND, callback=interrupt(3))
-    assert 4 * ROUND <= learner.timesteps < 12 * ROUND
-    assert int(learner.table.visits.sum()) == learner.timesteps
+    assert 4 * ROUND <= learner.num_timesteps < 12 * ROUND
+    assert int(learner.table.visits.sum()) == learner.num_timesteps
     assert_same(learner.learn(12 * ROUND), small().learn(12 * ROUND))
 
 
@@ -456,7 +456,7 @@ learner = dqlearn.QLearner(
 try:
     learner.learn(10**9, callback=slow)
 except KeyboardInterrupt:
-    made = learner.timesteps
+    made = learner.num_timesteps
     assert 0 < made == int(learner.table.visits.sum().compute())
     assert learner.learn(made + 1).timesteps == made + 512
     print("usable")
@@ -481,7 +481,7 @@ def test_learn_in_another_thread() -> None:
     thread = threading.Thread(target=learner.learn, args=(3 * ROUND,))
     thread.start()
     thread.join()
-    assert learner.timesteps == 3 * ROUND
+    assert learner.num_timesteps == 3 * ROUND
 
 
 # the table
@@ -497,7 +497,7 @@ def test_table() -> None:
     np.testing.assert_array_equal(value, q.max(axis=1))
     np.testing.assert_array_equal(q[np.arange(64), policy], value)
     np.testing.assert_array_equal(learner.predict(np.arange(64))[0], policy)
-    assert visits.sum() == learner.timesteps
+    assert visits.sum() == learner.num_timesteps
     dataset = table.to_xarray()
     assert dataset["q"].dims == ("state", "action")
     assert dataset["action"].values.tolist() == ["up", "down", "left", "right"]
@@ -626,7 +626,7 @@ def test_save_and_load(make: Any, tmp_path: Path) -> None:
     assert mine == theirs
     assert np.array_equal(again.predict(np.arange(16))[0], learner.predict(np.arange(16))[0])
     again.learn(6 * ROUND)
-    assert again.timesteps == int(again.table.visits.sum()) == 6 * ROUND
+    assert again.num_timesteps == int(again.table.visits.sum()) == 6 * ROUND
     assert again.history["round"].values.tolist() == list(range(6))
     assert again.history["epsilon"].values[4] == Linear(1.0, 0.1, 4_000)(4 * ROUND)
 
@@ -710,7 +710,7 @@ def test_moving(make: Any, policy_lag: int, local_cluster: LocalCluster) -> None
         warnings.simplefilter("error")
         with Client(local_cluster):
             assert learner.learn(6 * ROUND).timesteps == 6 * ROUND
-        assert learner.timesteps == 6 * ROUND
+        assert learner.num_timesteps == 6 * ROUND
         assert int(learner.table.visits.sum()) == 6 * ROUND
         learner.learn(9 * ROUND)
         with Client(local_cluster):

@@ -164,7 +164,7 @@ def test_what_has_a_copy(holds: str, tmp_path: Path) -> None:
 
 def learned(learner: QLearner, timesteps: int) -> None:
     """It made the transitions and learned the way."""
-    assert learner.timesteps == timesteps
+    assert learner.num_timesteps == timesteps
     assert int(learner.table.visits.sum()) == timesteps
     assert int(learner.history["n_transitions"].sum()) == timesteps
     assert learner.predict(np.arange(N_STATES - 1))[0].tolist() == [1] * (N_STATES - 1)
@@ -315,5 +315,5 @@ def test_live_ones_that_ask_are_built_anew(
     learner = learner_of(tmp_path, "lock", **ASKING)
     with pytest.warns(UserWarning, match="cannot be copied.* built and reset anew"):
         learner.learn(240, callback=At(15, partial(kill_one, own_client)))
-    assert learner.timesteps == int(learner.table.visits.sum()) == 240
+    assert learner.num_timesteps == int(learner.table.visits.sum()) == 240
     assert learner.history["round"].values.tolist() == list(range(30))

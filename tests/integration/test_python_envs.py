@@ -456,7 +456,7 @@ def test_blackjack() -> None:
     for player in (20, 21):
         actions, _ = learner.predict((np.full(9, player), np.arange(2, 11), np.zeros(9, np.int64)))
         assert actions.tolist() == [0] * 9
-    assert int(learner.table.visits.sum()) == learner.timesteps
+    assert int(learner.table.visits.sum()) == learner.num_timesteps
     assert learner.evaluate(500, seed=1).mean > -0.2  # drawing at random loses 0.4 a game
 
 
@@ -466,7 +466,7 @@ CART_POLE_BINS = Bins([[], [], [-0.1, -0.05, 0.0, 0.05, 0.1], [-1.0, -0.3, 0.0, 
 def stays_up(learner: QLearner) -> None:
     """Learn, and see that the pole stays up longer than at random: 22 steps."""
     learner.learn(40_000)
-    assert int(learner.table.visits.sum()) == learner.timesteps
+    assert int(learner.table.visits.sum()) == learner.num_timesteps
     assert learner.evaluate(10, seed=1).mean > 60
 
 
@@ -482,8 +482,8 @@ def test_cart_pole_vector_entry_point() -> None:
         partial(_vector_of, make), bins=CART_POLE_BINS, learning_rate=0.2, shards=2, seed=0
     )
     stays_up(learner)
-    assert learner.timesteps < len(learner.history["round"]) * 64 * 2
-    assert int(learner.history["n_transitions"].sum()) == learner.timesteps
+    assert learner.num_timesteps < len(learner.history["round"]) * 64 * 2
+    assert int(learner.history["n_transitions"].sum()) == learner.num_timesteps
 
 
 def _vector_of(make: Any, num_envs: int) -> VectorEnv[Any, Any, Any]:

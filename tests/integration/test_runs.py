@@ -73,7 +73,7 @@ def assert_same(learner: QLearner, other: QLearner) -> None:
     tables = [dask.compute(each.table.q, each.table.visits) for each in (learner, other)]
     for ours, theirs in zip(*tables, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert learner.timesteps == other.timesteps
+    assert learner.num_timesteps == other.num_timesteps
     histories = [each.history.drop_vars("wall_time") for each in (learner, other)]
     xr.testing.assert_identical(*histories)
 
@@ -153,7 +153,7 @@ def test_resumed_as_undisturbed(settings: Any, tmp_path: Path) -> None:
     assert rounds(tmp_path / "run") == [0, 3, 6, 7]
     for at in ("latest", 2):
         resumed = dqlearn.resume(tmp_path / "run", at)
-        assert resumed.timesteps == (7 * n if at == "latest" else 3 * at * n)
+        assert resumed.num_timesteps == (7 * n if at == "latest" else 3 * at * n)
         assert_same(resumed.learn(11 * n), undisturbed)
         assert_same(dqlearn.resume(tmp_path / "run"), undisturbed)
 
@@ -164,7 +164,7 @@ def test_python_environments_that_restart(policy_lag: int, tmp_path: Path) -> No
     saving = {"checkpoint_every": Every(rounds=2), "restart_envs": True}
     undisturbed = lake(policy_lag=policy_lag).learn(8 * ROUND, store=tmp_path / "run", **saving)
     resumed = dqlearn.resume(tmp_path / "run", at=2)
-    assert resumed.timesteps == 4 * ROUND
+    assert resumed.num_timesteps == 4 * ROUND
     assert_same(resumed.learn(8 * ROUND), undisturbed)
     assert rounds(tmp_path / "run") == [0, 2, 4, 6, 8]
 
@@ -175,7 +175,7 @@ def test_python_environments_that_do_not_restart(tmp_path: Path) -> None:
     resumed = dqlearn.resume(tmp_path / "run")
     assert_same(resumed, learner)
     resumed.learn(6 * ROUND)
-    assert int(resumed.table.visits.sum()) == resumed.timesteps == 6 * ROUND
+    assert int(resumed.table.visits.sum()) == resumed.num_timesteps == 6 * ROUND
 
 
 @pytest.mark.cluster

@@ -195,7 +195,7 @@ def test_history_is_saved(make: Callable[[], QLearner], tmp_path: Path) -> None:
     learner.save(tmp_path / "q.zarr")
     again = dqlearn.load(tmp_path / "q.zarr")
     xr.testing.assert_identical(again.history, learner.history)
-    assert (again.timesteps, again.n_episodes) == (learner.timesteps, learner.n_episodes)
+    assert (again.num_timesteps, again.n_episodes) == (learner.num_timesteps, learner.n_episodes)
     assert (
         again._history.stored()["float"].tobytes() == learner._history.stored()["float"].tobytes()
     )

@@ -58,7 +58,7 @@ def test_as_many_states_as_there_can_be(learned: QLearner) -> None:
     assert set(table.states % stride) == {0}
     assert table.n_visited == PLACES
     assert table.q.shape == table.visits.shape == (table.n_visited, 2)
-    assert int(table.visits.sum()) == learned.timesteps
+    assert int(table.visits.sum()) == learned.num_timesteps
     near = np.array([PLACES - 5, PLACES - 4, PLACES - 3]) * stride
     assert learned.predict(near)[0].tolist() == [1, 1, 1]
     assert learned.predict(int(near[0]))[0] == 1
@@ -124,7 +124,7 @@ def test_it_is_saved_and_loaded(learned: QLearner, tmp_path: Path) -> None:
         for settings in ({}, {"chunks": 2})
     )
     same(first, other)
-    assert first.timesteps == 100_000
+    assert first.num_timesteps == 100_000
 
 
 def test_another_table_at_its_place_is_noticed(learned: QLearner, tmp_path: Path) -> None:
@@ -204,5 +204,5 @@ def test_a_table_that_outgrows_the_memory_stops_between_two_rounds(
     with pytest.raises(TableTooLargeError, match="has grown until"):
         here.learn(8_000)
     monkeypatch.undo()
-    assert int(here.table.visits.sum()) == here.timesteps == 4_000
+    assert int(here.table.visits.sum()) == here.num_timesteps == 4_000
     same(here.learn(8_000), learner().learn(8_000))

@@ -78,7 +78,7 @@ def table(learner: QLearner) -> tuple[Any, Any]:
 
 def assert_undisturbed(learner: QLearner, n: int, **settings: Any) -> None:
     """It has the bits that n rounds make in peace."""
-    assert learner.timesteps == n * ROUND
+    assert learner.num_timesteps == n * ROUND
     with dask.config.set(scheduler="threads"):
         expected = table(walk(**settings).learn(n * ROUND))
     for ours, theirs in zip(table(learner), expected, strict=True):
@@ -87,7 +87,7 @@ def assert_undisturbed(learner: QLearner, n: int, **settings: Any) -> None:
 
 def assert_whole(learner: QLearner) -> int:
     """Check that it is at the end of a round; return that round."""
-    assert int(learner.table.visits.sum()) == learner.timesteps == learner.table.round * ROUND
+    assert int(learner.table.visits.sum()) == learner.num_timesteps == learner.table.round * ROUND
     assert learner.history.sizes["round"] == learner.table.round
     return learner.table.round
 
@@ -209,7 +209,7 @@ def test_a_disk_that_is_too_small_from_the_beginning(disk: Disk) -> None:
     learner = walk()
     with pytest.raises(StoreError, match="No space left on device"):
         learner.learn(2 * ROUND, store=disk.folder / "run")
-    assert learner.timesteps == 0
+    assert learner.num_timesteps == 0
     disk.mount("remount,size=64m")
     assert_undisturbed(learner.learn(2 * ROUND), 2)
     assert assert_readable(disk.folder / "run") == 2
@@ -593,7 +593,7 @@ def test_what_is_no_run(make: Callable[[Path], None], tmp_path: Path) -> None:
             use()
         store.parent.joinpath(".run.lock").unlink(missing_ok=True)
     assert tree(store.parent) == before
-    assert learner.timesteps == 0
+    assert learner.num_timesteps == 0
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:
@@ -703,7 +703,7 @@ learner = QLearner("dqlearn/Torus-v0", env_kwargs=kwargs, **settings)
 try:
     learner.learn(10**9, callback, store=sys.argv[1], checkpoint_every=Every(rounds=3))
 except KeyboardInterrupt:
-    print(learner.timesteps, flush=True)
+    print(learner.num_timesteps, flush=True)
     raise
 """
 
@@ -810,7 +810,7 @@ def test_the_scheduler_dies(tmp_path: Path) -> None:
     with dask.config.set(scheduler="threads"):
         assert assert_readable(store) >= 3
         resumed = dqlearn.resume(store)
-        assert resumed.timesteps >= 6 * ROUND
+        assert resumed.num_timesteps >= 6 * ROUND
         assert_undisturbed(resumed.learn(12 * ROUND), 12)
 
 

@@ -198,7 +198,7 @@ def test_no_module_is_imported_because_a_table_names_it(
     refused = CliRunner().invoke(main, ["evaluate", "q.zarr"])
     assert (refused.exit_code, "--trust" in refused.stderr) == (1, True)
     trusting = dqlearn.load("q.zarr", trust=module.split(".")[0])
-    assert trusting.timesteps == learner.timesteps
+    assert trusting.num_timesteps == learner.num_timesteps
     assert ran(beside)
 
 

@@ -54,7 +54,7 @@ if __name__ == "__main__":
         try:
             made.learn(10**12)
         except KeyboardInterrupt:
-            print("KEPT", made.timesteps, flush=True)
+            print("KEPT", made.num_timesteps, flush=True)
 """
 
 
@@ -139,7 +139,7 @@ def in_a_kernel(store: Path, after: float = 1.0) -> Interrupted:
         seconds = time.monotonic() - pressed
         assert reply["parent_header"]["msg_id"] == asked
         assert reply["content"]["ename"] == "KeyboardInterrupt", reply["content"]
-        run("print(made.timesteps)\nhere.close()")
+        run("print(made.num_timesteps)\nhere.close()")
     finally:
         notebook.stop_channels()
         kernel.shutdown_kernel()

@@ -54,9 +54,9 @@ class Loss(NamedTuple):
 
 def outlast(learner: QLearner, round: int, rounds: int = 1) -> Loss:
     """Wait until a run is so many rounds of `round` transitions beyond where it is now."""
-    began, here = time.monotonic(), learner.timesteps
+    began, here = time.monotonic(), learner.num_timesteps
     least = here
-    while (now := learner.timesteps) < here + rounds * round:
+    while (now := learner.num_timesteps) < here + rounds * round:
         least = min(least, now)
         time.sleep(0.005)
     return Loss(time.monotonic() - began, (here - least) // round)

@@ -101,7 +101,7 @@ class Ending(NamedTuple):
         history = learner.history.drop_vars("wall_time")
         columns = [history[name].values.astype("U") for name in sorted(history.data_vars)]
         told = np.concatenate(columns)
-        return cls(bits(learner), Bits.of(told, history["round"].values), learner.timesteps)
+        return cls(bits(learner), Bits.of(told, history["round"].values), learner.num_timesteps)
 
 
 @functools.cache

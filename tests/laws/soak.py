@@ -176,7 +176,7 @@ class Soak:
         except LOST:
             self.counts["endings that were lost"] += 1
             return None
-        return found if learner.timesteps >= target else None
+        return found if learner.num_timesteps >= target else None
 
     def soak(self, seconds: float) -> None:
         """Make runs for so long."""

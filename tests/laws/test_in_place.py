@@ -222,7 +222,7 @@ def test_a_second_ctrl_c_while_chunks_are_written(exchange: str) -> None:
 
 def check_whole_rounds(here: QLearner, exchange: str) -> None:
     rounds = here.table.round
-    assert here.timesteps == rounds * ENVS
+    assert here.num_timesteps == rounds * ENVS
     assert here.history.sizes["round"] == rounds
     assert contents(here.table) == at_round(exchange, rounds)
     assert contents(here.learn((rounds + 5) * ENVS).table) == at_round(exchange, rounds + 5)
@@ -244,8 +244,8 @@ def test_an_environment_that_breaks_leaves_the_round_before(exchange: str) -> No
     here, there = (QLearner(model, exchange=exchange, **settings) for _ in range(2))
     with pytest.raises(RewardError, match="state 4321"):
         here.learn(10**7)
-    assert here.timesteps > 0
-    assert contents(here.table) == contents(there.learn(here.timesteps).table)
+    assert here.num_timesteps > 0
+    assert contents(here.table) == contents(there.learn(here.num_timesteps).table)
 
 
 class Breaking(Constant):

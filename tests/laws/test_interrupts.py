@@ -77,7 +77,7 @@ def test_nobody_is_there_any_more(cluster: LocalCluster, tmp_path: Path, stored:
     store = tmp_path / "run" if stored else None
     with Client(cluster):
         learner = undisturbed_on_a_cluster(store)
-        before = learner.timesteps
+        before = learner.num_timesteps
 
         def leave() -> None:
             cluster.sync(cluster.scale_down, list(cluster.workers))
@@ -86,7 +86,7 @@ def test_nobody_is_there_any_more(cluster: LocalCluster, tmp_path: Path, stored:
         with pytest.raises(KeyboardInterrupt):
             learner.learn(10**12, callback=press)
         assert time.monotonic() - press.pressed < 30  # and not for a minute, as for new workers
-        assert learner.timesteps == before
+        assert learner.num_timesteps == before
     end = before + 3 * ROUND
     with pytest.warns(UserWarning, match="going back to round 4"):
         learner.learn(end)

@@ -64,7 +64,7 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
         learner.learn(run.timesteps, callback=killer)
         killer.join()
         assert len(killer.killed) == kills
-        assert learner.timesteps == int(learner.table.visits.sum()) >= run.timesteps
+        assert learner.num_timesteps == int(learner.table.visits.sum()) >= run.timesteps
         assert bits(learner) == in_peace(run, **changes)
 
 
@@ -101,8 +101,8 @@ def lives_through(
         learner.learn(FOREVER * kind.round, **kind.saving(store, trouble))
         trouble.repair()
         print(f"{kind}, seed {seed}: {trouble.losses}")  # pytest -rP shows it
-        assert learner.timesteps < FOREVER * kind.round
-        assert Ending.of(learner) == undisturbed(kind, learner.timesteps)
+        assert learner.num_timesteps < FOREVER * kind.round
+        assert Ending.of(learner) == undisturbed(kind, learner.num_timesteps)
 
 
 def test_workers_come_and_go(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_workers_are_exchanged_in_a_run_without_store(cluster: LocalCluster, kin
         learner = kind.learner().learn(FOREVER * kind.round, callback=trouble)
         trouble.repair()
         assert trouble.retired
-        assert Ending.of(learner) == undisturbed(kind, learner.timesteps)
+        assert Ending.of(learner) == undisturbed(kind, learner.num_timesteps)
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def test_a_saved_table_is_cut_anew_again(tmp_path: Path) -> None:
     assert hashed(xr.open_zarr(path)) == at_round("broadcast", LOOK)
     loaded = dqlearn.load(path, env=MODEL)
     assert bits(loaded) == at_round("broadcast", LOOK)
-    more = loaded.timesteps + batch("broadcast")
+    more = loaded.num_timesteps + batch("broadcast")
     assert is_cut_anew(loaded.learn(more))
     assert not is_cut_anew(dqlearn.load(path, env=MODEL, chunks=(300_000, -1)).learn(more))
 

@@ -110,7 +110,7 @@ def test_a_saved_table_comes_back_to_the_bit(tmp_path: Path, chunks: Any) -> Non
     learner = SMALL.learner(chunks=chunks, dtype="float64").learn(SMALL.timesteps)
     learner.save(path)
     loaded = dqlearn.load(path, SMALL.make())
-    assert loaded.timesteps == learner.timesteps
+    assert loaded.num_timesteps == learner.num_timesteps
     assert bits(loaded) == bits(learner)
     assert bits(dqlearn.load(path, SMALL.make(), chunks="auto")) == bits(learner)
 
@@ -119,5 +119,5 @@ def test_a_saved_table_comes_back_to_the_bit(tmp_path: Path, chunks: Any) -> Non
 @pytest.mark.parametrize("policy_lag", [0, 1])
 def test_every_transition_is_one_visit(name: str, policy_lag: int) -> None:
     learner = RUNS[name].learner(policy_lag=policy_lag).learn(3_000)
-    assert dask.compute(learner.table.visits.sum(dtype=np.int64))[0] == learner.timesteps
-    assert learner.timesteps < 3_000 + RUNS[name].settings.round_timesteps
+    assert dask.compute(learner.table.visits.sum(dtype=np.int64))[0] == learner.num_timesteps
+    assert learner.num_timesteps < 3_000 + RUNS[name].settings.round_timesteps
