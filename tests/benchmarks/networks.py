@@ -141,7 +141,7 @@ def curve(report: Report, name: str, options: dict[str, Any]) -> None:
     made, means = [], []
     for point in range(POINTS):
         before = learner.num_timesteps
-        if learner.learn(int(budget / 2 ** (POINTS - 1 - point))).timesteps == before:
+        if learner.learn(int(budget / 2 ** (POINTS - 1 - point))).num_timesteps == before:
             continue  # the same round
         made.append(learner.num_timesteps / 1e6)
         means.append(played(problem, greedy(learner), episodes).mean())

@@ -43,7 +43,7 @@ EVALUATION = 1_000_003  # seed of evaluations; no run's own
 def needed(learner: QLearner, target: float, episodes: int, limit: float) -> float:
     """Learn until an evaluation reaches the target; return the transitions that it took."""
     following = FIRST
-    while learner.learn(following).timesteps <= limit:
+    while learner.learn(following).num_timesteps <= limit:
         if learner.evaluate(episodes, seed=EVALUATION).mean >= target:
             return learner.num_timesteps
         following = math.ceil(1.1 * learner.num_timesteps)

@@ -109,7 +109,7 @@ def test_timesteps() -> None:
         learner.evaluate(0)
     with pytest.raises(SpaceError, match=r"got 64 .*outside 0\.\.63"):
         learner.predict(64)
-    assert learner.learn(1_000).timesteps == 1_024
+    assert learner.learn(1_000).num_timesteps == 1_024
 
 
 @pytest.mark.parametrize("sizes", [(0, 2), (-1, 2), (4, 0), (2**63, 1), (4.0, 2)], ids=str)
@@ -126,7 +126,7 @@ def test_the_processes_scheduler_is_refused() -> None:
         for use in (walk, lambda: learner.learn(1_024), lambda: learner.table):
             with pytest.raises(ConfigurationError, match=r"'processes'.*threads.*Client"):
                 use()
-    assert learner.learn(1_024).timesteps == 1_024
+    assert learner.learn(1_024).num_timesteps == 1_024
 
 
 # environments
@@ -306,7 +306,7 @@ def test_an_evaluation_that_fails() -> None:
     learner.learn(8)
     with pytest.raises(EnvironmentFault, match=r"failed in an evaluation.*cable pulled out"):
         learner.evaluate(2)
-    assert learner.learn(12).timesteps == 12
+    assert learner.learn(12).num_timesteps == 12
 
 
 def initial(key: Any, params: Any) -> Any:
@@ -380,9 +380,9 @@ def test_the_disk_fills_up_while_saving(tmp_path: Path) -> None:
     with file_size(50_000), pytest.raises(TableTooLargeError, match="while saving"):
         learner.save(tmp_path / "q.zarr", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["q.zarr"]
-    assert dqlearn.load(tmp_path / "q.zarr").timesteps == 256
+    assert dqlearn.load(tmp_path / "q.zarr").num_timesteps == 256
     learner.save(tmp_path / "q.zarr", overwrite=True)
-    assert dqlearn.load(tmp_path / "q.zarr").timesteps == learner.num_timesteps
+    assert dqlearn.load(tmp_path / "q.zarr").num_timesteps == learner.num_timesteps
 
 
 # stored tables
@@ -488,7 +488,7 @@ def test_spaces_must_agree(stored: Path) -> None:
     model = TabularEnv(64, 3, initial, transition, params=(0, 0.0, 0))
     with pytest.raises(IncompatibleTableError, match=r"action space .*'n': 4.*got .*'n': 3"):
         dqlearn.load(stored, env=model)
-    assert dqlearn.load(stored, env=torus(side=8)).timesteps == 256
+    assert dqlearn.load(stored, env=torus(side=8)).num_timesteps == 256
 
 
 def test_bad_settings_at_load(stored: Path) -> None:

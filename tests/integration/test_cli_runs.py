@@ -360,7 +360,7 @@ def test_uneven_chunks_are_exported(tmp_path: Path) -> None:
     exported, saved = (xr.open_zarr(tmp_path / name) for name in ("q.zarr", "saved.zarr"))
     assert exported.drop_attrs().equals(saved.drop_attrs())
     assert exported["q"].encoding["chunks"] == (126, 3)
-    assert dqlearn.load(tmp_path / "q.zarr").timesteps == learner.num_timesteps
+    assert dqlearn.load(tmp_path / "q.zarr").num_timesteps == learner.num_timesteps
 
 
 def test_evaluate_plays_with_the_checkpoint_asked_for(torus: Path) -> None:

@@ -88,7 +88,7 @@ def test_closed_at_the_end_of_a_with(tmp_path: Path) -> None:
         assert n_open(tmp_path) == 4
     assert n_open(tmp_path) == 0
     with pytest.raises(ZeroDivisionError), learner_of(tmp_path) as learner:
-        _ = learner.learn(100).timesteps / 0
+        _ = learner.learn(100).num_timesteps / 0
     assert n_open(tmp_path) == 0
 
 
@@ -106,13 +106,13 @@ def test_not_closed_while_it_learns(tmp_path: Path) -> None:
                 event.learner.close()
 
     with learner_of(tmp_path) as learner:
-        assert learner.learn(100, callback=Closes()).timesteps >= 100
+        assert learner.learn(100, callback=Closes()).num_timesteps >= 100
 
 
 def test_models_have_nothing_to_close() -> None:
     with QLearner("dqlearn/Torus-v0", env_kwargs={"side": 4}, num_envs=8) as learner:
         learner.learn(100)
-    assert learner.learn(500).timesteps >= 500
+    assert learner.learn(500).num_timesteps >= 500
 
 
 PROGRAM = """
@@ -171,7 +171,7 @@ def test_closed_on_workers(client: Client, tmp_path: Path) -> None:
     assert n_open(tmp_path) == 4
     learner.close()
     assert n_open(tmp_path) == 0
-    assert learner.learn(300).timesteps >= 300
+    assert learner.learn(300).num_timesteps >= 300
     learner.close()
     assert n_open(tmp_path) == 0
 

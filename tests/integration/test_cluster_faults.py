@@ -253,7 +253,7 @@ def test_an_evaluation_fails(client: Client) -> None:
     learner = QLearner(Failing, num_envs=8, shards=2, steps_per_round=1).learn(8)
     with pytest.raises(EnvironmentFault, match=r"in an evaluation.*out of order"):
         learner.evaluate(4)
-    assert learner.learn(16).timesteps == 16
+    assert learner.learn(16).num_timesteps == 16
 
 
 class Failing(Odd):

@@ -94,7 +94,7 @@ def test_one_device_that_everything_is_made_of_is_refused_in_evaluations_too() -
 
 def test_a_new_environment_each_time_may_take_an_old_ones_place() -> None:
     assert learn(lake).evaluate(3).n_episodes == 3
-    assert learn(lake, shards=2).timesteps >= 200
+    assert learn(lake, shards=2).num_timesteps >= 200
 
 
 @pytest.mark.parametrize("made", [ONE, SyncVectorEnv([lake])], ids=["single", "vector"])

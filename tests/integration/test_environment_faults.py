@@ -681,7 +681,7 @@ def test_opening_hangs(where: str, folder: Path) -> None:
     learner = learner_of(partial(Hanging, folder, where, build=6), **HANG)  # after the look at one
     with pytest.raises(EnvironmentFault, match=CALLS[where]):
         learner.learn(256)
-    assert learner.learn(256).timesteps == 256
+    assert learner.learn(256).num_timesteps == 256
 
 
 @pytest.mark.parametrize("policy_lag", [0, 1])
@@ -811,7 +811,7 @@ def test_vector_environments_cannot_be_restarted() -> None:
 
     with pytest.raises(ConfigurationError, match=r"make\(\) -> gymnasium.Env, got one that takes"):
         learner_of(make)
-    assert learner_of(make, on_env_error="raise", env_timeout=60.0).learn(300).timesteps >= 300
+    assert learner_of(make, on_env_error="raise", env_timeout=60.0).learn(300).num_timesteps >= 300
 
 
 @pytest.mark.parametrize("timeout", [None, 2.5, np.float32(2.5)])

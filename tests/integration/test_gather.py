@@ -370,7 +370,7 @@ def test_moving(make: Callable[..., QLearner], local_cluster: LocalCluster) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Client(local_cluster):
-            assert learner.learn(6 * N_ENVS).timesteps == 6 * N_ENVS
+            assert learner.learn(6 * N_ENVS).num_timesteps == 6 * N_ENVS
         assert int(learner.table.visits.sum()) == 6 * N_ENVS
         learner.learn(9 * N_ENVS)
         with Client(local_cluster):
@@ -443,7 +443,7 @@ def test_an_environment_raises_on_a_cluster(client: Client) -> None:
         learner.learn(400)
     made = learner.num_timesteps
     assert int(learner.table.visits.sum()) == made <= 19 * 8
-    assert learner.learn(made + 80).timesteps == made + 80
+    assert learner.learn(made + 80).num_timesteps == made + 80
 
 
 def test_an_environment_hangs() -> None:

@@ -458,7 +458,7 @@ try:
 except KeyboardInterrupt:
     made = learner.num_timesteps
     assert 0 < made == int(learner.table.visits.sum().compute())
-    assert learner.learn(made + 1).timesteps == made + 512
+    assert learner.learn(made + 1).num_timesteps == made + 512
     print("usable")
 """
 
@@ -709,7 +709,7 @@ def test_moving(make: Any, policy_lag: int, local_cluster: LocalCluster) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Client(local_cluster):
-            assert learner.learn(6 * ROUND).timesteps == 6 * ROUND
+            assert learner.learn(6 * ROUND).num_timesteps == 6 * ROUND
         assert learner.num_timesteps == 6 * ROUND
         assert int(learner.table.visits.sum()) == 6 * ROUND
         learner.learn(9 * ROUND)

@@ -319,7 +319,7 @@ def test_a_factory_that_is_passed_again(tmp_path: Path) -> None:
     assert visits(tmp_path / "run") == 64
     with pytest.raises(IncompatibleTableError, match="pass env="):
         dqlearn.resume(tmp_path / "run")
-    assert dqlearn.resume(tmp_path / "run", env=make).learn(128).timesteps == 128
+    assert dqlearn.resume(tmp_path / "run", env=make).learn(128).num_timesteps == 128
     assert visits(tmp_path / "run") == 128
 
 
@@ -441,7 +441,7 @@ def test_checkpoints_need_a_store(given: Any) -> None:
     learner = walk()
     with pytest.raises(ConfigurationError, match=rf"store=.*'{next(iter(given))}'"):
         learner.learn(ROUND, **given)
-    assert learner.learn(ROUND).timesteps == ROUND
+    assert learner.learn(ROUND).num_timesteps == ROUND
 
 
 def test_restarts_need_equal_rounds(tmp_path: Path) -> None:
@@ -608,7 +608,7 @@ def test_best(tmp_path: Path) -> None:
     dqlearn.resume(store).learn(12 * ROUND, Scores({11: 3.5}))
     assert visits(store, "best") == 11 * ROUND
     assert [info.round for info in checkpoints(store) if "best" in info.tags] == [11]
-    assert dqlearn.resume(store, "best").timesteps == 11 * ROUND
+    assert dqlearn.resume(store, "best").num_timesteps == 11 * ROUND
 
 
 def test_best_of_real_evaluations(tmp_path: Path) -> None:

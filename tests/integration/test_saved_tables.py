@@ -63,7 +63,7 @@ def test_a_table_of_another_environment_stays(
     for save in (theirs.save, lambda path: runs.export(run, path)):
         with pytest.raises(IncompatibleTableError, match=r"another path, or pass overwrite=True"):
             save(path)
-    assert dqlearn.load(path).timesteps == 2 * ROUND
+    assert dqlearn.load(path).num_timesteps == 2 * ROUND
     theirs.save(path, overwrite=True)
     learner.save(path, overwrite=True)
     runs.export(run, path, overwrite=True)
@@ -79,7 +79,7 @@ def test_an_older_table_of_the_same_environment_is_replaced(tmp_path: Path) -> N
     stored["attributes"]["environment"] = '{"id": "dqlearn/Torus-v0", "kwargs": {"side": 4}}'
     header.write_text(json.dumps(stored))
     learner.learn(2 * ROUND).save(tmp_path / "q.zarr")
-    assert dqlearn.load(tmp_path / "q.zarr").timesteps == 2 * ROUND
+    assert dqlearn.load(tmp_path / "q.zarr").num_timesteps == 2 * ROUND
 
 
 def test_a_url_that_holds_something_else(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_tilde_and_file_urls(home: Path) -> None:
     url = (home / "run").as_uri()
     assert "%20" in url
     for store in ("~/run", url, Path("~/run")):
-        assert dqlearn.resume(store).learn(ROUND).timesteps == ROUND
+        assert dqlearn.resume(store).learn(ROUND).num_timesteps == ROUND
         assert dqlearn.open_table(store).attrs["timesteps"] == ROUND
         assert dqlearn.open_history(store).sizes["round"] == 1
         assert len(runs.checkpoints(store)) == 2
@@ -144,7 +144,7 @@ def test_tilde_and_file_urls(home: Path) -> None:
     for path in ("~/a.zarr", (home / "b.zarr").as_uri(), Path("~/c.zarr")):
         learner.save(path)
         learner.save(path)
-        assert dqlearn.load(path).learn(3 * ROUND).timesteps == 3 * ROUND
+        assert dqlearn.load(path).learn(3 * ROUND).num_timesteps == 3 * ROUND
         runs.export(url, path)
     for arguments in (
         ["train", "dqlearn/Torus-v0", "--env", "side=4", "--timesteps", "9", "--out", "~/d.zarr"],

@@ -223,11 +223,11 @@ def test_what_is_imported_already_needs_no_trust(beside: Path) -> None:
     """It is the program's own choice that it is here."""
     __import__("beside")
     QLearner("beside:Spied-v0", **SMALL).learn(100).save("q.zarr")
-    assert dqlearn.load("q.zarr").timesteps == 128
+    assert dqlearn.load("q.zarr").num_timesteps == 128
     model = sys.modules["beside"].model
     QLearner(model, **SMALL).learn(100).save("m.zarr")
     edit(beside / "m.zarr", environment=json.dumps(NAMES[3]))
-    assert dqlearn.load("m.zarr").timesteps == 128
+    assert dqlearn.load("m.zarr").num_timesteps == 128
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_equals_the_reference(dtype: str, policy_lag: int, learning_rate: Any) -
 def test_learning_in_two_calls_is_learning_in_one(name: str, policy_lag: int) -> None:
     run = RUNS[name]
     learner = run.learner(policy_lag=policy_lag)
-    half = learner.learn(run.timesteps // 2).timesteps
+    half = learner.learn(run.timesteps // 2).num_timesteps
     assert run.timesteps // 2 <= half < run.timesteps // 2 + run.settings.round_timesteps
     assert bits(learner.learn(run.timesteps)) == undisturbed(run, policy_lag=policy_lag)
 

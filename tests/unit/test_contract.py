@@ -164,7 +164,7 @@ Pair = namedtuple("Pair", "first second")
     ],
 )
 def test_what_is_right(changes: dict[str, Any]) -> None:
-    assert learn(model(**changes)).timesteps == 64
+    assert learn(model(**changes)).num_timesteps == 64
 
 
 # What numba cannot compile
@@ -296,7 +296,7 @@ def test_probabilities(p: float) -> None:
         assert isinstance(caught.value, EnvironmentFault)
         assert isinstance(caught.value, ConfigurationError)
     assert env.outcomes(1, 0)
-    assert learn(replace(env, params=(1.0,))).timesteps == 64
+    assert learn(replace(env, params=(1.0,))).num_timesteps == 64
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_what_is_right() -> None:
     made = learner(
         num_envs=np.int32(8), gamma=np.float32(0.9), seed=np.int64(3), chunks=np.int64(4)
     )
-    assert made.learn(1e2).timesteps >= 100
+    assert made.learn(1e2).num_timesteps >= 100
     assert envs.from_table("FrozenLake-v1").n_states == 16
     graph = nx.convert_node_labels_to_integers(NAMED)
     assert envs.PowerGrid.of(topology=graph.subgraph([0, 1, 2])).topology == ((0, 1), (1, 2))
