@@ -722,7 +722,7 @@ class QLearner:
         >>> import dqlearn, tempfile
         >>> path = tempfile.mkdtemp() + "/q.zarr"
         >>> dqlearn.QLearner("Taxi-v4").learn(10_000).save(path)
-        >>> dqlearn.load(path).timesteps
+        >>> dqlearn.load(path).num_timesteps
         12288
         """
         stored = Stored.at(path)

@@ -112,7 +112,7 @@ def resume(
     >>> import dqlearn, tempfile
     >>> run = tempfile.mkdtemp()
     >>> _ = dqlearn.QLearner("dqlearn/Torus-v0", seed=1).learn(50_000, store=run)
-    >>> dqlearn.resume(run).learn(100_000).timesteps >= 100_000
+    >>> dqlearn.resume(run).learn(100_000).num_timesteps >= 100_000
     True
     """
     place = place_of(store)

@@ -289,7 +289,7 @@ def test_a_table_of_an_earlier_version(tmp_path: Path) -> None:
     del group.attrs["exchange"]
     assert plan_of(dqlearn.load(tmp_path / "q.zarr")).exchange == "broadcast"
     said = CliRunner().invoke(main, ["info", str(tmp_path / "q.zarr")]).stdout
-    assert "exchange             broadcast" in said
+    assert "exchange         broadcast" in said
 
 
 # runs
