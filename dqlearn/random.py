@@ -25,6 +25,7 @@ _U = np.uint64
 _GOLDEN = _U(0x9E3779B97F4A7C15)
 _STEP = _U(0xD1342543DE82EF95)
 _RESET = _U(0xA24BAED4963EE407)
+_MEMBER = _U(0x9FB21C651E98DF25)
 _HALF = _U(32)
 _LOW = _U(0xFFFFFFFF)
 _FOUR_BYTES = 2**32
@@ -66,6 +67,12 @@ def step_key(environment: np.uint64, step: np.uint64) -> np.uint64:
 def reset_key(key: np.uint64) -> np.uint64:
     """Key of the initial state that follows an episode which ended at the step of `key`."""
     return mix(key ^ _RESET)
+
+
+@njit(cache=True)
+def member_of(key: np.uint64, members: int) -> np.int64:
+    """Draw which of some members learns from the step of a key."""
+    return integers(mix(key ^ _MEMBER), 0, members)
 
 
 @njit(cache=True, inline="always")

@@ -169,7 +169,7 @@ class Draw:
         return [parcels[c % self.memories] for c in range(n)]
 
     def best(self, chunks: Sequence[Key], round_: int) -> tuple[Key, ...]:
-        """Add the policy of chunks that hold their maxima: whole, or in a part of each memory."""
+        """Add the policy of chunks that hold their summaries: whole, or a part a memory."""
         n = self.memories
         if n == 1:
             return (self.task("policy", learning.policy_task, self.plan, list(chunks), round_),)
@@ -181,9 +181,9 @@ class Draw:
         )
 
     def policy(self, chunks: Sequence[Key], round_: int) -> tuple[Key, ...]:
-        """Add the policy of chunks that do not hold their maxima."""
+        """Add the policy of chunks that do not hold their summaries."""
         best = [
-            self.task("maxima", learning.maxima_task, self.plan, chunk, c, round_, at=(c,))
+            self.task("summary", learning.summary_task, self.plan, chunk, c, round_, at=(c,))
             for c, chunk in enumerate(chunks)
         ]
         return (self.task("policy", learning.reduce_task, self.plan, best, round_),)

@@ -132,6 +132,14 @@ class _Files(caching.FunctionCache):
         )
         self.enable()
 
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """Return what tells the code of one signature and processor from that of others.
+
+        Numba's own also pickles closures, in which a compiled function is another one in each
+        process. The stamp holds what they are.
+        """
+        return sig, codegen.magic_tuple()
+
 
 class _Code(caching.CompileResultCacheImpl):
     """Numba's form of machine code at rest, with a place of ours."""

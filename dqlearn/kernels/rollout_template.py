@@ -21,6 +21,7 @@ import numpy as np
 from dqlearn.jit.compiled import njit
 from dqlearn.kernels.choose import greedy_action
 from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE
+from dqlearn.kernels.members import bootstrap_rows, columns_of_walk
 from dqlearn.kernels.route import route_tile
 from dqlearn.random import choose, reset_key, step_key, uniform
 
@@ -252,6 +253,12 @@ def walk_and_route(
         if at >= 0:
             return first + at, s, a, after, reward
         n = (last - first) * n_steps
+        members = grid[4]
+        if members > 1:
+            column, after_row = walked[1][:n], walked[3][:n]
+            own_streams = streams[first:last]
+            columns_of_walk(own_streams, t0, n_steps, block, members, limits[1], column)
+            bootstrap_rows(column, after_row, members, limits[1], after_row)
         route_tile(walked, n, first // tile, first * n_steps, bootstrap, grid, room, routed)
     return -1, np.int64(0), np.int64(0), np.int64(0), 0.0
 

@@ -1,6 +1,8 @@
 r"""Route: targets are computed, and transitions sorted by the chunk that owns their pair.
 
-.. math:: y = r + \gamma \, [s' \text{ not terminal}] \, \max_{a'} Q_r(s', a')
+.. math:: y = r + \gamma \, [s' \text{ not terminal}] \, v_r(s')
+
+for what a rule takes the next state to be worth, :math:`\max_{a'} Q_r(s', a')` in Q-learning.
 
 A stable counting sort of each tile of a batch. The loops are apart and free of branches, so that
 they vectorise; fused into one they would not. Indices that are unsigned need not be tested for
@@ -46,7 +48,9 @@ def route_tile(columns, n, i, first, bootstrap, grid, room, out):
     bootstrap : tuple
         (value of every state, gamma).
     grid : tuple
-        (locators of rows and of columns, bases, widths).
+        (locators of rows and of columns, bases, widths, members, actions). With several members an
+        action is the column of one of them, and a next state the row of a bootstrap; see
+        :mod:`dqlearn.kernels.members`.
     room : tuple of arrays
         (owner, offset, target) of a tile, written to.
     out : tuple of arrays
@@ -54,7 +58,7 @@ def route_tile(columns, n, i, first, bootstrap, grid, room, out):
     """
     state, action = columns[0][:n], columns[1][:n]
     reward, next_state = columns[2][:n], columns[3][:n]
-    rows, across, bases, widths = grid
+    rows, across, bases, widths, members, n_actions = grid
     starts = out[2][i]
     starts[0] = first
     if len(bases) == 1:
@@ -68,9 +72,14 @@ def route_tile(columns, n, i, first, bootstrap, grid, room, out):
     find_owners(state, rows, owner)
     if len(across[0]) == 2:
         _offsets_in_rows(state, action, owner, bases, widths[0], offset)
-    else:
+    elif members == 1:
         _refine_owners(action, across, owner)
         _offsets(state, action, owner, bases, widths, offset)
+    else:
+        own_action = (action % n_actions).astype(action.dtype)
+        _refine_owners(own_action, across, owner)
+        _offsets(state, own_action, owner, bases, widths, offset)
+        _move_to_members(action, n_actions, owner, widths // members, offset)
     count_owners(owner, starts[1:])
     for c in range(len(bases)):
         starts[c + 1] += starts[c]
@@ -130,6 +139,13 @@ def _offsets(state, action, owner, bases, widths, offset):
     for t in range(len(state)):
         c = owner[t]
         offset[t] = state[t] * widths[c] + action[t] - bases[c]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _move_to_members(column, n_actions, owner, widths, offset):
+    """Move offsets from the first member's actions in a chunk to those of the one that learns."""
+    for t in range(len(column)):
+        offset[t] += column[t] // n_actions * widths[owner[t]]
 
 
 @njit(nogil=True, cache=True, inline="always")

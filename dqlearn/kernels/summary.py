@@ -1,25 +1,38 @@
-"""Summary: the best action of each row of a block of values, and of two sets of actions.
+"""Summary: the best action of each state of a block of values, and sums over its actions.
 
-Ties go to the largest hash(tie key, state, action): states that nothing is known of are explored
-evenly, and any grid of chunks gives the same winner. Invariant: `merge` is associative and
-commutative.
+Values are ``q[state, member, action]``; what is compared and added are scalar functions of them,
+such as :func:`dqlearn.algorithms.q_learning.own`, for which each kernel is compiled. Ties go to the
+largest hash(tie key, state, action): states that nothing is known of are explored evenly, and any
+grid of chunks gives the same winner. Invariant: `merge_best` is associative and commutative.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numba
 import numpy as np
-import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
 from dqlearn.jit.compiled import njit
-from dqlearn.kernels.buffers import empty
 from dqlearn.random import TIES, stream, word
 
-__all__ = ["action_dtype", "greedy", "merge", "ties", "untried"]
+__all__ = [
+    "Scalar",
+    "action_dtype",
+    "find_best",
+    "find_sums",
+    "merge_best",
+    "ties",
+    "unroll",
+    "untried",
+]
+
+Scalar = Callable[[Any, Any, Any], Any]
+"""A number of (q, state, action), to be compiled; q is (states, members, actions)."""
 
 _UNROLLED = 16  # actions
 
@@ -35,38 +48,9 @@ def ties(seed: int, round_: int) -> np.uint64:
     return np.uint64(stream(np.uint64(seed), TIES, np.uint64(round_)))
 
 
-def greedy(
-    q: npt.NDArray[Any],
-    origin: tuple[int, int],
-    n_actions: int,
-    tie_key: np.uint64,
-    states: npt.NDArray[Any] | None = None,
-    rows: npt.NDArray[Any] | None = None,
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the greatest value of rows of a block, and its action.
-
-    All rows, or those of some `states` of it; `rows` says where these stand, if not in order.
-    """
-    width = q.shape[1]
-    n = len(q) if states is None else len(states)
-    value, action = empty(n, q.dtype), empty(n, action_dtype(n_actions))
-    kernel = _kernel(width if width <= _UNROLLED else 0)
-    kernel(q, states, rows, *origin, n_actions, tie_key, value, action)
-    return value, action
-
-
-def merge(
-    best: tuple[npt.NDArray[Any], npt.NDArray[Any]],
-    others: tuple[npt.NDArray[Any], npt.NDArray[Any]],
-    n_actions: int,
-    tie_key: np.uint64,
-    states: int | npt.NDArray[Any],
-) -> None:
-    """Take (values, actions) of other actions into those of the same states, in place.
-
-    `states` are the states themselves, or the first of successive ones.
-    """
-    _merge(*best, *others, states, n_actions, tie_key)
+def unroll(width: int) -> int:
+    """Return a number of actions to compile loops for; 0 where they are too many to unroll."""
+    return width if width <= _UNROLLED else 0
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -75,33 +59,64 @@ def _tie_hash(tie_key, state, action, n_actions):
 
 
 @cache
-def _kernel(width):
-    """Make the kernel for chunks of so many actions: a constant, so that its loops are unrolled."""
+def _compiled(scalar):
+    return numba.njit(inline="always")(scalar)
+
+
+@cache
+def find_best(width, score, value=None):
+    """Make the kernel for chunks of so many actions: a constant, so that its loops are unrolled.
+
+    It writes, of each state, the greatest score, the action that has it, and, where `value` is
+    given, the value of that action.
+    """
+    score, value = _compiled(score), None if value is None else _compiled(value)
 
     @njit(nogil=True, cache=True)
-    def best_of_each(q, states, rows, first_state, first_action, n_actions, tie_key, value, action):
-        n = width if width else q.shape[1]
-        for t in range(len(value)):
+    def best_of_each(
+        q, states, rows, first_state, first_action, n_actions, tie_key, top, action, worth
+    ):
+        n = width if width else q.shape[2]
+        for t in range(len(top)):
             s = rows[t] if rows is not None else t if states is None else states[t] - first_state
-            best = q[s, 0]
+            best = score(q, s, 0)
             for a in range(1, n):
-                best = max(best, q[s, a])
+                best = max(best, score(q, s, a))
             winner, count = 0, 0
             for a in range(n):
-                tied = q[s, a] == best
+                tied = score(q, s, a) == best
                 winner = a if tied else winner
                 count += tied
             if count > 1:
-                top = np.uint64(0)
+                largest = np.uint64(0)
                 state = first_state + t if states is None else np.int64(states[t])
                 for a in range(n):
-                    if q[s, a] == best:
+                    if score(q, s, a) == best:
                         h = _tie_hash(tie_key, state, first_action + a, n_actions)
-                        if h >= top:
-                            top, winner = h, a
-            value[t], action[t] = q[s, winner], first_action + winner
+                        if h >= largest:
+                            largest, winner = h, a
+            top[t], action[t] = score(q, s, winner), first_action + winner
+            if value is not None:
+                worth[t] = value(q, s, winner)
 
     return best_of_each
+
+
+@cache
+def find_sums(term):
+    """Make the kernel that adds a term over the actions, in their order, in double precision."""
+    term = _compiled(term)
+
+    @njit(nogil=True, cache=True)
+    def sum_of_each(q, states, rows, first_state, total):
+        for t in range(len(total)):
+            s = rows[t] if rows is not None else t if states is None else states[t] - first_state
+            sum_ = 0.0
+            for a in range(q.shape[2]):
+                sum_ += term(q, s, a)
+            total[t] = sum_
+
+    return sum_of_each
 
 
 @njit(cache=True)
@@ -116,17 +131,37 @@ def untried(tie_key, state, n_actions):
 
 
 @njit(nogil=True, cache=True)
-def _merge(value, action, other_value, other_action, states, n_actions, tie_key):
-    """Take the (value, action) of other actions into those of the same states, in place."""
-    for t in range(len(value)):
-        wins = other_value[t] > value[t]
-        if other_value[t] == value[t]:
+def merge_best(mine, others, states, n_actions, tie_key):
+    """Take the (score, action, ...) of other actions into those of the same states, in place.
+
+    `states` are the states themselves, or the first of successive ones.
+    """
+    score, action, other_score, other_action = mine[0], mine[1], others[0], others[1]
+    for t in range(len(score)):
+        wins = other_score[t] > score[t]
+        if other_score[t] == score[t]:
             s = _state(states, t)
-            mine = _tie_hash(tie_key, s, np.int64(action[t]), n_actions)
-            others = _tie_hash(tie_key, s, np.int64(other_action[t]), n_actions)
-            wins = others > mine
+            own = _tie_hash(tie_key, s, np.int64(action[t]), n_actions)
+            other = _tie_hash(tie_key, s, np.int64(other_action[t]), n_actions)
+            wins = other > own
         if wins:
-            value[t], action[t] = other_value[t], other_action[t]
+            score[t], action[t] = other_score[t], other_action[t]
+            _take(mine, others, t)
+
+
+def _take(mine, others, t):
+    """Take what goes along with the action of state t."""
+
+
+@overload(_take, inline="always")
+def _take_along(mine, others, t):
+    if len(mine) == 2:
+        return lambda mine, others, t: None
+
+    def take(mine, others, t):
+        mine[2][t] = others[2][t]
+
+    return take
 
 
 def _state(states, t):

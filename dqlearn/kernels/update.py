@@ -1,17 +1,49 @@
-r"""Update: temporal-difference steps on the values of one chunk, in place.
+r"""Update: the steps of values of one chunk to their targets, in place.
 
 .. math:: Q(s, a) \leftarrow Q(s, a) + \alpha \, [y - Q(s, a)]
 
-one transition after another. Invariant: a pair that occurs twice is updated twice, in order.
+one transition after another. A rule may step in another way; then its kernel is compiled for that.
+Invariant: a pair that occurs twice is updated twice, in order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
 import numpy as np
 
 from dqlearn.jit.compiled import njit
 
-__all__ = ["td", "visit_rate"]
+__all__ = ["Step", "td", "update_by", "visit_rate"]
+
+Step = Callable[[Any, Any, Any], Any]
+"""(q, y, alpha) -> q, to be compiled."""
+
+
+def td(q: Any, y: Any, alpha: Any) -> Any:
+    """Move a value towards its target by a share of the way, as temporal-difference learning does.
+
+    Parameters
+    ----------
+    q, y : float
+        The value and its target, in units of reward.
+    alpha : float
+        Learning rate, 0 .. 1.
+
+    Returns
+    -------
+    float
+        The value afterwards.
+
+    Examples
+    --------
+    >>> td(1.0, 3.0, 0.5)
+    2.0
+    """
+    return q + alpha * (y - q)
 
 
 @njit(nogil=True, cache=True)
@@ -22,21 +54,28 @@ def visit_rate(n, omega, offset, scale):
     return min(1.0, scale / power)
 
 
-@njit(nogil=True, cache=True)
-def td(q, visits, offset, target, runs, alpha, by_visits):
-    """Apply a piece to flat values; return the sum of abs(y - q)."""
-    td_abs_sum = 0.0
-    for i in range(len(runs)):
-        # Slices and unsigned indices: one that may be negative is first tested for that.
-        own = slice(runs[i, 0], runs[i, 1])
-        xs, ys = offset[own], target[own]
-        for t in range(len(xs)):
-            x = np.uint64(xs[t])
-            if by_visits is not None:
-                rate = visit_rate(visits[x], by_visits[0], by_visits[1], by_visits[2])
-                alpha = q.dtype.type(rate)
-            delta = ys[t] - q[x]
-            q[x] += alpha * delta
-            visits[x] += np.uint32(1)
-            td_abs_sum += abs(delta)
-    return td_abs_sum
+@cache
+def update_by(step):
+    """Make the kernel that steps in a way."""
+    step = numba.njit(inline="always")(step)
+
+    @njit(nogil=True, cache=True)
+    def update(q, visits, offset, target, runs, alpha, by_visits):
+        """Apply a piece to flat values; return the sum of abs(y - q)."""
+        td_abs_sum = 0.0
+        for i in range(len(runs)):
+            # Slices and unsigned indices: one that may be negative is first tested for that.
+            own = slice(runs[i, 0], runs[i, 1])
+            xs, ys = offset[own], target[own]
+            for t in range(len(xs)):
+                x = np.uint64(xs[t])
+                if by_visits is not None:
+                    rate = visit_rate(visits[x], by_visits[0], by_visits[1], by_visits[2])
+                    alpha = q.dtype.type(rate)
+                before = q[x]
+                q[x] = step(before, ys[t], alpha)
+                visits[x] += np.uint32(1)
+                td_abs_sum += abs(ys[t] - before)
+        return td_abs_sum
+
+    return update

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dqlearn.algorithms import Algorithm, as_algorithm
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
 from dqlearn.checks import is_number
 from dqlearn.engine.cluster import LostWork, current_executor
@@ -139,6 +140,8 @@ class QLearner:
     sparse_block : int
         How many successive states of a sparse table stand side by side, a power of two: 1 where
         visits scatter, more where they stay near.
+    algorithm : {"q_learning", "double_q", "expected_sarsa"} or Algorithm
+        The rule to learn by; see :doc:`/explanation/algorithms`.
 
     Raises
     ------
@@ -182,6 +185,7 @@ class QLearner:
         exchange: Literal["auto", "broadcast", "gather"] = "auto",
         sparse: bool = False,
         sparse_block: int = 1,
+        algorithm: str | Algorithm = "q_learning",
     ) -> None:
         given = {
             "num_envs": num_envs,
@@ -200,6 +204,7 @@ class QLearner:
             "exchange": exchange,
             "sparse": sparse,
             "sparse_block": sparse_block,
+            "algorithm": algorithm,
         }
         self._resolved = resolve(env, env_kwargs, bins, compile)
         settings = Settings.of(given, self._resolved.recipe)
@@ -210,7 +215,8 @@ class QLearner:
         # Before there is a grid of it, which may choose the path.
         if not settings.sparse:
             maxima = settings.exchange == "broadcast"
-            check_room(shape, settings.table_dtype, executor, maxima=maxima)
+            members = as_algorithm(settings.algorithm).members
+            check_room(shape, settings.table_dtype, executor, maxima=maxima, members=members)
         compiled = isinstance(self._resolved.env, TabularEnv)
         width = executor.width if compiled else executor.memories  # each has one interpreter
         self._plan = fitted(settings.plan(self._resolved, width, origin), executor)
@@ -534,10 +540,9 @@ class QLearner:
         labels = self._labels(round=state.round, timesteps=self.num_timesteps)
         run = state.plan[1]
         if isinstance(plan.grid, HashGrid):
-            return SparseTable(
-                state.round, plan.grid, plan.dtype, labels, nodes, run, plan.seed, visited
-            )
-        return Table(state.round, grid, plan.dtype, labels, nodes, run, plan.seed)
+            told = (labels, nodes, run, plan.seed, visited, plan.algorithm)
+            return SparseTable(state.round, plan.grid, plan.dtype, *told)
+        return Table(state.round, grid, plan.dtype, labels, nodes, run, plan.seed, plan.algorithm)
 
     def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """Make one of its environments, to watch what was learned.

@@ -1,16 +1,16 @@
-"""Ask and answer: a shard learns the maxima of the states it is concerned with, and of no others.
+"""Lookup: a shard asks for what it must know of the states it is concerned with, and no others.
 
 ::
 
     shard w         where its environments are,  ─► ask ─► Asked: states, by row of chunks
                     next states of its batch                 │ piece(i)
                                                              ▼
-    chunk (i, j)                                  answer: (max, argmax) over its actions
+    chunk (i, j)                                  answer: a summary over its actions
                                                              │
     shard w         told: combined over j, put together over i
 
-The answers of round r serve twice: ``max_a Q_r(s', a)`` is the bootstrap of the step that was made,
-and the argmax chooses the next action. What is asked follows from (shard, batch) alone: a shard
+The answers of round r serve twice: what s' is worth is the bootstrap of the step that was made, and
+the greedy action is the next one. What is asked follows from (shard, batch) alone: a shard
 derives it again, rather than keep it, to know which answer is whose. Invariant: the same bits as
 :mod:`dqlearn.stages.summary` finds for these states, whatever the grid.
 """
@@ -18,18 +18,20 @@ derives it again, rather than keep it, to know which answer is whose. Invariant:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import pairwise, starmap
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.algorithms.fields import Extent
+from dqlearn.algorithms.rule import Algorithm
 from dqlearn.errors import StaleShardError
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.lookup import follow, sort_by_owner, want
 from dqlearn.kernels.route import count_owners
-from dqlearn.kernels.summary import greedy, merge
+from dqlearn.stages.summary import joined
 from dqlearn.table.chunk import Answer, Chunk
 from dqlearn.table.hash_grid import Grid
 from dqlearn.table.transitions import Piece, Routed, Sized
@@ -138,39 +140,30 @@ def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: Grid) -> As
     return Asked(ordered, starts, place[:n_envs], of_next)
 
 
-def answer(
-    chunk: Chunk,
-    states: npt.NDArray[Any],
-    origin: tuple[int, int],
-    n_actions: int,
-    tie_key: np.uint64,
-) -> Answer:
-    """Find the best actions of some states of a chunk, among the chunk's actions.
+def answer(chunk: Chunk, rule: Algorithm, extent: Extent) -> Answer:
+    """Find what a chunk says of some of its states, among the chunk's actions.
 
     Parameters
     ----------
     chunk : Chunk
         Of round r.
-    states : int (m,)
-        Of the chunk.
-    origin : (int, int)
-        The chunk's first state and first action; not looked at if the chunk is sparse.
-    n_actions : int
-        Of the whole table.
-    tie_key : uint64
-        :func:`dqlearn.kernels.summary.ties` of the seed and round r.
+    rule : Algorithm
+        What is to be found.
+    extent : Extent
+        The states that are asked for, and what the chunk is of; a sparse one is of all.
 
     Returns
     -------
     Answer
-        In the order of `states`.
+        In the order of the states.
     """
-    rows = None if chunk.known is None else chunk.known.rows(states)
-    return Answer(*greedy(chunk.q, origin, n_actions, tie_key, states, rows), chunk.timesteps)
+    if chunk.known is not None and extent.states is not None:
+        extent = replace(extent, rows=chunk.known.rows(extent.states))
+    return Answer(rule.find(chunk.q, extent), chunk.timesteps)
 
 
 def told(
-    asked: Asked, answers: Sequence[Answer], grid: Grid, n_actions: int, tie_key: np.uint64
+    asked: Asked, answers: Sequence[Answer], grid: Grid, rule: Algorithm, extent: Extent
 ) -> Answer:
     """Combine what chunks answered.
 
@@ -182,10 +175,10 @@ def told(
         Of all chunks, in their order.
     grid : ChunkGrid or HashGrid
         The chunks.
-    n_actions : int
+    rule : Algorithm
+        What was to be found.
+    extent : Extent
         Of the whole table.
-    tie_key : uint64
-        As that of the answers.
 
     Returns
     -------
@@ -197,20 +190,21 @@ def told(
     StaleShardError
         If chunks were asked something else.
     """
-    m, columns = len(asked.state), grid.n_columns
+    columns = grid.n_columns
     expected = np.repeat(np.diff(asked.starts), columns).tolist()
-    if (got := [len(answer.value) for answer in answers]) != expected:
+    if (got := [len(answer.found[0][0]) for answer in answers]) != expected:
         raise StaleShardError(
             f"chunks must answer for {expected} states, got answers for {got}: the run goes back "
             "to its last cut"
         )
     if grid.n_chunks == 1:
         return answers[0]
-    value, action = empty(m, answers[0].value.dtype), empty(m, answers[0].action.dtype)
-    for i, (first, last) in enumerate(pairwise(asked.starts.tolist())):
-        own, (one, *others) = slice(first, last), answers[i * columns : (i + 1) * columns]
-        value[own], action[own] = one.value, one.action
-        best = value[own], action[own]
+    rows = [answers[i : i + columns] for i in range(0, len(answers), columns)]
+    found = joined([first.found for first, *_ in rows])
+    for own, (_, *others) in zip(
+        starmap(slice, pairwise(asked.starts.tolist())), rows, strict=True
+    ):
+        mine = tuple(tuple(column[own] for column in field) for field in found)
         for other in others:
-            merge(best, (other.value, other.action), n_actions, tie_key, asked.state[own])
-    return Answer(value, action, answers[0].timesteps)
+            rule.merge(mine, other.found, replace(extent, states=asked.state[own]))
+    return Answer(found, answers[0].timesteps)

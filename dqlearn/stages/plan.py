@@ -12,12 +12,15 @@ from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
+from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
 from dqlearn.checks import check_count, is_number, is_whole
 from dqlearn.envs.python.faults import RAISE, Faults
 from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
+from dqlearn.kernels.summary import ties
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.packing import PackedOnce
 from dqlearn.table.grid import ChunkGrid, table_nbytes
@@ -71,6 +74,8 @@ class Plan(PackedOnce):
         Whether the grid is cut anew when its chunks' loads are uneven.
     begun : ChunkGrid, optional
         The grid that the run began with, and that its repository has; None while that is `grid`.
+    algorithm : Algorithm
+        The rule that it learns by.
     """
 
     env: TabularEnv | PythonEnv
@@ -91,6 +96,7 @@ class Plan(PackedOnce):
     out_of_core: bool = False
     balanced: bool = False
     begun: ChunkGrid | None = None
+    algorithm: Algorithm = Q_LEARNING
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""
@@ -126,6 +132,12 @@ class Plan(PackedOnce):
             raise ConfigurationError(
                 "a sparse table needs exchange='gather': the maxima of all its states are never "
                 f"made; got {self.exchange!r}"
+            )
+        if self.grid.n_columns > 1 and not self.algorithm.splits_actions:
+            raise ConfigurationError(
+                f"algorithm={self.algorithm.name!r} adds over the actions of a state, which rounds "
+                f"in the order of the sum, so chunks must not split the {self.n_actions} actions; "
+                f"got {self.grid.n_columns} chunks of them: pass chunks=(states, {self.n_actions})"
             )
         if self.dtype not in (np.float32, np.float64):
             raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
@@ -172,7 +184,7 @@ class Plan(PackedOnce):
     @property
     def nbytes(self) -> int:
         """Bytes of the values and the visit counts of a table that is not sparse."""
-        return table_nbytes(self.grid.shape, self.dtype)
+        return self.grid.members * table_nbytes(self.grid.shape, self.dtype)
 
     @property
     def at_rest(self) -> ChunkGrid:
@@ -197,6 +209,19 @@ class Plan(PackedOnce):
         """Whether every round makes ``num_envs * steps_per_round`` transitions."""
         restarts = self.donated and self.faults.on_error == "restart"
         return self._one_by_one and not restarts
+
+    def extent(self, round_: int, c: int | None = None) -> Extent:
+        """Return the states and actions of chunk c, or of the table, before a round."""
+        origin = (0, 0) if c is None or self.sparse else self.laid_out.origin(c)
+        return Extent(self.n_actions, ties(self.seed, round_), *origin)
+
+    def decide(self, found: Found, timesteps: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return what states are worth to the members, and their greedy actions.
+
+        A rule whose target is the value of the policy means the one after so many transitions.
+        """
+        rule = self.algorithm
+        return rule.bootstrap(found, self.epsilon(timesteps), self.n_actions), rule.greedy(found)
 
     @property
     def n_actions(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.kernels.choose import Lookup, choose_greedily
-from dqlearn.stages.summary import Maxima
+from dqlearn.stages.summary import Summary
 from dqlearn.table.row_index import Known
 from dqlearn.table.transitions import Sized, Tally
 
@@ -24,20 +24,20 @@ __all__ = ["KnownPolicy", "Part", "Policy"]
 
 @dataclass(frozen=True)
 class Part(Sized):
-    """What the chunks in one memory say: their maxima, by the numbers of the chunks.
+    """What the chunks in one memory say: their summaries, by the numbers of the chunks.
 
     Attributes
     ----------
     chunks : tuple of int
         Which.
-    maxima : tuple of Maxima
+    summaries : tuple of Summary
         Of each.
     round : int
         The round that they are of; it breaks ties.
     """
 
     chunks: tuple[int, ...]
-    maxima: tuple[Maxima, ...]
+    summaries: tuple[Summary, ...]
     round: int
 
 
@@ -47,10 +47,11 @@ class Policy(Sized):
 
     Attributes
     ----------
-    value : float (n_states,)
-        ``max_a Q_r(s, a)``: the bootstrap. On the gather path (m,), of the states asked for.
+    value : float (n_states * members,)
+        What a state is worth to each member: the bootstrap, of Q-learning ``max_a Q_r(s, a)``. On
+        the gather path (m * members,), of the states asked for.
     action : unsigned int (n_states,)
-        The action that attains it; likewise.
+        The greedy action; likewise.
     timesteps : int
         Transitions that Q_r has been learned from.
     tally : Tally
@@ -73,6 +74,11 @@ class Policy(Sized):
         return state if self.rows is None else self.rows
 
     @property
+    def members(self) -> int:
+        """Tables that learn beside each other, each of which has a bootstrap of every state."""
+        return len(self.value) // len(self.action)
+
+    @property
     def lookup(self) -> Lookup:
         """The greedy action of every state, for a kernel."""
         return self.action
@@ -81,12 +87,6 @@ class Policy(Sized):
         """Return the greedy action of each state, shape ``(m,)``."""
         chosen: npt.NDArray[np.int64] = self.action[states].astype(np.int64)
         return chosen
-
-    @classmethod
-    def of(cls, best: Maxima) -> Policy:
-        """Make the policy of a table from its joined maxima."""
-        made = best.tally.timesteps + best.tally.n_transitions
-        return cls(best.value, best.action, made, best.tally, best.td_abs_sum)
 
 
 @dataclass(frozen=True)

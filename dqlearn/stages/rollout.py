@@ -26,6 +26,7 @@ import numpy.typing as npt
 from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.kernels.buffers import empty
+from dqlearn.kernels.members import columns_of_walk
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
@@ -140,6 +141,7 @@ def rollout(
     walk = Walk(env, shard, policy, epsilon, seed, n_steps)
     out = walk.room(walk.n_envs)
     walk.take(env.kernels.walk, out)
+    walk.choose_members(out[1])
     return Transitions(*out, walk.tally()), walk.after()
 
 
@@ -159,6 +161,7 @@ class Walk:
         n_steps: int,
     ) -> None:
         self.env, self.policy, self.epsilon, self.n_steps = env, policy, epsilon, n_steps
+        self._members = policy.members
         self._shard, self.n_envs = shard, len(shard.state)
         self._streams = streams(np.uint64(seed), STEPS, shard.first_env, self.n_envs)
         self._moving = (shard.state.copy(), shard.elapsed.copy(), shard.returns.copy())
@@ -167,12 +170,12 @@ class Walk:
 
     def room(self, n_envs: int) -> Columns:
         """Make arrays for the transitions of so many environments: (s, a, r, s')."""
-        n, place = n_envs * self.n_steps, state_dtype(self.env.n_states)
+        n, members = n_envs * self.n_steps, self._members
         return (
-            empty(n, place),
-            empty(n, action_dtype(self.env.n_actions)),
+            empty(n, state_dtype(self.env.n_states)),
+            empty(n, action_dtype(self.env.n_actions * members)),
             empty(n, self.policy.value.dtype),
-            empty(n, place),
+            empty(n, state_dtype(self.env.n_states * members)),
         )
 
     def take(self, kernel: Callable[..., Any], *args: Any) -> None:
@@ -195,6 +198,12 @@ class Walk:
             check_transition(
                 self.env, f"environment {self._shard.first_env + fault[0]}", *fault[1:]
             )
+
+    def choose_members(self, action: npt.NDArray[Any]) -> None:
+        """Draw who learns from each transition of a batch, and turn its actions into columns."""
+        if self._members > 1:
+            shape = self._members, self.env.n_actions
+            columns_of_walk(self._streams, self._shard.steps, self.n_steps, BLOCK, *shape, action)
 
     def tally(self) -> Tally:
         """Count what was taken."""

@@ -27,6 +27,7 @@ from dqlearn.envs.python.returned import flags, reset_pair, rewards, step_five
 from dqlearn.errors import InterfaceError, RewardError
 from dqlearn.kernels.choose import choose_actions
 from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.kernels.members import columns_of_step
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
@@ -86,10 +87,10 @@ def python_rollout(
     """
     shard.check_round(round_)
     shard.round = -1  # a rollout that fails leaves a shard that no round can use
-    n, n_states = len(shard.state), env.states.n
+    n, n_states, members = len(shard.state), env.states.n, policy.members
     keys = streams(np.uint64(seed), STEPS, shard.first_env, n)
     threshold = exploration_threshold(epsilon)
-    rows = _Rows(n_steps, n, n_states, env.actions.n, policy.value.dtype)
+    rows = _Rows(n_steps, n, n_states, env.actions.n * members, policy.value.dtype)
     # Of no environment: compiled here, where no clock is running.
     none = np.empty(0, np.int64)
     choose_actions(
@@ -100,7 +101,10 @@ def python_rollout(
         for k in range(n_steps):
             own, action = policy.rows_of(shard.state), np.empty(n, np.int64)
             choose_actions(keys, shard.steps, own, policy.action, threshold, env.actions.n, action)
-            rows.record(k, shard, action, *_step(env, shard, action))
+            column = action if members == 1 else action.copy()
+            if members > 1:
+                columns_of_step(keys, shard.steps, members, env.actions.n, column)
+            rows.record(k, shard, column, *_step(env, shard, action))
 
     with shard.watch.at_work():
         timed(roll, shard.watch)

@@ -1,6 +1,6 @@
 r"""Route: targets are computed and sorted by the chunk that owns their pair.
 
-.. math:: y = r + \gamma \, [s' \text{ not terminal}] \, \max_{a'} Q_r(s', a')
+.. math:: y = r + \gamma \, [s' \text{ not terminal}] \, v_r(s')
 
 A stable counting sort of each tile of a batch, which a cache holds: its transitions are located
 (owner, offset, target), their owners counted, and then they are put in place. A chunk owns a run of
@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.kernels.buffers import empty
+from dqlearn.kernels.members import bootstrap_rows
 from dqlearn.kernels.route import count_owners, find_targets, route_tiles, scatter_pairs
 from dqlearn.table.grid import ChunkGrid, owner_dtype
-from dqlearn.table.hash_grid import HashGrid
+from dqlearn.table.hash_grid import Grid, HashGrid
 from dqlearn.table.transitions import Routed, Tally, Transitions
 
 __all__ = ["TILE", "Router", "route", "route_pairs"]
@@ -36,8 +37,8 @@ def route(
     ----------
     transitions : Transitions
         A shard's transitions of round r.
-    value : float (n_states,)
-        ``max_a Q_r(s, a)``.
+    value : float (n_states * members,)
+        Bootstraps; of Q-learning ``max_a Q_r(s, a)``.
     gamma : float
         Discount factor.
     grid : ChunkGrid
@@ -59,7 +60,8 @@ def route(
     (array([7.]), array([3], dtype=int32))
     """
     router = Router(len(transitions.state), TILE, value, gamma, grid)
-    columns = (transitions.state, transitions.action, transitions.reward, transitions.next_state)
+    after = _bootstrap_rows(transitions, grid)
+    columns = (transitions.state, transitions.action, transitions.reward, after)
     route_tiles(columns, TILE, *router.arguments)
     return router.routed(transitions.tally)
 
@@ -73,7 +75,7 @@ def route_pairs(
     ----------
     transitions : Transitions
         A shard's transitions of round r.
-    value : float (m,)
+    value : float (m * members,)
         Bootstraps; `next_state` says which is whose.
     gamma : float
         Discount factor.
@@ -88,7 +90,7 @@ def route_pairs(
     state, action = transitions.state, transitions.action
     n, bootstrap = len(state), (value, value.dtype.type(gamma))
     target = empty(n, value.dtype)
-    find_targets(transitions.reward, transitions.next_state, *bootstrap, target)
+    find_targets(transitions.reward, _bootstrap_rows(transitions, grid), *bootstrap, target)
     starts = np.zeros((1, grid.n_chunks + 1), np.int64)
     if grid.n_chunks == 1:
         starts[0, 1] = n
@@ -99,6 +101,16 @@ def route_pairs(
     out = tuple(empty(n, column.dtype) for column in (state, action, target))
     scatter_pairs(owner, starts[0, :-1].copy(), (state, action, target), out)
     return Routed(out, starts, transitions.tally)
+
+
+def _bootstrap_rows(transitions: Transitions, grid: Grid) -> npt.NDArray[Any]:
+    """Return where the bootstrap of each transition stands, for the member that learns from it."""
+    if grid.members == 1:
+        return transitions.next_state
+    rows = empty(len(transitions.state), np.int64)
+    pairs = transitions.action, transitions.next_state
+    bootstrap_rows(*pairs, grid.members, grid.shape[1], rows)
+    return rows
 
 
 class Router:
@@ -127,7 +139,8 @@ class Router:
         starts = np.zeros((max(1, -(-n // tile)), grid.n_chunks + 1), np.int64)
         self._out = empty(n, np.int32), empty(n, value.dtype), starts
         bootstrap = value, value.dtype.type(gamma)
-        self.arguments = bootstrap, (*axes, grid.bases, grid.widths), room, self._out
+        shape = grid.bases, grid.widths, grid.members, grid.shape[1]
+        self.arguments = bootstrap, (*axes, *shape), room, self._out
 
     def routed(self, tally: Tally) -> Routed:
         """Return the batch; kernels must have routed all of it."""

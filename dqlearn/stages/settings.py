@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.algorithms import Algorithm, as_algorithm
 from dqlearn.checks import check_count
 from dqlearn.envs.problems.recipe import Recipe
 from dqlearn.envs.python.faults import Faults
@@ -67,6 +68,7 @@ class Settings:
     exchange: str = "auto"
     sparse: bool = False
     sparse_block: int = 1
+    algorithm: str | Algorithm = "q_learning"
     balanced: bool | None = None  # the learner's own: whether chunks were chosen automatically
 
     @classmethod
@@ -106,10 +108,10 @@ class Settings:
             steps = 1 if self.steps_per_round is None else steps
             num_envs = _GATHER_ENVS if compiled and self.num_envs is None else num_envs
         lag = int(exchange == "gather") if self.policy_lag is None else self.policy_lag
-        dtype = self.table_dtype
+        dtype, rule = self.table_dtype, as_algorithm(self.algorithm)
         return Plan(
             env=resolved.env,
-            grid=self._grid(n_states, n_actions, dtype.itemsize),
+            grid=self._grid(n_states, n_actions, dtype.itemsize, rule.members),
             num_envs=num_envs,
             shards=min(width, num_envs) if self.shards is None else self.shards,
             steps_per_round=steps,
@@ -124,6 +126,7 @@ class Settings:
             faults=Faults(self.on_env_error, self.env_timeout),
             exchange=exchange,
             balanced=compiled and not self.sparse and self._chosen,
+            algorithm=rule,
         )
 
     def changed(self, **changes: Any) -> Settings:
@@ -138,7 +141,7 @@ class Settings:
         auto = isinstance(self.chunks, str) and self.chunks == "auto"
         return auto if self.balanced is None else self.balanced
 
-    def _grid(self, n_states: int, n_actions: int, itemsize: int) -> Grid:
+    def _grid(self, n_states: int, n_actions: int, itemsize: int, members: int) -> Grid:
         if not isinstance(self.sparse, bool):
             raise ConfigurationError(
                 f"sparse must be a bool, got {self.sparse!r}: sparse_block says how many states "
@@ -146,10 +149,10 @@ class Settings:
             )
         block = check_count("sparse_block", self.sparse_block)
         if self.sparse:
-            return HashGrid.of(n_states, n_actions, self.chunks, block)
+            return HashGrid.of(n_states, n_actions, self.chunks, block, members)
         if block != 1:
             raise ConfigurationError(f"sparse_block={block} is of sparse tables: pass sparse=True")
-        return ChunkGrid.of(n_states, n_actions, self.chunks, itemsize)
+        return ChunkGrid.of(n_states, n_actions, self.chunks, itemsize, members)
 
     def _exchange(self, n_states: int, num_envs: int) -> str:
         """Choose the exchange by the size of the table, between rounds of the same transitions."""
@@ -172,6 +175,8 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
         "initial_value": plan.initial_value,
         "policy_lag": plan.policy_lag,
         "exchange": plan.exchange,
+        "algorithm": plan.algorithm.name,
+        "members": plan.algorithm.members,
         "chunks": json.dumps(plan.grid.chunks),
         "balanced": int(plan.balanced),
         "sparse": int(isinstance(plan.grid, HashGrid)),
@@ -210,6 +215,7 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
         exchange=_one_of("broadcast gather", attrs.get("exchange", attrs.get("path", "broadcast"))),
         sparse=sparse,
         sparse_block=block,
+        algorithm=attrs.get("algorithm", "q_learning"),
         balanced=bool(attrs.get("balanced", False)),
     )
 

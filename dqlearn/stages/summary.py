@@ -1,43 +1,41 @@
-"""Maxima: the best action of each state, per chunk, combined over actions and joined over states.
+"""Summary: what each state is worth, per chunk, combined over actions and joined over states.
 
 ::
 
-    chunk (i, 0) ─► (max, argmax) ┐
-    chunk (i, 1) ─► (max, argmax) ┴ combine ─► rows i ┐
-    chunk (k, 0) ─► ...                        rows k ┴ join ─► (max, argmax) of every state
+    chunk (i, 0) ─► summary ┐
+    chunk (i, 1) ─► summary ┴ combine ─► rows i ┐
+    chunk (k, 0) ─► ...                  rows k ┴ join ─► summary of every state
 
-Ties go to the largest hash(seed, round, state, action): states that nothing is known of are
-explored evenly, and any grid gives the same winner. Invariant: combine is associative and
-commutative.
+A rule says what a summary is made of; of Q-learning it is (max, argmax). Invariant: combine is
+associative and commutative where chunks may split the actions, so any grid gives the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.algorithms.fields import Columns, Extent
+from dqlearn.algorithms.rule import Algorithm, Found
 from dqlearn.kernels.buffers import copy, empty
-from dqlearn.kernels.summary import greedy, merge
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.transitions import Sized, Tally
 
-__all__ = ["Maxima", "combine", "join", "maxima"]
+__all__ = ["Summary", "combine", "join", "summarize"]
 
 
 @dataclass(frozen=True)
-class Maxima(Sized):
-    """Best action and its value, for successive states from `first_state` on.
+class Summary(Sized):
+    """What is known of successive states from `first_state` on.
 
     Attributes
     ----------
-    value : float (n,)
-        ``max_a Q(s, a)`` over the actions seen.
-    action : unsigned int (n,)
-        The action that attains it.
+    found : tuple
+        Columns of each field of the rule's summary, of shape (n,).
     first_state : int
         State of the first row.
     tally : Tally
@@ -46,60 +44,68 @@ class Maxima(Sized):
         Over the chunks seen.
     """
 
-    value: npt.NDArray[Any]
-    action: npt.NDArray[Any]
+    found: Found
     first_state: int
     tally: Tally
     td_abs_sum: float
 
 
-def maxima(chunk: Chunk, origin: tuple[int, int], n_actions: int, tie_key: np.uint64) -> Maxima:
-    """Find the best action of every state of a chunk, among the chunk's actions.
+def summarize(chunk: Chunk, rule: Algorithm, extent: Extent) -> Summary:
+    """Find what a chunk says of all of its states, among the chunk's actions.
 
     Parameters
     ----------
     chunk : Chunk
         Of round r.
-    origin : (int, int)
-        Its first state and first action.
-    n_actions : int
-        Of the whole table; decides the dtype of the result.
-    tie_key : uint64
-        :func:`~dqlearn.kernels.summary.ties` of the seed and round r.
+    rule : Algorithm
+        What is to be found.
+    extent : Extent
+        The chunk's states and actions.
 
     Returns
     -------
-    Maxima
+    Summary
         One row a state of the chunk.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from dqlearn.algorithms import Q_LEARNING
     >>> from dqlearn.kernels.summary import ties
     >>> from dqlearn.table.transitions import Tally
     >>> chunk = Chunk(np.array([[1.0, 3.0], [2.0, 0.5]]), np.zeros((2, 2), np.uint32), Tally(0, 0))
-    >>> best = maxima(chunk, (10, 4), 6, ties(seed=0, round_=1))
-    >>> best.value, best.action
-    (array([3., 2.]), array([5, 4], dtype=uint8))
+    >>> extent = Extent(6, ties(seed=0, round_=1), first_state=10, first_action=4)
+    >>> summarize(chunk, Q_LEARNING, extent).found
+    ((array([3., 2.]), array([5, 4], dtype=uint8)),)
     """
-    value, action = greedy(chunk.q, origin, n_actions, tie_key)
-    return Maxima(value, action, origin[0], chunk.tally, chunk.td_abs_sum)
+    found = rule.find(chunk.q, extent)
+    return Summary(found, extent.first_state, chunk.tally, chunk.td_abs_sum)
 
 
-def combine(a: Maxima, b: Maxima, n_actions: int, tie_key: np.uint64) -> Maxima:
-    """Combine the maxima of two disjoint sets of actions over the same states."""
-    value, action = copy(a.value), copy(a.action)
-    merge((value, action), (b.value, b.action), n_actions, tie_key, a.first_state)
-    return Maxima(value, action, a.first_state, a.tally, a.td_abs_sum + b.td_abs_sum)
+def combine(a: Summary, b: Summary, rule: Algorithm, extent: Extent) -> Summary:
+    """Combine the summaries of two disjoint sets of actions over the same states."""
+    found = tuple(tuple(map(copy, columns)) for columns in a.found)
+    rule.merge(found, b.found, replace(extent, first_state=a.first_state))
+    return Summary(found, a.first_state, a.tally, a.td_abs_sum + b.td_abs_sum)
 
 
-def join(parts: Sequence[Maxima]) -> Maxima:
-    """Join the maxima of successive states."""
+def join(parts: Sequence[Summary]) -> Summary:
+    """Join the summaries of successive states."""
     td_abs_sum = sum(part.td_abs_sum for part in parts)
     if len(parts) == 1:
         return parts[0]
-    n = sum(len(part.value) for part in parts)
-    value, action = empty(n, parts[0].value.dtype), empty(n, parts[0].action.dtype)
-    np.concatenate([part.value for part in parts], out=value)
-    np.concatenate([part.action for part in parts], out=action)
-    return Maxima(value, action, parts[0].first_state, parts[0].tally, td_abs_sum)
+    found = joined([part.found for part in parts])
+    return Summary(found, parts[0].first_state, parts[0].tally, td_abs_sum)
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """Join what was found of successive states."""
+    return tuple(
+        tuple(_end_to_end(columns) for columns in zip(*fields, strict=True))
+        for fields in zip(*parts, strict=True)
+    )
+
+
+def _end_to_end(columns: Columns) -> npt.NDArray[Any]:
+    whole = empty(sum(map(len, columns)), columns[0].dtype)
+    return np.concatenate(columns, out=whole)

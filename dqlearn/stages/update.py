@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import reduce
 from operator import add
 
-from dqlearn.kernels.update import td
+from dqlearn.kernels.update import Step, td, update_by
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.insert import settle
@@ -30,6 +30,7 @@ def update(
     pieces: Sequence[Piece],
     learning_rate: Schedule | VisitCount,
     donated: bool = False,
+    step: Step = td,
 ) -> Chunk:
     """Apply a round's transitions to the chunk that owns them.
 
@@ -43,6 +44,8 @@ def update(
         Taken at the transitions made before the round, or at each pair's visits before the update.
     donated : bool
         Write to the chunk's own arrays.
+    step : callable
+        How a value moves to its target, as a rule declares it.
 
     Returns
     -------
@@ -69,10 +72,10 @@ def update(
         )
     else:
         alpha, by_visits = q.dtype.type(learning_rate(tally.timesteps)), None
-    td_abs_sum = 0.0
+    td_abs_sum, kernel = 0.0, update_by(step)
     for piece in pieces:
         offset, target = piece.columns
         batch = (offset, target, piece.where)
-        td_abs_sum += td(q.ravel(), visits.ravel(), *batch, alpha, by_visits)
+        td_abs_sum += kernel(q.ravel(), visits.ravel(), *batch, alpha, by_visits)
     changed = made + tally.n_transitions
     return Chunk(q, visits, tally, td_abs_sum, changed, known=chunk.known)

@@ -22,6 +22,7 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
+from dqlearn.algorithms import as_algorithm
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.spaces import SpaceIndex
@@ -154,10 +155,11 @@ def _sparse(
     name, dtype = f"dqlearn-stored-{version.snapshot}", version.array("known/q").dtype
     _check_shape(version, "known/n", (grid.n_chunks,))
     states = np.sort(np.concatenate([version.visited(c) for c in range(grid.n_chunks)]))
-    (seed, initial), shape = begun, (len(states), grid.n_actions)
+    (seed, initial), rule = begun, as_algorithm(attrs.get("algorithm", "q_learning"))
+    like = grid.n_actions, dtype, rule
     empty = unsettled(grid, initial, dtype)
     nodes = [Task((name, "chunk", c), version.sparse_chunk, c, empty) for c in range(grid.n_chunks)]
-    arrays = merged(name, nodes, states, (shape, dtype), seed, version.round)
+    arrays = merged(name, nodes, states, like, seed, version.round)
     return dataset(arrays, labels, attrs, states)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.algorithms.rule import Found
 from dqlearn.errors import StaleShardError
 from dqlearn.table.paged import is_paged, put
 from dqlearn.table.row_index import Known
@@ -46,16 +47,13 @@ class Answer(Sized):
 
     Attributes
     ----------
-    value : float (m,)
-        Greatest value of each state that was asked for.
-    action : unsigned int (m,)
-        The action that attains it.
+    found : tuple
+        What the rule's summary says of each state that was asked for, columns of shape (m,).
     timesteps : int
         Transitions that Q_r has been learned from.
     """
 
-    value: npt.NDArray[Any]
-    action: npt.NDArray[Any]
+    found: Found
     timesteps: int
 
 
@@ -65,9 +63,9 @@ class Chunk(Sized):
 
     Attributes
     ----------
-    q : float (states, actions)
-        Q_r.
-    visits : uint32 (states, actions)
+    q : float (states, actions) or (states, members, actions)
+        Q_r; the latter of several members.
+    visits : uint32, shaped as q
         How often each pair was updated.
     tally : Tally
         Of the round that made this chunk, pooled over shards.
@@ -118,10 +116,10 @@ class Chunk(Sized):
 
 
 def filled(
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     value: float,
     dtype: npt.DTypeLike,
-    zeros: Callable[[tuple[int, int], npt.DTypeLike], npt.NDArray[Any]] = np.zeros,
+    zeros: Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]] = np.zeros,
 ) -> Chunk:
     """Make a chunk that nothing has been learned into yet; of zeros, it takes no memory before."""
     q = zeros(shape, dtype)

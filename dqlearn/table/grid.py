@@ -46,7 +46,7 @@ _MAX_PAIRS = 2**31 - 1
 _GUESSES = 4096
 
 
-def table_nbytes(shape: tuple[int, int], dtype: np.dtype[Any]) -> int:
+def table_nbytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Return the bytes of the values and the visit counts of a table."""
     return math.prod(shape) * (dtype.itemsize + 4)
 
@@ -59,11 +59,13 @@ class ChunkGrid:
     ----------
     rows, columns : tuple of int
         Numbers of states and of actions in successive chunks, as in ``dask.array.Array.chunks``.
+    members : int
+        Tables that stand side by side, state by state: a chunk has all of them.
 
     Raises
     ------
     GridError
-        If a chunk is empty, or has 2**31 pairs or more.
+        If a chunk is empty, or has 2**31 values or more.
 
     Examples
     --------
@@ -76,6 +78,7 @@ class ChunkGrid:
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
+    members: int = 1
 
     def __post_init__(self) -> None:
         """Check that every chunk has pairs, and few enough for 32-bit offsets."""
@@ -85,7 +88,7 @@ class ChunkGrid:
                 "a chunk grid needs positive sizes along states and actions, "
                 f"got {shortened(self.rows)} and {shortened(self.columns)}"
             )
-        largest = max(self.rows) * max(self.columns)
+        largest = max(self.rows) * max(self.columns) * self.members
         if largest > _MAX_PAIRS:
             raise GridError(
                 f"a chunk holds at most {_MAX_PAIRS} pairs, got one with {largest}: "
@@ -93,7 +96,9 @@ class ChunkGrid:
             )
 
     @classmethod
-    def of(cls, n_states: int, n_actions: int, chunks: Chunks, itemsize: int) -> ChunkGrid:
+    def of(
+        cls, n_states: int, n_actions: int, chunks: Chunks, itemsize: int, members: int = 1
+    ) -> ChunkGrid:
         """Make the grid of a table.
 
         Parameters
@@ -105,6 +110,8 @@ class ChunkGrid:
             some MiB, and depends on the table only, never on the machine.
         itemsize : int
             Bytes of one value.
+        members : int
+            Tables that stand side by side.
 
         Returns
         -------
@@ -116,7 +123,7 @@ class ChunkGrid:
             If the chunks do not cover the table.
         """
         if isinstance(chunks, str) and chunks == "auto":
-            chunks = (_auto_rows(n_states, n_actions * itemsize), n_actions)
+            chunks = (_auto_rows(n_states, n_actions * members * itemsize), n_actions)
         try:
             if isinstance(chunks, bool):
                 raise TypeError("a bool is no size")
@@ -126,7 +133,7 @@ class ChunkGrid:
                 f"chunks must cover {n_states} states x {n_actions} actions, got "
                 f"chunks={shortened(chunks)}: {shortened(error)}"
             ) from error
-        return cls(tuple(map(int, rows)), tuple(map(int, columns)))
+        return cls(tuple(map(int, rows)), tuple(map(int, columns)), members)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -170,8 +177,9 @@ class ChunkGrid:
 
     @cached_property
     def widths(self) -> npt.NDArray[np.int64]:
-        """Actions in each chunk, shape ``(n_chunks,)``."""
-        return np.array([self.chunk_shape(c)[1] for c in range(self.n_chunks)], np.int64)
+        """Values of a state in each chunk, shape ``(n_chunks,)``."""
+        widths = [self.members * self.columns[self.position(c)[1]] for c in range(self.n_chunks)]
+        return np.array(widths, np.int64)
 
     @cached_property
     def bases(self) -> npt.NDArray[np.int64]:
@@ -188,6 +196,16 @@ class ChunkGrid:
         """Numbers of states and actions in a chunk."""
         i, j = self.position(chunk)
         return self.rows[i], self.columns[j]
+
+    def array_shape(self, chunk: int) -> tuple[int, ...]:
+        """Shape of a chunk's arrays: (states, actions), with several (states, members, actions)."""
+        states, actions = self.chunk_shape(chunk)
+        return (states, actions) if self.members == 1 else (states, self.members, actions)
+
+    def index(self, region: Slices) -> tuple[slice, ...]:
+        """Return what a region is in arrays of the whole table, with all members."""
+        states, actions = region
+        return (states, actions) if self.members == 1 else (states, slice(None), actions)
 
     def origin(self, chunk: int) -> tuple[int, int]:
         """First state and first action of a chunk."""
@@ -217,19 +235,20 @@ class ChunkGrid:
         find_owners(states, self.locators[0].arrays, owner)
         return owner
 
-    def locate(self, state: int, action: int) -> tuple[int, int]:
-        """Return the chunk that owns a pair, and the pair's offset in it."""
+    def locate(self, state: int, action: int, member: int = 0) -> tuple[int, int]:
+        """Return the chunk that owns a pair, and the offset in it of a member's value."""
         i = int(np.searchsorted(self.row_edges, state, side="right")) - 1
         j = int(np.searchsorted(self.column_edges, action, side="right")) - 1
         row, column = int(self.row_edges[i]), int(self.column_edges[j])
-        offset = (state - row) * self.columns[j] + (action - column)
+        place = (state - row) * self.members + member
+        offset = place * self.columns[j] + (action - column)
         return i * len(self.columns) + j, offset
 
     def pair(self, chunk: int, offset: int) -> tuple[int, int]:
         """Return the pair that stands at an offset of a chunk; the inverse of `locate`."""
         row, column = self.origin(chunk)
-        state, action = divmod(offset, self.chunk_shape(chunk)[1])
-        return row + state, column + action
+        place, action = divmod(offset, self.chunk_shape(chunk)[1])
+        return row + place // self.members, column + action
 
 
 @dataclass(frozen=True)

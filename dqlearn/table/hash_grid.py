@@ -44,6 +44,8 @@ class HashGrid:
     block : int
         States that stand side by side, a power of two: 1 where visits scatter, more where they stay
         near.
+    members : int
+        Tables that stand side by side, state by state.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class HashGrid:
     n_actions: int
     n_chunks: int
     block: int = 1
+    members: int = 1
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -76,7 +79,9 @@ class HashGrid:
             )
 
     @classmethod
-    def of(cls, n_states: int, n_actions: int, chunks: Any, block: int) -> HashGrid:
+    def of(
+        cls, n_states: int, n_actions: int, chunks: Any, block: int, members: int = 1
+    ) -> HashGrid:
         """Make the grid of a table.
 
         Parameters
@@ -87,6 +92,8 @@ class HashGrid:
             How many chunks; "auto" is the same on every machine.
         block : int
             States that stand side by side.
+        members : int
+            Tables that do so in each state.
 
         Returns
         -------
@@ -103,7 +110,7 @@ class HashGrid:
             raise GridError(
                 f"chunks of a sparse table must be 'auto' or how many there are, got {chunks=}"
             )
-        return cls(int(n_states), int(n_actions), int(chunks), int(block))
+        return cls(int(n_states), int(n_actions), int(chunks), int(block), members)
 
     @property
     def shape(self) -> tuple[int, int]:

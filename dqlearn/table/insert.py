@@ -45,7 +45,8 @@ def unsettled(grid: HashGrid, value: float, dtype: np.dtype[Any]) -> Chunk:
     Chunk
         With the rows of no state.
     """
-    shape = (grid.block, grid.n_actions)
+    several = () if grid.members == 1 else (grid.members,)
+    shape = (grid.block, *several, grid.n_actions)
     q, visits = np.full(shape, value, dtype), np.zeros(shape, np.uint32)
     return Chunk(q, visits, Tally(0, 0.0), known=Known.nothing(grid.bits))
 
@@ -54,7 +55,8 @@ def visited(chunk: Chunk) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     """Return the states that a sparse chunk has learned of, ascending, and their rows."""
     known = _index(chunk)
     first = 1 << known.bits
-    learned = chunk.visits[first : known.n_rows].any(axis=1)
+    visits = chunk.visits[first : known.n_rows]
+    learned = visits.reshape(len(visits), -1).any(axis=1)
     states, rows = known.states[learned], np.flatnonzero(learned) + first
     order = np.argsort(states)
     return states[order], rows[order]
@@ -70,7 +72,7 @@ def filled_with(
     """Put what is stored of some states, all different, into a sparse chunk that knows none."""
     known = _index(chunk).with_states(states, owned=False)
     rows, sizes = known.rows(states), (1 << known.bits, known.n_rows)
-    whole_q = _room(chunk.q, *sizes, chunk.q[0, 0], owned=False)
+    whole_q = _room(chunk.q, *sizes, chunk.q.flat[0], owned=False)
     whole_visits = _room(chunk.visits, *sizes, 0, owned=False)
     whole_q[rows], whole_visits[rows] = q, visits
     tally = Tally(timesteps, 0.0)
@@ -127,11 +129,11 @@ def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, l
         for (state, _, _), at, unknown in zip(columns, rows, fresh, strict=True)
     ]
     sizes = before, known.n_rows
-    q = _room(chunk.q, *sizes, chunk.q[0, 0], owned)
+    q = _room(chunk.q, *sizes, chunk.q.flat[0], owned)
     visits = _room(chunk.visits, *sizes, 0, owned)
     located = []
     for (_, action, target), at, piece in zip(columns, rows, pieces, strict=True):
-        offsets_of_rows(at, action, q.shape[1])
+        offsets_of_rows(at, action, q[0].size)
         located.append(Piece((at, target), piece.tally))
     return replace(chunk, q=q, visits=visits, known=known), located
 
@@ -144,7 +146,7 @@ def _room(
         # Rows that are not in use take no memory, as long as it is fresh from the system; a copy,
         # which may be sent elsewhere, has none, and memory that was used before.
         size, make = (max(2 * used, wanted), np.empty) if owned else (wanted, empty)
-        larger = make((size, rows.shape[1]), rows.dtype)
+        larger = make((size, *rows.shape[1:]), rows.dtype)
         larger[:used] = rows[:used]
         rows = larger
     rows[used:wanted] = value

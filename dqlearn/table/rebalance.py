@@ -16,6 +16,7 @@ made of the loads alone, and covers the same table.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -35,7 +36,7 @@ def visits_of_blocks(visits: npt.NDArray[np.uint32], n_states: int) -> npt.NDArr
 
     Parameters
     ----------
-    visits : uint32 (states, actions)
+    visits : uint32 (states, ..., actions)
         Of a chunk that begins with a block.
     n_states : int
         Of the table.
@@ -45,7 +46,7 @@ def visits_of_blocks(visits: npt.NDArray[np.uint32], n_states: int) -> npt.NDArr
     int64 (blocks,)
     """
     firsts = np.arange(0, len(visits), 1 << block_bits(n_states))
-    return np.add.reduceat(visits.ravel(), firsts * visits.shape[1], dtype=np.int64)
+    return np.add.reduceat(visits.ravel(), firsts * visits[0].size, dtype=np.int64)
 
 
 def load(
@@ -69,7 +70,7 @@ def load(
     float64 (blocks,)
     """
     updates = visits * (n_transitions / max(1, int(visits.sum())))
-    return updates + _PAIR * grid.shape[1] * np.diff(_edges(grid)) * maxima
+    return updates + _PAIR * grid.members * grid.shape[1] * np.diff(_edges(grid)) * maxima
 
 
 def evener(
@@ -110,7 +111,7 @@ def evener(
         return None
     most = max(1, 2 * max(begun.rows) >> block_bits(grid.shape[0]))
     rows = np.diff(edges[_split(after, most)])
-    return ChunkGrid(tuple(rows.tolist()), grid.columns)
+    return replace(grid, rows=tuple(rows.tolist()))
 
 
 def joined(arrays: Sequence[npt.NDArray[Any]], block: int) -> npt.NDArray[Any]:
@@ -118,16 +119,16 @@ def joined(arrays: Sequence[npt.NDArray[Any]], block: int) -> npt.NDArray[Any]:
 
     Parameters
     ----------
-    arrays : sequence of array (states, actions)
+    arrays : sequence of array (states, ..., actions)
         What to join.
     block : int
         States that are left out together if they are all zero.
 
     Returns
     -------
-    array (states, actions)
+    array (states, ..., actions)
     """
-    whole = np.zeros((sum(map(len, arrays)), arrays[0].shape[1]), arrays[0].dtype)
+    whole = np.zeros((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
     starts = np.cumsum([0, *map(len, arrays)])
     for array, start in zip(arrays, starts, strict=False):
         own = whole[start : start + len(array)]

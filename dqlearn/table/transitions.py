@@ -100,7 +100,8 @@ class Transitions(Sized):
     Attributes
     ----------
     state, action : int (n,)
-        The pairs.
+        The pairs. With several members, `action` is the column of the one that learns; see
+        :mod:`dqlearn.kernels.members`.
     reward : float (n,)
         In the table's dtype.
     next_state : int (n,)

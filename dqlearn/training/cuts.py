@@ -164,6 +164,7 @@ def check_room(
     *,
     maxima: bool,
     in_place: bool = True,
+    members: int = 1,
 ) -> bool:
     """Compare a table with the memory and the disks there are.
 
@@ -179,6 +180,8 @@ def check_room(
         Whether the maxima of all states are made: by chunks, and joined; they stay in memory.
     in_place : bool
         Whether one table is enough, or rounds work on copies.
+    members : int
+        Tables that stand side by side.
 
     Returns
     -------
@@ -191,8 +194,8 @@ def check_room(
         If there is too little of both.
     """
     n_states, n_actions = shape
-    table = table_nbytes(shape, dtype)
-    best = 2 * n_states * (dtype.itemsize + 1) if maxima else 0
+    table = members * table_nbytes(shape, dtype)
+    best = 2 * n_states * (members * dtype.itemsize + 1) if maxima else 0
     memory, needed = granted(executor), table + best
     if needed <= memory:
         return False
@@ -249,5 +252,6 @@ def fitted(plan: Plan, executor: Executor) -> Plan:
         executor,
         maxima=plan.exchange == "broadcast",
         in_place=plan.in_place and executor.shares_memory,
+        members=plan.grid.members,
     )
     return replace(plan, out_of_core=out_of_core)

@@ -15,7 +15,6 @@ from dqlearn.engine.tasks.begin import Shard
 from dqlearn.engine.tasks.learning import learned, report_of, rolled_out, sorted_by_owner
 from dqlearn.envs.python.gymnasium_env import PythonShard
 from dqlearn.events import RoundReport
-from dqlearn.kernels.summary import ties
 from dqlearn.stages.lookup import Asked, Parcel, ParcelPiece, answer, ask, told
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
@@ -49,8 +48,9 @@ def turn_task(
     """
     asked = _ask(plan, shard, round_, *batch)
     answers = _answers(said, w)
-    best = told(asked, answers, plan.grid, plan.n_actions, ties(plan.seed, round_))
-    policy = Policy(best.value, best.action, best.timesteps, Tally(best.timesteps, 0.0))
+    best = told(asked, answers, plan.grid, plan.algorithm, plan.extent(round_))
+    decided = plan.decide(best.found, best.timesteps)
+    policy = Policy(*decided, best.timesteps, Tally(best.timesteps, 0.0))
     routed = [sorted_by_owner(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
     policy = replace(policy, rows=asked.of_env)
     after, shard = rolled_out(plan, shard, policy, round_ + len(batch))
@@ -98,10 +98,9 @@ def _answers(said: list[Any], w: int) -> list[Answer]:
 
 def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) -> Chunk:
     """Answer all shards, on the chunk of a round."""
-    key = ties(plan.seed, round_)
-    origin = (0, 0) if plan.sparse else plan.laid_out.origin(c)
+    extent = plan.extent(round_, c)
     answers = [
-        answer(chunk, _parcel(plan, parcel, c).states, origin, plan.n_actions, key)
+        answer(chunk, plan.algorithm, replace(extent, states=_parcel(plan, parcel, c).states))
         for parcel in sent
     ]
     paged.let_go(chunk.q, chunk.visits)

@@ -83,7 +83,7 @@ def fill_task(plan: Plan, c: int) -> Chunk:
         chunk = plan.origin.sparse_chunk(plan.grid, c, empty) if plan.origin else empty
     elif plan.origin is None:
         zeros = paged.zeros if plan.out_of_core else np.zeros
-        chunk = filled(plan.grid.chunk_shape(c), plan.initial_value, plan.dtype, zeros)
+        chunk = filled(plan.grid.array_shape(c), plan.initial_value, plan.dtype, zeros)
     else:
         chunk = plan.origin.chunk(plan.grid, c, plan.dtype)
     return _own(plan, chunk, plan.origin.round if plan.origin else 0)

@@ -15,14 +15,13 @@ from dqlearn.engine.tasks.begin import Shard
 from dqlearn.envs.python.gymnasium_env import PythonShard
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.events import RoundReport
-from dqlearn.kernels.summary import ties
 from dqlearn.schedules import Schedule
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Part, Policy
 from dqlearn.stages.rollout import CompiledShard, Walk, rollout, walk_and_route
 from dqlearn.stages.rollout_python import python_rollout
 from dqlearn.stages.route import route, route_pairs
-from dqlearn.stages.summary import Maxima, combine, join, maxima
+from dqlearn.stages.summary import Summary, combine, join, summarize
 from dqlearn.stages.update import update
 from dqlearn.table import paged
 from dqlearn.table.chunk import Answer, Chunk, Stamp
@@ -34,7 +33,6 @@ __all__ = [
     "first_task",
     "joined_task",
     "learned",
-    "maxima_task",
     "pieces_task",
     "policy_task",
     "reduce_task",
@@ -46,6 +44,7 @@ __all__ = [
     "route_task",
     "second_task",
     "sorted_by_owner",
+    "summary_task",
     "update_task",
 ]
 
@@ -128,11 +127,11 @@ def _piece(sent: Routed | tuple[Routed, Shard] | dict[int, Piece], c: int) -> Pi
 def update_task(
     plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int, in_place: bool
 ) -> Chunk:
-    """Make chunk c of a round of what it received, and find its maxima."""
+    """Make chunk c of a round of what it received, and find its summary."""
     after = learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
-    best = maxima(after, plan.laid_out.origin(c), plan.n_actions, ties(plan.seed, round_))
+    summary = summarize(after, plan.algorithm, plan.extent(round_, c))
     paged.let_go(after.q, after.visits)
-    return replace(after, answers=(Answer(best.value, best.action, after.timesteps),))
+    return replace(after, answers=(Answer(summary.found, after.timesteps),))
 
 
 def learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_place: bool) -> Chunk:
@@ -141,7 +140,7 @@ def learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_place
     stamp = chunk.at(round_ - 1).stamp if in_place and chunk.q.flags.writeable else None
     if stamp is not None:
         stamp.round = -1  # an update that fails leaves arrays that no round can use
-    after = update(chunk, pieces, plan.learning_rate, donated=stamp is not None)
+    after = update(chunk, pieces, plan.learning_rate, stamp is not None, plan.algorithm.step)
     if stamp is not None:
         stamp.round = round_
     elif after.q is not chunk.q:
@@ -149,29 +148,28 @@ def learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_place
     return replace(after, stamp=stamp)
 
 
-def maxima_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Maxima:
-    """Find the best actions in chunk c."""
-    origin = plan.laid_out.origin(c)
-    best = maxima(chunk.at(round_), origin, plan.n_actions, ties(plan.seed, round_))
+def summary_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Summary:
+    """Find the summary of chunk c."""
+    summary = summarize(chunk.at(round_), plan.algorithm, plan.extent(round_, c))
     paged.let_go(chunk.q)
-    return best
+    return summary
 
 
 def best_task(plan: Plan, chunks: list[Chunk], m: int, memories: int, round_: int) -> Part:
-    """Pick the maxima out of the chunks of memory m."""
+    """Pick the summaries out of the chunks of memory m."""
     numbers = tuple(range(m, plan.grid.n_chunks, memories))
     best = tuple(_best(plan, c, chunk) for c, chunk in zip(numbers, chunks, strict=True))
     return Part(numbers, best, round_)
 
 
-def _best(plan: Plan, c: int, chunk: Chunk) -> Maxima:
+def _best(plan: Plan, c: int, chunk: Chunk) -> Summary:
     (best,) = chunk.answers
     first_state, _ = plan.laid_out.origin(c)
-    return Maxima(best.value, best.action, first_state, chunk.tally, chunk.td_abs_sum)
+    return Summary(best.found, first_state, chunk.tally, chunk.td_abs_sum)
 
 
 def policy_task(plan: Plan, chunks: list[Chunk], round_: int) -> Policy:
-    """Make the policy of all chunks, which hold their maxima."""
+    """Make the policy of all chunks, which hold their summaries."""
     return reduce_task(plan, [_best(plan, c, chunk) for c, chunk in enumerate(chunks)], round_)
 
 
@@ -182,30 +180,33 @@ def joined_task(plan: Plan, parts: list[Part | Policy]) -> Policy:
     of_chunk = {
         c: best
         for part in cast("list[Part]", parts)
-        for c, best in zip(part.chunks, part.maxima, strict=True)
+        for c, best in zip(part.chunks, part.summaries, strict=True)
     }
     return reduce_task(plan, [of_chunk[c] for c in range(len(of_chunk))], parts[0].round)
 
 
-def reduce_task(plan: Plan, best: list[Maxima], round_: int) -> Policy:
-    """Combine maxima over actions, and join them over states."""
-    key, columns = ties(plan.seed, round_), plan.grid.n_columns
+def reduce_task(plan: Plan, best: list[Summary], round_: int) -> Policy:
+    """Combine summaries over actions, and join them over states."""
+    extent, columns = plan.extent(round_), plan.grid.n_columns
 
-    def over_actions(a: Maxima, b: Maxima) -> Maxima:
-        return combine(a, b, plan.n_actions, key)
+    def over_actions(a: Summary, b: Summary) -> Summary:
+        return combine(a, b, plan.algorithm, extent)
 
     rows = [
         reduce(over_actions, best[first : first + columns])
         for first in range(0, len(best), columns)
     ]
-    return Policy.of(join(rows))
+    whole = join(rows)
+    made = whole.tally.timesteps + whole.tally.n_transitions
+    value, action = plan.decide(whole.found, made)
+    return Policy(value, action, made, whole.tally, whole.td_abs_sum)
 
 
 def report_task(plan: Plan, parts: list[Part | Policy], round_: int) -> RoundReport:
     """Say what a round did, in some bytes."""
     if isinstance(parts[0], Policy):
         return report_of(plan, parts[0].tally, parts[0].td_abs_sum, round_)
-    best = [best for part in cast("list[Part]", parts) for best in part.maxima]
+    best = [best for part in cast("list[Part]", parts) for best in part.summaries]
     return report_of(plan, best[0].tally, sum(chunk.td_abs_sum for chunk in best), round_)
 
 

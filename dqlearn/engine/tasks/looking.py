@@ -5,12 +5,13 @@ Invariant: each is a pure function of its arguments; those that read arrays chec
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.kernels.summary import action_dtype, greedy, ties
+from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.stages.evaluation import EpisodePlan, Played, play_compiled, play_python
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import KnownPolicy, Policy
@@ -46,10 +47,11 @@ def visited_task(chunk: Chunk, round_: int) -> Any:
 
 
 def known_task(plan: Plan, chunk: Chunk, round_: int) -> tuple[Any, Any]:
-    """Find the best actions of all states that a sparse chunk knows; return blocks and actions."""
-    known, n_actions = cast("Known", chunk.at(round_).known), plan.n_actions
+    """Find the greedy actions of the states that a sparse chunk knows; return blocks, actions."""
+    known = cast("Known", chunk.at(round_).known)
     rows = np.arange(1 << known.bits, known.n_rows)
-    _, action = greedy(chunk.q, (0, 0), n_actions, ties(plan.seed, round_), known.states, rows)
+    extent = replace(plan.extent(round_), states=known.states, rows=rows)
+    action = plan.algorithm.greedy(plan.algorithm.find(chunk.q, extent))
     return known.blocks[1 : known.n], action
 
 

@@ -11,7 +11,7 @@ asked for are never written to, and the arrays hold on to theirs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +23,8 @@ import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
-from dqlearn.kernels.summary import action_dtype, greedy, ties
+from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
+from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.spaces import Factor
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.grid import ChunkGrid, table_nbytes
@@ -80,6 +81,8 @@ class Table:
         Tells its arrays from those of other runs.
     seed : int
         Of the run; it breaks ties.
+    algorithm : Algorithm
+        The rule that it was learned by: it says what is greedy.
     """
 
     round: int
@@ -89,31 +92,32 @@ class Table:
     nodes: Sequence[GraphNode | TaskRef]
     run: str
     seed: int
+    algorithm: Algorithm = Q_LEARNING
 
     @property
     def q(self) -> da.Array:
-        """Q-values, ``(n_states, n_actions)``."""
+        """Q-values, ``(n_states, n_actions)``; of several members (state, member, action)."""
         return self._array("q", self.dtype)
 
     @property
     def visits(self) -> da.Array:
-        """How often each pair was updated, uint32 ``(n_states, n_actions)``."""
+        """How often each value was updated, uint32, shaped as `q`."""
         return self._array("visits", np.dtype(np.uint32))
 
     @property
     def value(self) -> da.Array:
-        """Largest Q-value of each state, ``(n_states,)``."""
-        return derived(self.q, "value", self.seed, self.round)
+        """Value of each state's greedy action, ``(n_states,)``."""
+        return derived(self.q, "value", self.seed, self.round, self.algorithm)
 
     @property
     def policy(self) -> da.Array:
         """Greedy action of each state, ``(n_states,)``."""
-        return derived(self.q, "policy", self.seed, self.round)
+        return derived(self.q, "policy", self.seed, self.round, self.algorithm)
 
     @property
     def nbytes(self) -> int:
         """Bytes of Q-values and visit counts together."""
-        return table_nbytes(self.grid.shape, self.dtype)
+        return self.grid.members * table_nbytes(self.grid.shape, self.dtype)
 
     def to_xarray(self) -> xr.Dataset:
         """Return the table as a labelled Dataset, lazily.
@@ -121,8 +125,9 @@ class Table:
         Returns
         -------
         xarray.Dataset
-            ``q`` and ``visits`` over (state, action); ``value`` and ``policy`` over state; the
-            hyperparameters, counters and spaces as attributes. If a state is made of several
+            ``q`` and ``visits`` over (state, action), or (state, member, action) if the algorithm
+            has several members; ``value`` and ``policy`` over state; the hyperparameters, counters
+            and spaces as attributes. If a state is made of several
             factors, these are coordinates along it, up to 2**22 states; :func:`dqlearn.unfold`
             gives it one dimension per factor.
         """
@@ -130,16 +135,19 @@ class Table:
         return dataset(arrays, self.labels.actions, self.labels.attributes)
 
     def _array(self, field: str, dtype: np.dtype[Any]) -> da.Array:
-        name, columns = f"dqlearn-{field}-{self.run}-{self.round}", len(self.grid.columns)
+        grid, name = self.grid, f"dqlearn-{field}-{self.run}-{self.round}"
+        several = grid.members > 1
         pick = partial(_pick, field, self.round)
         layer: dict[Any, GraphNode] = {}
         for c, node in enumerate(self.nodes):
-            key = (name, *divmod(c, columns))
+            i, j = grid.position(c)
+            key = (name, i, 0, j) if several else (name, i, j)
             layer[key] = Task(key, pick, node if isinstance(node, TaskRef) else TaskRef(node.key))
             if not isinstance(node, TaskRef):
                 layer[node.key] = node
         graph = HighLevelGraph.from_collections(name, layer)
-        return da.Array(graph, name, self.grid.chunks, dtype)
+        chunks = (grid.rows, (grid.members,), grid.columns) if several else grid.chunks
+        return da.Array(graph, name, chunks, dtype)
 
     def __repr__(self) -> str:
         """Shape, dtype, chunks, round."""
@@ -161,33 +169,48 @@ def _pick(field: str, round_: int, chunk: Chunk) -> npt.NDArray[Any]:
     return read(array)
 
 
-def derived(q: da.Array, variable: str, seed: int, round_: int) -> da.Array:
+def derived(
+    q: da.Array, variable: str, seed: int, round_: int, rule: Algorithm = Q_LEARNING
+) -> da.Array:
     """Derive the ``value`` or the ``policy`` of each state, as a round does, lazily.
 
     Parameters
     ----------
     q : dask.array.Array
-        Q-values, ``(n_states, n_actions)``.
+        Q-values, ``(n_states, n_actions)`` or ``(n_states, members, n_actions)``.
     variable : {"value", "policy"}
         Which.
     seed, round_ : int
         They break ties.
+    rule : Algorithm
+        It says what is greedy.
 
     Returns
     -------
     dask.array.Array
         ``(n_states,)``.
     """
-    rows: Any = q.rechunk({1: -1})
-    which, dtype = (0, q.dtype) if variable == "value" else (1, action_dtype(q.shape[1]))
+    rows: Any = q.rechunk(dict.fromkeys(range(1, q.ndim), -1))
+    pick, dtype = rule.value, q.dtype
+    if variable == "policy":
+        pick, dtype = rule.greedy, action_dtype(q.shape[-1])
     states: da.Array = rows.map_blocks(
-        _greedy, which, seed, round_, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype)
+        _greedy,
+        *(rule, pick, seed, round_),
+        dtype=dtype,
+        drop_axis=list(range(1, q.ndim)),
+        meta=np.empty(0, dtype),
     )
     return states
 
 
 def _greedy(
-    q: npt.NDArray[Any], which: int, seed: int, round_: int, block_info: Any = None
+    q: npt.NDArray[Any],
+    rule: Algorithm,
+    pick: Callable[[Found], npt.NDArray[Any]],
+    seed: int,
+    round_: int,
+    block_info: Any = None,
 ) -> npt.NDArray[Any]:
     first = block_info[0]["array-location"][0][0]
-    return greedy(q, (first, 0), q.shape[1], ties(seed, round_))[which]
+    return pick(rule.find(q, Extent(q.shape[-1], ties(seed, round_), first)))

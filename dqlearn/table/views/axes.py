@@ -29,6 +29,7 @@ from dqlearn.spaces import Factor
 __all__ = [
     "VARIABLES",
     "dataset",
+    "dims_of",
     "factors_of",
     "factors_to_json",
     "state_coordinates",
@@ -63,7 +64,8 @@ def dataset(
     Parameters
     ----------
     arrays : mapping
-        ``q``, ``visits`` (state, action), ``value`` and ``policy`` (state,).
+        ``q``, ``visits`` (state, action) or (state, member, action), ``value`` and ``policy``
+        (state,).
     labels : sequence of str, optional
         Names of the actions.
     attrs : mapping
@@ -85,10 +87,19 @@ def dataset(
         coords["state"] = ("state", states)
     if labels is not None:
         coords["action"] = ("action", np.array(labels, object))
-    variables = {name: (dims, arrays[name], {**about}) for name, (dims, about) in VARIABLES.items()}
+    variables = {
+        name: (dims_of(name, arrays[name].ndim), arrays[name], {**about})
+        for name, (_, about) in VARIABLES.items()
+    }
     if labels is not None:
         variables["policy"][2].update(_flags(labels, arrays["policy"].dtype))
     return xr.Dataset(variables, coords, _plain(attrs))
+
+
+def dims_of(name: str, ndim: int) -> tuple[str, ...]:
+    """Return the dimensions of a variable; several members are one more."""
+    dims, _ = VARIABLES[name]
+    return dims if len(dims) == ndim else (*dims[:-1], "member", dims[-1])
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -288,7 +299,7 @@ def factors_of(attrs: Mapping[str, Any]) -> tuple[Factor, ...]:
         raise ConfigurationError(
             f"expected a table's Dataset with the attribute 'state_factors', got {attrs}"
         ) from error
-    taken = {*VARIABLES, *_GROUPS, "action", *(["state"] if len(factors) > 1 else [])}
+    taken = {*VARIABLES, *_GROUPS, "action", "member", *(["state"] if len(factors) > 1 else [])}
     unique = []
     for factor in factors:
         name = re.sub(r"[\s/]", "_", factor.name)

@@ -12,7 +12,7 @@ chunks that the states are in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,8 @@ import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
-from dqlearn.kernels.summary import action_dtype, greedy, ties
+from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
+from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import visited
@@ -64,6 +65,8 @@ class SparseTable:
         Of the run; it breaks ties.
     visited : sequence of int64 (m,)
         The states that each chunk has learned of, ascending.
+    algorithm : Algorithm
+        The rule that it was learned by: it says what is greedy.
 
     Examples
     --------
@@ -82,6 +85,7 @@ class SparseTable:
     run: str
     seed: int
     visited: Sequence[npt.NDArray[np.int64]]
+    algorithm: Algorithm = Q_LEARNING
 
     @property
     def states(self) -> npt.NDArray[np.int64]:
@@ -95,17 +99,17 @@ class SparseTable:
 
     @property
     def q(self) -> da.Array:
-        """Q-values of the visited states, ``(n_visited, n_actions)``."""
+        """Q-values of the visited states, ``(n_visited, n_actions)``, or with members between."""
         return self._arrays(self.states)["q"]
 
     @property
     def visits(self) -> da.Array:
-        """How often each pair was updated, uint32 ``(n_visited, n_actions)``."""
+        """How often each value was updated, uint32, shaped as `q`."""
         return self._arrays(self.states)["visits"]
 
     @property
     def value(self) -> da.Array:
-        """Largest Q-value of each visited state, ``(n_visited,)``."""
+        """Value of the greedy action of each visited state, ``(n_visited,)``."""
         return self._arrays(self.states)["value"]
 
     @property
@@ -116,7 +120,8 @@ class SparseTable:
     @property
     def nbytes(self) -> int:
         """Bytes of Q-values, visit counts and states together."""
-        return self.n_visited * (self.grid.n_actions * (self.dtype.itemsize + 4) + 8)
+        values = self.grid.members * self.grid.n_actions
+        return self.n_visited * (values * (self.dtype.itemsize + 4) + 8)
 
     def to_xarray(self) -> xr.Dataset:
         """Return the visited part of the table as a labelled Dataset, lazily.
@@ -132,8 +137,8 @@ class SparseTable:
 
     def _arrays(self, states: npt.NDArray[np.int64]) -> dict[str, da.Array]:
         name = f"dqlearn-visited-{self.run}-{self.round}"
-        shape = len(states), self.grid.n_actions
-        return merged(name, self.nodes, states, (shape, self.dtype), self.seed, self.round)
+        like = (self.grid.n_actions, self.dtype, self.algorithm)
+        return merged(name, self.nodes, states, like, self.seed, self.round)
 
     def __repr__(self) -> str:
         """Shape, dtype, visited states, chunks, round."""
@@ -154,7 +159,7 @@ def merged(
     name: str,
     nodes: Sequence[GraphNode | TaskRef],
     states: npt.NDArray[np.int64],
-    like: tuple[tuple[int, int], np.dtype[Any]],
+    like: tuple[int, np.dtype[Any], Algorithm],
     seed: int,
     round_: int,
 ) -> dict[str, da.Array]:
@@ -168,36 +173,42 @@ def merged(
         Where the chunks are.
     states : int64 (n,)
         All that they have learned of, ascending.
-    like : ((int, int), dtype)
-        Shape and dtype of the Q-values.
+    like : (int, dtype, Algorithm)
+        Number of actions, dtype of the Q-values, and the rule that they were learned by.
     seed, round_ : int
         They break ties.
 
     Returns
     -------
     dict of dask.array.Array
-        ``q`` and ``visits`` (n, n_actions), ``value`` and ``policy`` (n,).
+        ``q`` and ``visits`` (n, n_actions), or with members between, ``value`` and ``policy`` (n,).
     """
-    (n, n_actions), dtype = like
+    n, (n_actions, dtype, rule) = len(states), like
+    inner = (n_actions,) if rule.members == 1 else (rule.members, n_actions)
     firsts = range(0, max(n, 1), _PART)
     sizes = tuple(min(_PART, n - first) for first in firsts)
     parts = [states[first : first + _PART] for first in firsts]
     layer = _layer(name, nodes, parts, round_)
     arrays = {}
     for field, own in (("q", dtype), ("visits", np.dtype(np.uint32))):
-        picked = {
-            (f"{name}-{field}", k, 0): Task(
-                (f"{name}-{field}", k, 0), _pick, field, TaskRef((f"{name}-rows", k))
+        picked: dict[Any, GraphNode] = {
+            (key := (f"{name}-{field}", k, *[0] * len(inner))): Task(
+                key, _pick, field, TaskRef((f"{name}-rows", k))
             )
             for k in range(len(parts))
         }
         graph = HighLevelGraph.from_collections(f"{name}-{field}", layer | picked)
-        arrays[field] = da.Array(graph, f"{name}-{field}", (sizes, (n_actions,)), own)
+        arrays[field] = da.Array(
+            graph, f"{name}-{field}", (sizes, *[(size,) for size in inner]), own
+        )
     labels = da.from_array(states, chunks=(sizes,), name=f"{name}-states")
-    for which, (field, own) in enumerate((("value", dtype), ("policy", action_dtype(n_actions)))):
-        best = partial(_greedy, which, np.uint64(ties(seed, round_)))
+    along = labels[(slice(None), *[None] * len(inner))]
+    of_state = (("value", rule.value, dtype), ("policy", rule.greedy, action_dtype(n_actions)))
+    for field, pick, own in of_state:
+        best = partial(_greedy, rule, pick, np.uint64(ties(seed, round_)))
+        axes = [*range(1, 1 + len(inner))]
         arrays[field] = da.map_blocks(
-            best, arrays["q"], labels[:, None], dtype=own, drop_axis=1, meta=np.empty(0, own)
+            best, arrays["q"], along, dtype=own, drop_axis=axes, meta=np.empty(0, own)
         )
     return arrays
 
@@ -252,7 +263,12 @@ def _pick(field: str, rows: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 def _greedy(
-    which: int, tie_key: np.uint64, q: npt.NDArray[Any], states: npt.NDArray[np.int64]
+    rule: Algorithm,
+    pick: Callable[[Found], npt.NDArray[Any]],
+    tie_key: np.uint64,
+    q: npt.NDArray[Any],
+    states: npt.NDArray[np.int64],
 ) -> npt.NDArray[Any]:
     """Return the value or the action of each row."""
-    return greedy(q, (0, 0), q.shape[1], tie_key, states[:, 0], np.arange(len(q)))[which]
+    extent = Extent(q.shape[-1], tie_key, states=states.ravel(), rows=np.arange(len(q)))
+    return pick(rule.find(q, extent))

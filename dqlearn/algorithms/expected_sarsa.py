@@ -1,0 +1,35 @@
+r"""Expected SARSA: a state is worth what the policy that acts expects of it.
+
+.. math:: y = r + \gamma \sum_{a'} \pi(a' | s') \, Q(s', a')
+          = r + \gamma \, [(1 - \epsilon) \max_{a'} Q(s', a')
+            + \frac{\epsilon}{|A|} \sum_{a'} Q(s', a')]
+
+for an epsilon-greedy policy, at the epsilon that it acts with (van Seijen, van Hasselt, Whiteson
+and Wiering 2009, "A Theoretical and Empirical Analysis of Expected Sarsa", ADPRL). What it learns
+is the value of exploring: beside a cliff it keeps its distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from dqlearn.algorithms.fields import Best, Sum
+from dqlearn.algorithms.q_learning import own
+from dqlearn.algorithms.rule import Algorithm
+
+__all__ = ["EXPECTED_SARSA"]
+
+
+def _expected(
+    values: Sequence[npt.NDArray[Any]], epsilon: float, n_actions: int
+) -> npt.NDArray[Any]:
+    """Return the mean over the actions of an epsilon-greedy policy."""
+    greatest, total = values
+    expected: npt.NDArray[Any] = (1 - epsilon) * greatest + (epsilon / n_actions) * total
+    return expected
+
+
+EXPECTED_SARSA = Algorithm("expected_sarsa", summary=(Best(own), Sum(own)), target=_expected)

@@ -1,0 +1,142 @@
+"""What a chunk says of its states: fields of a summary, found in a chunk and merged over chunks.
+
+::
+
+    chunk (i, 0) ─► find ┐
+    chunk (i, 1) ─► find ┴ merge ─► columns, one row a state ─► value of the target
+
+A field is found among the actions of one chunk, and merged with the same field of the other chunks
+that have the same states. Invariant: merging is associative and commutative, to the bit, or the
+field says that it is not (`splits`), and the actions are in one chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.kernels.buffers import empty
+from dqlearn.kernels.summary import (
+    Scalar,
+    action_dtype,
+    find_best,
+    find_sums,
+    merge_best,
+    unroll,
+)
+
+__all__ = ["Best", "Columns", "Extent", "Field", "Sum"]
+
+Columns = tuple[npt.NDArray[Any], ...]
+"""What a field knows of some states, one row a state."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Which states and actions a block of values is about.
+
+    Attributes
+    ----------
+    n_actions : int
+        Of the whole table.
+    tie_key : uint64
+        :func:`dqlearn.kernels.summary.ties` of the seed and the round.
+    first_state, first_action : int
+        Of the block.
+    states : int (m,), optional
+        Those of its states that are asked about; by default all.
+    rows : int (m,), optional
+        Where these stand in the block, if not in order from its first state.
+    """
+
+    n_actions: int
+    tie_key: np.uint64
+    first_state: int = 0
+    first_action: int = 0
+    states: npt.NDArray[Any] | None = None
+    rows: npt.NDArray[Any] | None = None
+
+    def size(self, q: npt.NDArray[Any]) -> int:
+        """Return how many states are asked about."""
+        return len(q) if self.states is None else len(self.states)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The action with the greatest score, and what that action is worth.
+
+    Parameters
+    ----------
+    score : callable
+        ``score(q, s, a)``: what is maximised. It is compiled; ``q`` is (states, members, actions).
+    value : callable, optional
+        ``value(q, s, a)`` of the action that has the greatest score; by default the score.
+
+    Notes
+    -----
+    Its columns are (score, action), or (score, action, value).
+    """
+
+    splits: ClassVar[bool] = True
+
+    score: Scalar
+    value: Scalar | None = None
+
+    def find(self, q: npt.NDArray[Any], extent: Extent) -> Columns:
+        """Find the best of the actions of a block, q (states, members, actions)."""
+        n = extent.size(q)
+        score, action = empty(n, q.dtype), empty(n, action_dtype(extent.n_actions))
+        worth = None if self.value is None else empty(n, q.dtype)
+        kernel = find_best(unroll(q.shape[2]), self.score, self.value)
+        firsts = extent.first_state, extent.first_action
+        asked = extent.states, extent.rows
+        kernel(q, *asked, *firsts, extent.n_actions, extent.tie_key, score, action, worth)
+        return (score, action) if worth is None else (score, action, worth)
+
+    def merge(self, mine: Columns, others: Columns, extent: Extent) -> None:
+        """Take what is known of other actions into what is known of the same states, in place."""
+        states = extent.first_state if extent.states is None else extent.states
+        merge_best(mine, others, states, extent.n_actions, extent.tie_key)
+
+    def value_of(self, columns: Columns) -> npt.NDArray[Any]:
+        """Return what the best action of each state is worth, shape ``(m,)``."""
+        return columns[0] if self.value is None else columns[2]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of a term over all actions.
+
+    Parameters
+    ----------
+    term : callable
+        ``term(q, s, a)``, compiled as a score is.
+
+    Notes
+    -----
+    Rounding depends on the order of a sum, so all actions of a state are in one chunk.
+    """
+
+    splits: ClassVar[bool] = False
+
+    term: Scalar
+
+    def find(self, q: npt.NDArray[Any], extent: Extent) -> Columns:
+        """Add the actions of a block, q (states, members, actions)."""
+        total = empty(extent.size(q), q.dtype)
+        find_sums(self.term)(q, extent.states, extent.rows, extent.first_state, total)
+        return (total,)
+
+    def merge(self, mine: Columns, others: Columns, extent: Extent) -> None:
+        """Refuse to."""
+        raise TypeError("a sum over actions depends on their order: it has no parts to merge")
+
+    def value_of(self, columns: Columns) -> npt.NDArray[Any]:
+        """Return the sum of each state, shape ``(m,)``."""
+        return columns[0]
+
+
+Field = Best | Sum

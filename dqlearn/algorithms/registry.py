@@ -1,0 +1,49 @@
+"""The rules that dqlearn brings, by their names.
+
+Invariant: a name that is stored in a table means the same rule for ever.
+"""
+
+from __future__ import annotations
+
+from dqlearn.algorithms.double_q import DOUBLE_Q
+from dqlearn.algorithms.expected_sarsa import EXPECTED_SARSA
+from dqlearn.algorithms.q_learning import Q_LEARNING
+from dqlearn.algorithms.rule import Algorithm
+from dqlearn.errors import ConfigurationError
+
+__all__ = ["ALGORITHMS", "as_algorithm"]
+
+ALGORITHMS = {rule.name: rule for rule in (Q_LEARNING, DOUBLE_Q, EXPECTED_SARSA)}
+"""All of them."""
+
+
+def as_algorithm(given: str | Algorithm) -> Algorithm:
+    """Return a rule that is given, or named.
+
+    Parameters
+    ----------
+    given : str or Algorithm
+        A name of :data:`ALGORITHMS`, or a rule.
+
+    Returns
+    -------
+    Algorithm
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither.
+
+    Examples
+    --------
+    >>> as_algorithm("double_q").members
+    2
+    """
+    if isinstance(given, Algorithm):
+        return given
+    if not isinstance(given, str) or given not in ALGORITHMS:
+        raise ConfigurationError(
+            f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, or an Algorithm, got "
+            f"{given!r}"
+        )
+    return ALGORITHMS[given]

@@ -1,0 +1,48 @@
+"""Members: who learns from a transition, and where that stands in the table.
+
+::
+
+    row of state s       member 0: a0 a1 a2 | member 1: a0 a1 a2     column = member * 3 + action
+    bootstraps of s      member 0           | member 1               s * members + member
+
+A draw from the step's key chooses the member, so it is the same whoever makes the step. With one
+member a column is an action, and a bootstrap is a state's: nothing here is called. Invariant: a
+member's transitions are a fair sample of all, independent of what happened in them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dqlearn.jit.compiled import njit
+from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.random import member_of, step_key
+
+__all__ = ["bootstrap_rows", "columns_of_step", "columns_of_walk"]
+
+
+@njit(nogil=True, cache=True)
+def columns_of_step(streams, step, members, n_actions, action):
+    """Turn the actions of one step of all environments into columns, in place."""
+    for e in range(len(streams)):
+        member = member_of(step_key(streams[e], np.uint64(step)), members)
+        action[e] += member * n_actions
+
+
+@njit(nogil=True, cache=True)
+def columns_of_walk(streams, t0, n_steps, block, members, n_actions, action):
+    """Turn the actions of a walk into columns, in place; they are in the order of a batch."""
+    for b in range(0, len(streams), block):
+        n = min(block, len(streams) - b)
+        for k in range(n_steps):
+            own = slice(b * n_steps + k * n, b * n_steps + (k + 1) * n)
+            columns_of_step(streams[b : b + n], t0 + k, members, n_actions, action[own])
+
+
+@njit(nogil=True, cache=True)
+def bootstrap_rows(column, next_state, members, n_actions, rows):
+    """Write where the bootstrap of each transition stands, for the member that learns from it."""
+    for t in range(len(column)):
+        s = np.int64(next_state[t])
+        member = np.int64(column[t]) // n_actions
+        rows[t] = NO_BOOTSTRAP if s == NO_BOOTSTRAP else s * members + member
