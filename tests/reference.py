@@ -6,9 +6,12 @@ time, and knows of shards only the order that they give to a batch.
 
     for every round r:
         play       every environment K steps, epsilon-greedy on Q_r (lag 1: on Q_{r-1})
-        targets    y = reward + gamma * max_a Q_r(s', a), or the reward alone at a terminal state
+        targets    y = reward + gamma * v_r(s'), or the reward alone at a terminal state
         update     Q(s, a) += alpha * (y - Q(s, a)), one transition after another
-        policy     max and argmax of each state; ties go to the largest hash
+        policy     argmax of each state, ties go to the largest hash; and v_{r+1}, by the rule:
+                       q_learning      max_a Q(s, a)
+                       double_q        Q_B(s, argmax_a Q_A(s, a)), and the other way round
+                       expected_sarsa  the mean over the actions of an epsilon-greedy policy
 """
 
 from __future__ import annotations
@@ -58,6 +61,11 @@ def reset_key(key: int) -> int:
     return mix(key ^ 0xA24BAED4963EE407)
 
 
+def member_of(key: int, members: int) -> int:
+    """The table that learns from the step of a key."""
+    return (word(mix(key ^ 0x9FB21C651E98DF25), 0) >> 32) * members >> 32
+
+
 def choose(key: int, greedy: int, epsilon: float, n_actions: int) -> int:
     """The upper half of a key decides whether to explore, the lower half where."""
     explore = key >> 32 < round(epsilon * 2**32)
@@ -81,6 +89,11 @@ class Settings:
     policy_lag: int = 0
     dtype: str = "float32"
     seed: int = 0
+    algorithm: str = "q_learning"
+
+    @property
+    def members(self) -> int:
+        return 2 if self.algorithm == "double_q" else 1
 
     @property
     def round_timesteps(self) -> int:
@@ -102,21 +115,49 @@ class Transition(NamedTuple):
     reward: float
     next_state: int
     terminated: bool
+    member: int
 
 
 class Policy(NamedTuple):
+    """Values of (state, member), and the action of each state."""
+
     value: npt.NDArray[Any]
     action: npt.NDArray[np.int64]
     timesteps: int
 
 
-def policy_of(q: npt.NDArray[Any], seed: int, round_: int, timesteps: int) -> Policy:
-    """Max and argmax of every state."""
-    value = q.max(axis=1)
-    pairs = np.arange(q.size, dtype=np.uint64).reshape(q.shape)
+def policy_of(
+    q: npt.NDArray[Any],
+    seed: int,
+    round_: int,
+    timesteps: int,
+    algorithm: str = "q_learning",
+    epsilon: float = 0.0,
+) -> Policy:
+    """What each state of a table (state, member, action) is worth, and its greedy action."""
+    n_states, _, n_actions = q.shape
+    pairs = np.arange(n_states * n_actions, dtype=np.uint64).reshape(n_states, n_actions)
     hashes = word(stream(seed, TIES, round_), pairs)
-    action = np.where(q == value[:, None], hashes, 0).argmax(axis=1)
-    return Policy(value, action, timesteps)
+
+    def best(scores: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        tied = scores == scores.max(axis=1)[:, None]
+        return np.where(tied, hashes, 0).argmax(axis=1)
+
+    def of(values: npt.NDArray[Any], action: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        return values[np.arange(n_states), action]
+
+    if algorithm == "double_q":
+        one, other = q[:, 0], q[:, 1]
+        value = np.stack([of(other, best(one)), of(one, best(other))], axis=1)
+        return Policy(value, best((one + other) / 2), timesteps)
+    greatest = q[:, 0].max(axis=1)
+    if algorithm == "expected_sarsa":
+        total = np.zeros(n_states)
+        for a in range(n_actions):
+            total += q[:, 0, a]
+        real = q.dtype.type
+        greatest = real(1 - epsilon) * greatest + real(epsilon / n_actions) * total.astype(real)
+    return Policy(greatest[:, None], best(q[:, 0]), timesteps)
 
 
 def learn(
@@ -124,17 +165,22 @@ def learn(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint32]]:
     """Return q and visits after whole rounds of `total_timesteps` transitions or more."""
     worlds = Models(env, settings) if isinstance(env, TabularEnv) else Gyms(env, settings)
-    q = np.full((worlds.n_states, worlds.n_actions), settings.initial_value, settings.dtype)
-    visits = np.zeros(q.shape, np.uint32)
-    policy = acted_on = policy_of(q, settings.seed, 0, 0)
+    shape = worlds.n_states, settings.members, worlds.n_actions
+    q, visits = np.full(shape, settings.initial_value, settings.dtype), np.zeros(shape, np.uint32)
+
+    def policy_after(timesteps: int, round_: int) -> Policy:
+        epsilon = _at(settings.epsilon, timesteps)
+        return policy_of(q, settings.seed, round_, timesteps, settings.algorithm, epsilon)
+
+    policy = acted_on = policy_after(0, 0)
     for round_ in count():
         if policy.timesteps >= total_timesteps:
             break
         batch = worlds.play(acted_on if settings.policy_lag else policy, round_)
         acted_on = policy
         update(q, visits, batch, policy, settings)
-        policy = policy_of(q, settings.seed, round_ + 1, policy.timesteps + len(batch))
-    return q, visits
+        policy = policy_after(policy.timesteps + len(batch), round_ + 1)
+    return (q, visits) if settings.members > 1 else (q[:, 0], visits[:, 0])
 
 
 def update(
@@ -147,16 +193,16 @@ def update(
     """Temporal-difference steps in the order of the batch, in the table's own arithmetic."""
     real, rate = q.dtype.type, settings.learning_rate
     gamma = real(settings.gamma)
-    for s, a, reward, next_state, terminated in batch:
+    for s, a, reward, next_state, terminated, m in batch:
         target = real(reward)
         if not terminated:
-            target += gamma * policy.value[next_state]
+            target += gamma * policy.value[next_state, m]
         if isinstance(rate, VisitCount):
-            alpha = rate.rate(int(visits[s, a]))
+            alpha = rate.rate(int(visits[s, m, a]))
         else:
             alpha = _at(rate, policy.timesteps)
-        q[s, a] += real(alpha) * (target - q[s, a])
-        visits[s, a] += 1
+        q[s, m, a] += real(alpha) * (target - q[s, m, a])
+        visits[s, m, a] += 1
 
 
 def _at(value: float | Schedule, timesteps: int) -> float:
@@ -224,7 +270,8 @@ class Worlds:
             self.resetting[e] = self.late
             if not self.late:
                 self.state[e] = self.restart(e, key)
-        return Transition(state, action, reward, next_state, terminated)
+        member = member_of(key, self.settings.members)
+        return Transition(state, action, reward, next_state, terminated, member)
 
 
 class Models(Worlds):

@@ -56,7 +56,7 @@ def visited(chunk: Chunk) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     known = _index(chunk)
     first = 1 << known.bits
     visits = chunk.visits[first : known.n_rows]
-    learned = visits.reshape(len(visits), -1).any(axis=1)
+    learned = visits.any(axis=tuple(range(1, visits.ndim)))
     states, rows = known.states[learned], np.flatnonzero(learned) + first
     order = np.argsort(states)
     return states[order], rows[order]

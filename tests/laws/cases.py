@@ -45,8 +45,11 @@ class Run:
 
     @property
     def grids(self) -> dict[str, Callable[[int, int], Any]]:
-        """What to try as its chunks."""
-        return SHARES if self.sparse else GRIDS
+        """What to try as its chunks; a sum over actions has them together."""
+        if self.sparse:
+            return SHARES
+        whole = self.settings.algorithm == "expected_sarsa"
+        return {name: GRIDS[name] for name in (("auto", "states") if whole else GRIDS)}
 
     def chunks(self, grid: str) -> Any:
         """Return the chunks of a grid."""
@@ -121,7 +124,14 @@ SPARSE = {
     name.replace("asking", "sparse"): replace(run, sparse=block)
     for (name, run), block in zip(ASKING.items(), (4, 1), strict=True)
 }
-ALL_RUNS = RUNS | ASKING | SPARSE
+# By other rules, on all ways that there are; two that split the actions, and one that cannot.
+RULES = {
+    f"{name}, {algorithm}": replace(run, settings=replace(run.settings, algorithm=algorithm))
+    for name, run in (RUNS | ASKING | SPARSE).items()
+    for algorithm in ("double_q", "expected_sarsa")
+    if (name, algorithm) not in {("torus", "expected_sarsa"), ("lake", "expected_sarsa")}
+}
+ALL_RUNS = RUNS | ASKING | SPARSE | RULES
 
 
 def uneven(n_states: int, n_actions: int) -> Any:
@@ -217,8 +227,9 @@ def bits(learner: QLearner) -> Bits:
     table = learner.table
     q, visits = dask.compute(table.q, table.visits)
     if isinstance(table, SparseTable):
-        whole = np.full(table.grid.shape, learner._plan.initial_value, q.dtype)
-        counts = np.zeros(table.grid.shape, visits.dtype)
+        shape = table.grid.shape[0], *q.shape[1:]
+        whole = np.full(shape, learner._plan.initial_value, q.dtype)
+        counts = np.zeros(shape, visits.dtype)
         whole[table.states], counts[table.states] = q, visits
         q, visits = whole, counts
     return Bits.of(q, visits)

@@ -12,7 +12,8 @@
              sparse: auto │ 1 │ 3 │ 13 chunks
 
 The slow suite tries all of them, but for most grids of the gather path in clusters; the fast one a
-sample in which each value of each factor occurs.
+sample in which each value of each factor occurs. Other rules are tried on the same runs, at two
+places and on two grids: what they share with Q-learning is tried there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cases import (
     ALL_RUNS,
     GRIDS,
     PLACES,
+    RULES,
     RUNS,
     SHARES,
     SPARSE,
@@ -39,8 +41,9 @@ from cases import (
 def fast_sample() -> set[tuple[Place, str, str]]:
     """Every run at every place of this process, and each in a cluster of some size."""
     draw = random.Random(0)
-    pairs = [pair for pair in product(PLACES, ALL_RUNS) if not pair[0].workers]
-    for workers, name in zip(cycle((1, 2, 3)), ALL_RUNS, strict=False):
+    runs = [name for name in ALL_RUNS if name not in RULES]
+    pairs = [pair for pair in product(PLACES, runs) if not pair[0].workers]
+    for workers, name in zip(cycle((1, 2, 3)), runs, strict=False):
         pairs.append((draw.choice([p for p in PLACES if p.workers == workers]), name))
     grids = {False: draw.sample(list(GRIDS), len(GRIDS)), True: list(SHARES)}
     left = {sparse: cycle(names) for sparse, names in grids.items()}
@@ -52,18 +55,31 @@ def tried(place: Place, name: str, grid: str) -> bool:
     return name in RUNS or not place.workers or grid in ("both", "three")
 
 
+def of_rules() -> Iterator[tuple[Place, str, str]]:
+    """Every rule on every run it is tried on: on threads, and in a cluster that has to send."""
+    for name in RULES:
+        grids = [*RULES[name].grids]
+        yield THREADS, name, grids[min(4, len(grids) - 1)]
+        yield WORKERS, name, grids[min(2, len(grids) - 1)]
+
+
+THREADS, WORKERS = PLACES[2], PLACES[5]
 SAMPLE = fast_sample()
+EVERYTHING = [
+    case
+    for case in product(PLACES, [name for name in ALL_RUNS if name not in RULES], GRIDS | SHARES)
+    if case in SAMPLE or (case[2] in ALL_RUNS[case[1]].grids and tried(*case))
+]
 CASES = [
     pytest.param(
         *case,
         id="-".join(map(str, case)),
         marks=[
             *([pytest.mark.cluster] if case[0].workers else []),
-            *([] if case in SAMPLE else [pytest.mark.slow]),
+            *([] if case in SAMPLE or case[:1] == (THREADS,) else [pytest.mark.slow]),
         ],
     )
-    for case in product(PLACES, ALL_RUNS, GRIDS | SHARES)
-    if case in SAMPLE or (case[2] in ALL_RUNS[case[1]].grids and tried(*case))
+    for case in sorted([*EVERYTHING, *of_rules()], key=lambda case: PLACES.index(case[0]))
 ]
 
 
@@ -83,7 +99,7 @@ def test_one_result(name: str, grid: str) -> None:
 
 def test_the_sample_leaves_nothing_out() -> None:
     places, names, grids = (set(values) for values in zip(*SAMPLE, strict=True))
-    assert names == set(ALL_RUNS)
+    assert names == set(ALL_RUNS) - set(RULES)
     assert grids == set(GRIDS) | set(SHARES)
     assert {place.workers for place in places} == {0, 1, 2, 3}
     assert {place.threads for place in places} == {1, 2, 4}

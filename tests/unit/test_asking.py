@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dqlearn.algorithms import Q_LEARNING, Extent
+from dqlearn.algorithms.fields import Columns
 from dqlearn.errors import StaleShardError
 from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.kernels.summary import ties
 from dqlearn.stages.lookup import Asked, Parcel, answer, ask, told
-from dqlearn.stages.summary import Maxima, combine, join, maxima
+from dqlearn.stages.summary import Summary, combine, join, summarize
 from dqlearn.table.chunk import Answer, Chunk
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.transitions import Routed, Tally
@@ -42,27 +44,40 @@ def chunks_of(q: npt.NDArray[Any], grid: ChunkGrid) -> list[Chunk]:
     return chunks
 
 
-def everything(q: npt.NDArray[Any], grid: ChunkGrid, key: np.uint64) -> Maxima:
-    """Reduce the maxima of all states, as the broadcast path does."""
+def everything(q: npt.NDArray[Any], grid: ChunkGrid, key: np.uint64) -> Summary:
+    """Reduce the summaries of all states, as the broadcast path does."""
     n_actions, columns = q.shape[1], len(grid.columns)
     best = [
-        maxima(chunk, grid.origin(c), n_actions, key) for c, chunk in enumerate(chunks_of(q, grid))
-    ]
-    return join(
-        [
-            reduce(lambda a, b: combine(a, b, n_actions, key), best[first : first + columns])
-            for first in range(0, grid.n_chunks, columns)
-        ]
-    )
-
-
-def answered(q: npt.NDArray[Any], grid: ChunkGrid, asked: Asked, key: np.uint64) -> Answer:
-    """Let every chunk answer, and put together what they say."""
-    answers = [
-        answer(chunk, asked.piece(grid.position(c)[0]), grid.origin(c), q.shape[1], key)
+        summarize(chunk, Q_LEARNING, Extent(n_actions, key, *grid.origin(c)))
         for c, chunk in enumerate(chunks_of(q, grid))
     ]
-    return told(asked, answers, grid, q.shape[1], key)
+
+    def over_actions(a: Summary, b: Summary) -> Summary:
+        return combine(a, b, Q_LEARNING, Extent(n_actions, key))
+
+    rows = range(0, grid.n_chunks, columns)
+    return join([reduce(over_actions, best[first : first + columns]) for first in rows])
+
+
+def answer_of(
+    chunk: Chunk, states: npt.NDArray[Any], origin: tuple[int, int], n_actions: int, key: np.uint64
+) -> Answer:
+    return answer(chunk, Q_LEARNING, Extent(n_actions, key, *origin, states))
+
+
+def told_all(asked: Asked, answers: list[Answer], grid: ChunkGrid, key: np.uint64) -> Columns:
+    """Put answers together; return values and actions."""
+    (best,) = told(asked, answers, grid, Q_LEARNING, Extent(grid.shape[1], key)).found
+    return best
+
+
+def answered(q: npt.NDArray[Any], grid: ChunkGrid, asked: Asked, key: np.uint64) -> Columns:
+    """Let every chunk answer, and put together what they say."""
+    answers = [
+        answer_of(chunk, asked.piece(grid.position(c)[0]), grid.origin(c), q.shape[1], key)
+        for c, chunk in enumerate(chunks_of(q, grid))
+    ]
+    return told_all(asked, answers, grid, key)
 
 
 def asked_for(state: list[int], next_state: list[int], grid: ChunkGrid) -> Asked:
@@ -96,12 +111,9 @@ def test_equals_the_maxima_of_all_states(
     q, key = table(grid.shape, dtype, seed), ties(*at)
     best = everything(q, grid, key)
     asked = asked_for(state, next_state, grid)
-    answers = answered(q, grid, asked, key)
-    assert answers.value.dtype == best.value.dtype == dtype
-    assert answers.action.dtype == best.action.dtype
-    assert answers.timesteps == 100
-    assert answers.value.tolist() == best.value[asked.state].tolist()
-    assert answers.action.tolist() == best.action[asked.state].tolist()
+    for answer_, column in zip(answered(q, grid, asked, key), best.found[0], strict=True):
+        assert answer_.dtype == column.dtype
+        assert answer_.tolist() == column[asked.state].tolist()
 
 
 @given(questions())
@@ -137,9 +149,9 @@ def test_by_hand() -> None:
     assert asked.of_env.tolist() == [0, 1, 2]
     assert asked.of_next.tolist() == [0, 3, -1]
     q = np.array([[1, 2], [4, 3], [9, 9], [9, 9], [-5, -6], [7, 8]], np.float32)
-    best = answered(q, grid, asked, ties(0, 0))
-    assert best.value.tolist() == [2.0, 4.0, 8.0, -5.0]
-    assert best.action.tolist() == [1, 0, 1, 0]
+    value, action = answered(q, grid, asked, ties(0, 0))
+    assert value.tolist() == [2.0, 4.0, 8.0, -5.0]
+    assert action.tolist() == [1, 0, 1, 0]
 
 
 def test_answers_to_another_question_are_refused() -> None:
@@ -148,12 +160,12 @@ def test_answers_to_another_question_are_refused() -> None:
         q, key = table((6, 2), np.float32, 0), ties(0, 0)
         chunks, before = chunks_of(q, grid), asked_for([0, 5], [], grid)
         answers = [
-            answer(chunk, before.piece(grid.position(c)[0]), grid.origin(c), 2, key)
+            answer_of(chunk, before.piece(grid.position(c)[0]), grid.origin(c), 2, key)
             for c, chunk in enumerate(chunks)
         ]
-        assert len(told(before, answers, grid, 2, key).value) == 2
+        assert len(told_all(before, answers, grid, key)[0]) == 2
         with pytest.raises(StaleShardError, match=r"must answer for .* got answers for"):
-            told(asked_for([0, 5], [1, 5], grid), answers, grid, 2, key)
+            told_all(asked_for([0, 5], [1, 5], grid), answers, grid, key)
 
 
 def test_states_that_many_are_in_are_each_answered() -> None:
@@ -182,15 +194,15 @@ def test_states_beyond_32_bits() -> None:
     assert len(asked.piece(19)) == 0
     assert asked.piece(20).tolist() == [far + 1, far + 2, far]
     q, key = np.zeros((3, 3), np.float32), ties(1, 2)
-    whole = maxima(Chunk(q, np.zeros(q.shape, np.uint32), TALLY), (far, 0), 3, key)
-    nothing = answer(Chunk(q[:0], q[:0], TALLY), asked.piece(0), (0, 0), 3, key)
+    whole = Q_LEARNING.find(q, Extent(3, key, far))
+    nothing = answer_of(Chunk(q[:0], q[:0], TALLY), asked.piece(0), (0, 0), 3, key)
     answers = [nothing] * 2 * 20
     for a, b in ((0, 2), (2, 3)):
         own = np.ascontiguousarray(q[:, a:b])
         chunk = Chunk(own, np.zeros(own.shape, np.uint32), TALLY)
-        answers.append(answer(chunk, asked.piece(20), (far, a), 3, key))
-    best = told(asked, answers, grid, 3, key)
-    assert best.action.tolist() == whole.action[[1, 2, 0]].tolist()
+        answers.append(answer_of(chunk, asked.piece(20), (far, a), 3, key))
+    _, action = told_all(asked, answers, grid, key)
+    assert action.tolist() == Q_LEARNING.greedy(whole)[[1, 2, 0]].tolist()
 
 
 def test_arguments_are_not_written_to() -> None:
@@ -222,6 +234,6 @@ def test_dask_sees_the_size_of_what_is_sent() -> None:
     routed = Routed((np.zeros(900, np.int32), np.zeros(900)), np.zeros((1, 3), np.int64), TALLY)
     parcel = Parcel(routed, asked)
     assert 0 <= sys.getsizeof(parcel) - 900 * 12 - 1_000 * 12 < 2_000
-    said = Answer(np.zeros(500), np.zeros(500, np.uint8), 0)
+    said = Answer(((np.zeros(500), np.zeros(500, np.uint8)),), 0)
     chunk = Chunk(np.zeros((9, 2)), np.zeros((9, 2), np.uint32), TALLY, answers=(said, said))
     assert 0 <= sys.getsizeof(chunk) - 2 * 500 * 9 - 18 * 12 < 2_000

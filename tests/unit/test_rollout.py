@@ -24,7 +24,7 @@ SEED = 11
 
 
 def policy_of(q: np.ndarray, timesteps: int = 0) -> Policy:
-    best = reference.policy_of(q, SEED, 0, timesteps)
+    best = reference.policy_of(q[:, None], SEED, 0, timesteps)
     return Policy(best.value, best.action.astype(np.uint8), timesteps, Tally(timesteps, 0.0))
 
 
