@@ -29,6 +29,7 @@ from dask.array.core import normalize_chunks
 from dqlearn.errors import GridError
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.route import find_owners
+from dqlearn.table.columns import COLUMNS
 from dqlearn.text import shortened
 
 __all__ = ["ChunkGrid", "Slices", "block_bits", "owner_dtype", "table_nbytes"]
@@ -47,8 +48,8 @@ _GUESSES = 4096
 
 
 def table_nbytes(shape: tuple[int, int], dtype: np.dtype[Any]) -> int:
-    """Return the bytes of the values and the visit counts of a table."""
-    return math.prod(shape) * (dtype.itemsize + 4)
+    """Return the bytes of the columns of a table."""
+    return sum(math.prod(it.shape(*shape)) * it.dtype_in(dtype).itemsize for it in COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) 
         answer(chunk, _parcel(plan, parcel, c).states, origin, plan.n_actions, key)
         for parcel in sent
     ]
-    paged.let_go(chunk.q, chunk.visits)
+    paged.let_go(*chunk.columns.values())
     return replace(chunk, answers=tuple(answers))
 
 

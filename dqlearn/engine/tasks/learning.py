@@ -131,7 +131,7 @@ def update_task(
     """Make chunk c of a round of what it received, and find its maxima."""
     after = learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
     best = maxima(after, plan.laid_out.origin(c), plan.n_actions, ties(plan.seed, round_))
-    paged.let_go(after.q, after.visits)
+    paged.let_go(*after.columns.values())
     return replace(after, answers=(Answer(best.value, best.action, after.timesteps),))
 
 

@@ -26,6 +26,7 @@ from dask.utils import format_bytes
 from dqlearn.kernels.summary import action_dtype, greedy, ties
 from dqlearn.spaces import Factor
 from dqlearn.table.chunk import Chunk
+from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.grid import ChunkGrid, table_nbytes
 from dqlearn.table.keys import GraphNode, Task, TaskRef
 from dqlearn.table.paged import read
@@ -80,6 +81,8 @@ class Table:
         Tells its arrays from those of other runs.
     seed : int
         Of the run; it breaks ties.
+    columns : sequence of Column
+        Of its chunks.
     """
 
     round: int
@@ -89,16 +92,17 @@ class Table:
     nodes: Sequence[GraphNode | TaskRef]
     run: str
     seed: int
+    columns: Sequence[Column] = COLUMNS
 
     @property
     def q(self) -> da.Array:
         """Q-values, ``(n_states, n_actions)``."""
-        return self._array("q", self.dtype)
+        return self._array("q")
 
     @property
     def visits(self) -> da.Array:
         """How often each pair was updated, uint32 ``(n_states, n_actions)``."""
-        return self._array("visits", np.dtype(np.uint32))
+        return self._array("visits")
 
     @property
     def value(self) -> da.Array:
@@ -112,7 +116,7 @@ class Table:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of Q-values and visit counts together."""
+        """Bytes of the columns together."""
         return table_nbytes(self.grid.shape, self.dtype)
 
     def to_xarray(self) -> xr.Dataset:
@@ -126,20 +130,26 @@ class Table:
             factors, these are coordinates along it, up to 2**22 states; :func:`dqlearn.unfold`
             gives it one dimension per factor.
         """
-        arrays = {"q": self.q, "visits": self.visits, "value": self.value, "policy": self.policy}
-        return dataset(arrays, self.labels.actions, self.labels.attributes)
+        arrays = {column.name: self._array(column.name) for column in self.columns}
+        arrays |= {"value": self.value, "policy": self.policy}
+        return dataset(arrays, self.labels.actions, self.labels.attributes, columns=self.columns)
 
-    def _array(self, field: str, dtype: np.dtype[Any]) -> da.Array:
-        name, columns = f"dqlearn-{field}-{self.run}-{self.round}", len(self.grid.columns)
-        pick = partial(_pick, field, self.round)
+    def _array(self, field: str) -> da.Array:
+        """Make the array of a column; without actions, of the first chunk of each row of them."""
+        column = next(it for it in self.columns if it.name == field)
+        name, pick = f"dqlearn-{field}-{self.run}-{self.round}", partial(_pick, field, self.round)
         layer: dict[Any, GraphNode] = {}
         for c, node in enumerate(self.nodes):
-            key = (name, *divmod(c, columns))
+            i, j = self.grid.position(c)
+            if j and "action" not in column.dims:
+                continue
+            key = (name, *column.along(i, j, dict.fromkeys(column.sizes, 0)))
             layer[key] = Task(key, pick, node if isinstance(node, TaskRef) else TaskRef(node.key))
             if not isinstance(node, TaskRef):
                 layer[node.key] = node
         graph = HighLevelGraph.from_collections(name, layer)
-        return da.Array(graph, name, self.grid.chunks, dtype)
+        chunks = column.along(*self.grid.chunks, {dim: (n,) for dim, n in column.sizes.items()})
+        return da.Array(graph, name, chunks, column.dtype_in(self.dtype))
 
     def __repr__(self) -> str:
         """Shape, dtype, chunks, round."""

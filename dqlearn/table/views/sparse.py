@@ -26,6 +26,8 @@ from dask.utils import format_bytes
 
 from dqlearn.kernels.summary import action_dtype, greedy, ties
 from dqlearn.table.chunk import Chunk
+from dqlearn.table.columns import COLUMNS, Column
+from dqlearn.table.grid import table_nbytes
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import visited
 from dqlearn.table.keys import GraphNode, List, Task, TaskRef
@@ -36,8 +38,8 @@ __all__ = ["SparseTable", "merged"]
 
 _PART = 2**17  # states
 
-Rows = tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[np.uint32]]
-"""States, their Q-values and their visit counts."""
+Rows = tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]
+"""States, and the rows of each column that are theirs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +117,8 @@ class SparseTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of Q-values, visit counts and states together."""
-        return self.n_visited * (self.grid.n_actions * (self.dtype.itemsize + 4) + 8)
+        """Bytes of the columns and the states together."""
+        return table_nbytes((self.n_visited, self.grid.n_actions), self.dtype) + 8 * self.n_visited
 
     def to_xarray(self) -> xr.Dataset:
         """Return the visited part of the table as a labelled Dataset, lazily.
@@ -157,6 +159,7 @@ def merged(
     like: tuple[tuple[int, int], np.dtype[Any]],
     seed: int,
     round_: int,
+    columns: Sequence[Column] = COLUMNS,
 ) -> dict[str, da.Array]:
     """Merge sparse chunks by state, lazily.
 
@@ -172,11 +175,13 @@ def merged(
         Shape and dtype of the Q-values.
     seed, round_ : int
         They break ties.
+    columns : sequence of Column
+        Of the chunks.
 
     Returns
     -------
     dict of dask.array.Array
-        ``q`` and ``visits`` (n, n_actions), ``value`` and ``policy`` (n,).
+        The columns, and ``value`` and ``policy`` (n,).
     """
     (n, n_actions), dtype = like
     firsts = range(0, max(n, 1), _PART)
@@ -184,15 +189,15 @@ def merged(
     parts = [states[first : first + _PART] for first in firsts]
     layer = _layer(name, nodes, parts, round_)
     arrays = {}
-    for field, own in (("q", dtype), ("visits", np.dtype(np.uint32))):
-        picked = {
-            (f"{name}-{field}", k, 0): Task(
-                (f"{name}-{field}", k, 0), _pick, field, TaskRef((f"{name}-rows", k))
-            )
-            for k in range(len(parts))
-        }
-        graph = HighLevelGraph.from_collections(f"{name}-{field}", layer | picked)
-        arrays[field] = da.Array(graph, f"{name}-{field}", (sizes, (n_actions,)), own)
+    for column in columns:
+        array, others = f"{name}-{column.name}", {dim: (n,) for dim, n in column.sizes.items()}
+        picked: dict[Any, GraphNode] = {}
+        for k in range(len(parts)):
+            key = (array, k, *[0] * (len(column.dims) - 1))
+            picked[key] = Task(key, _pick, column.name, TaskRef((f"{name}-rows", k)))
+        graph = HighLevelGraph.from_collections(array, layer | picked)
+        chunks = column.along(sizes, (n_actions,), others)
+        arrays[column.name] = da.Array(graph, array, chunks, column.dtype_in(dtype))
     labels = da.from_array(states, chunks=(sizes,), name=f"{name}-states")
     for which, (field, own) in enumerate((("value", dtype), ("policy", action_dtype(n_actions)))):
         best = partial(_greedy, which, np.uint64(ties(seed, round_)))
@@ -238,13 +243,14 @@ def _part(
     """Return what a chunk says of its states from `first` to `last`."""
     states, rows = found
     own = slice(np.searchsorted(states, first), np.searchsorted(states, last, side="right"))
-    return states[own], chunk.q[rows[own]], chunk.visits[rows[own]]
+    return states[own], {name: array[rows[own]] for name, array in chunk.columns.items()}
 
 
 def _merge(parts: Sequence[Rows]) -> dict[str, npt.NDArray[Any]]:
-    states, q, visits = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.argsort(states)
-    return {"q": q[order], "visits": visits[order]}
+    order = np.argsort(np.concatenate([states for states, _ in parts]))
+    return {
+        name: np.concatenate([columns[name] for _, columns in parts])[order] for name in parts[0][1]
+    }
 
 
 def _pick(field: str, rows: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

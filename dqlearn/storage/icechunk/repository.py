@@ -2,7 +2,7 @@
 
 ::
 
-    begin ──► session, a fork for the workers ──► they write ──► commit ──► Version
+    begin ──► session, a fork for the workers ──► they write ──► commit ──► Commit
     main:  ... ── checkpoint 7 ── checkpoint 8        tags, and the branch "best", point into it
 
 Invariant: a checkpoint is there whole or not at all; whatever happens before its commit, those
@@ -12,13 +12,12 @@ before it stay as they are.
 from __future__ import annotations
 
 import pickle
-import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import icechunk
 import numpy as np
@@ -34,71 +33,31 @@ from dqlearn.errors import (
     RunInUseError,
     StoreError,
 )
-from dqlearn.stages.plan import Plan
 from dqlearn.storage.failures import first_line, unreachable
-from dqlearn.storage.location import Place
-from dqlearn.storage.schema import FORMAT, define
-from dqlearn.storage.snapshot import Version
-from dqlearn.storage.writer import Written
-from dqlearn.text import html_table
+from dqlearn.storage.icechunk.arrays import ForkWriter, append, make, set_attributes
+from dqlearn.storage.icechunk.commit import Commit
+from dqlearn.storage.icechunk.place import Place
+from dqlearn.storage.protocol import (
+    BEST,
+    LATEST,
+    PREVIOUS,
+    ArraySpec,
+    At,
+    CheckpointInfo,
+    CheckpointStore,
+    Transaction,
+    Version,
+    WriteResult,
+    check_tag,
+    moved,
+)
+from dqlearn.storage.schema import FORMAT
 
-__all__ = ["BEST", "LATEST", "At", "CheckpointInfo", "Draft", "Repository"]
+__all__ = ["Draft", "Repository"]
 
-LATEST, BEST, PREVIOUS = "latest", "best", "previous"
 _MAIN, _OURS, _DRAFT = "main", "dqlearn", "draft"
 _NUMBERS = {"checkpoint", "round", "timesteps"}
 _CONFLICT = "branch update conflict"  # of a branch that is reset, which is no ConflictError
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-At = str | int
-"""What names a checkpoint: "latest", "previous", "best", a number, or a tag."""
-
-
-@dataclass(frozen=True, repr=False)
-class CheckpointInfo:
-    """What a list of checkpoints says of one.
-
-    Parameters
-    ----------
-    number : int
-        Counts the run's checkpoints from 0.
-    round, timesteps : int
-        Rounds and transitions that its table was learned from.
-    written : datetime
-        When, in UTC.
-    tags : tuple of str
-        Names that point to it.
-    snapshot : str
-        Icechunk's name of it.
-    """
-
-    number: int
-    round: int
-    timesteps: int
-    written: datetime
-    tags: tuple[str, ...]
-    snapshot: str
-
-    def __repr__(self) -> str:
-        """Return its number, what it has learned from, when it was written, and its tags."""
-        tags = "".join(f", {tag!r}" for tag in self.tags)
-        return (
-            f"CheckpointInfo({self.number}: round {self.round}, {self.timesteps} transitions, "
-            f"{self.written:%Y-%m-%d %H:%M:%S}{tags})"
-        )
-
-    def _repr_html_(self) -> str:
-        """Return a table of the same."""
-        return html_table(
-            f"checkpoint {self.number}",
-            {
-                "round": f"{self.round:,}",
-                "learned from": f"{self.timesteps:,} transitions",
-                "written": f"{self.written:%Y-%m-%d %H:%M:%S} UTC",
-                "tags": ", ".join(self.tags) or "none",
-                "snapshot": self.snapshot,
-            },
-        )
 
 
 @dataclass(frozen=True)
@@ -113,12 +72,8 @@ class Draft:
         The snapshot that it builds on.
     session : icechunk.Session
         Takes up the changes.
-    fork : bytes
+    writer : ForkWriter
         For the workers.
-    since : int
-        Transitions of the checkpoint that it builds on; -1 without one.
-    rows : int
-        Rows of history that are there already.
     name : str
         Told to nobody else: a commit that has it is of this draft.
     """
@@ -126,29 +81,50 @@ class Draft:
     number: int
     base: str
     session: icechunk.Session
-    fork: bytes
-    since: int
-    rows: int
+    writer: ForkWriter
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
-class Repository:
+class Repository(CheckpointStore):
     """A repository of one run.
 
     Parameters
     ----------
     place : Place
         Where it is.
-    repo : icechunk.Repository
-        Open.
+    repo : icechunk.Repository, optional
+        Open; by default it is opened when it is first needed, and again whenever it is locked.
     """
 
-    def __init__(self, place: Place, repo: icechunk.Repository) -> None:
-        self.place, self._repo = place, repo
+    def __init__(self, place: Place, repo: icechunk.Repository | None = None) -> None:
+        self.place, self.name, self._opened = place, place.name, repo
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is in the same place."""
+        return isinstance(other, Repository) and self.place.identity == other.place.identity
+
+    def __hash__(self) -> int:
+        """Return that of the place."""
+        return hash(self.place.identity)
+
+    @property
+    def _repo(self) -> icechunk.Repository:
+        if self._opened is None:
+            self._opened = self.place.open()
+        return self._opened
+
+    def open(self) -> None:
+        """Open it, if it is there."""
+        self._opened = self.place.open()
+
+    def lock(self) -> Callable[[], None]:
+        """Keep other runs away; what Icechunk remembers of before is forgotten."""
+        release, self._opened = self.place.lock(), None
+        return release
 
     # reading
 
-    def version(self, at: At = LATEST) -> Version:
+    def find(self, at: At = LATEST) -> Commit:
         """Find a checkpoint.
 
         Parameters
@@ -158,7 +134,7 @@ class Repository:
 
         Returns
         -------
-        Version
+        Commit
 
         Raises
         ------
@@ -173,10 +149,10 @@ class Repository:
         """
         if isinstance(at, int | np.integer):
             info = next((info for info in self.checkpoints() if info.number == at), None)
-            return self._version(info.snapshot if info else None, at)
+            return self._commit_at(info.snapshot if info else None, at)
         if at == LATEST:
-            return self._version(self.tip(), at)
-        return self._version(self._names().get(at), at)
+            return self._commit_at(self.tip(), at)
+        return self._commit_at(self._names().get(at), at)
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """List the checkpoints, the newest first.
@@ -229,7 +205,7 @@ class Repository:
             yield
         except icechunk.IcechunkError as error:
             raise StoreError(
-                f"{self.place.name!r} cannot be reached, or read: {first_line(error)}"
+                f"{self.name!r} cannot be reached, or read: {first_line(error)}"
             ) from error
 
     @contextmanager
@@ -251,42 +227,42 @@ class Repository:
             with self._reading():
                 raise error
 
-    def _version(self, snapshot: str | None, at: At) -> Version:
+    def _commit_at(self, snapshot: str | None, at: At) -> Commit:
         if snapshot is None:
             known = [LATEST, *self._names(), *(info.number for info in self.checkpoints())]
             raise NoCheckpointError(
-                f"expected a checkpoint of {self.place.name!r}, one of {known[:9]}.., got {at!r}"
+                f"expected a checkpoint of {self.name!r}, one of {known[:9]}.., got {at!r}"
             )
         try:
             metadata = self._info(snapshot).metadata
         except icechunk.IcechunkError as error:
             self._check_reachable(error)
             raise DamagedChunkError(
-                f"checkpoint {at!r} of {self.place.name!r} cannot be read: {first_line(error)}; "
+                f"checkpoint {at!r} of {self.name!r} cannot be read: {first_line(error)}; "
                 f"open another one, such as at={PREVIOUS!r}, and go on from there"
             ) from error
         if "checkpoint" not in metadata:
             self._check_ours(metadata)
-            raise NoCheckpointError(f"the run at {self.place.name!r} has no checkpoint yet")
+            raise NoCheckpointError(f"the run at {self.name!r} has no checkpoint yet")
         with self._reading():
             session = pickle.dumps(self._repo.readonly_session(snapshot_id=snapshot))
         self._check_ours(metadata)
         if not _NUMBERS <= metadata.keys():
-            raise DamagedChunkError(f"checkpoint {at!r} of {self.place.name!r} has no numbers")
+            raise DamagedChunkError(f"checkpoint {at!r} of {self.name!r} has no numbers")
         numbers = (int(metadata[name]) for name in ("checkpoint", "round", "timesteps"))
-        return Version(self.place.name, session, snapshot, *numbers)
+        return Commit(self.name, session, snapshot, *numbers)
 
     # writing
 
-    def define(self, plan: Plan, attrs: Mapping[str, Any]) -> str:
+    def create(self, arrays: Iterable[ArraySpec], attributes: Mapping[str, Any]) -> str:
         """Make the arrays of a run that begins.
 
         Parameters
         ----------
-        plan : Plan
-            Of the run.
-        attrs : mapping
-            Attributes of its table.
+        arrays : iterable of ArraySpec
+            What to make.
+        attributes : mapping
+            JSON.
 
         Returns
         -------
@@ -298,6 +274,7 @@ class Repository:
         StoreError
             If a run is there already; `CheckpointError` if the arrays cannot be made.
         """
+        self._opened = self._opened or self.place.open_or_create()
         with _named("the arrays"):
             session = self._repo.writable_session(_MAIN)
             # Of the session itself: what another run commits from now on makes the commit fail.
@@ -305,10 +282,10 @@ class Repository:
             self._check_ours(metadata)
             if "checkpoint" in metadata:
                 raise StoreError(
-                    f"there is a run at {self.place.name!r}: go on with it by dqlearn.resume, or "
+                    f"there is a run at {self.name!r}: go on with it by dqlearn.resume, or "
                     "choose another store"
                 )
-            define(zarr.group(session.store, overwrite=True), plan, attrs)
+            make(zarr.group(session.store, overwrite=True), arrays, attributes)
             return session.commit("arrays", metadata={_OURS: FORMAT})
 
     def tip(self) -> str:
@@ -341,49 +318,14 @@ class Repository:
             If the repository cannot be read.
         """
         with _named("the session"):
-            self._check_unmoved(base, tip)
+            self.check_unmoved(base, tip)
             start = base.snapshot if base else tip
             self._go_back(start, tip)
             session = self._repo.writable_session(_MAIN)
             if session.snapshot_id != start:
-                raise self._moved(base)
+                raise moved(self.name, base)
             fork = pickle.dumps(session.fork())
-            arrays: Any = zarr.open_group(session.store, mode="r")
-            rows = int(arrays["history/int"].shape[0])
-        number, since = (base.number + 1, base.timesteps) if base else (0, -1)
-        return Draft(number, start, session, fork, since, rows)
-
-    def check_unmoved(self, base: Version | None, tip: str) -> None:
-        """Refuse to go on from a checkpoint after which others were written, or that has gone.
-
-        Parameters
-        ----------
-        base : Version, optional
-            That one; None for the arrays alone.
-        tip : str
-            Where this run has seen the branch last.
-
-        Raises
-        ------
-        RunInUseError
-            If another run has written to the repository meanwhile.
-        """
-        with self._reading():
-            self._check_unmoved(base, tip)
-
-    def _check_unmoved(self, base: Version | None, tip: str) -> None:
-        start = base.snapshot if base else tip
-        gone = start != tip and all(info.snapshot != start for info in self.checkpoints())
-        if gone or self._main() not in (tip, start):
-            raise self._moved(base)
-
-    def _moved(self, base: Version | None) -> RunInUseError:
-        wanted = f"checkpoint {base.number}" if base else "the arrays of a new run"
-        return RunInUseError(
-            f"expected {wanted} to be the latest of {self.place.name!r}, or what this run has "
-            "found after it, got another: a run has written there meanwhile, or it was removed; go "
-            "on from what is there by dqlearn.resume, or choose another store"
-        )
+        return Draft(base.number + 1 if base else 0, start, session, ForkWriter(fork))
 
     def _go_back(self, start: str, tip: str) -> None:
         """Give up the checkpoints after one, which the run goes on from."""
@@ -392,27 +334,27 @@ class Repository:
 
     def commit(
         self,
-        draft: Draft,
-        written: Iterable[Written],
-        counters: Mapping[str, Any],
-        history: Mapping[str, npt.NDArray[Any]],
-    ) -> Version:
+        transaction: Transaction,
+        results: Iterable[WriteResult],
+        attributes: Mapping[str, Any],
+        rows: Mapping[str, npt.NDArray[Any]],
+    ) -> Commit:
         """Commit what was written.
 
         Parameters
         ----------
-        draft : Draft
-            Begun by :meth:`begin`.
-        written : iterable of Written
-            By the workers; the shards' in order.
-        counters : mapping
-            Attributes to set, among them ``round`` and ``timesteps``.
-        history : mapping
-            Its arrays, but for the rows that are there already.
+        transaction : Draft
+            Of :meth:`begin`.
+        results : iterable of WriteResult
+            Of the workers.
+        attributes : mapping
+            To set, among them ``round`` and ``timesteps``.
+        rows : mapping
+            To append, by the names of the arrays.
 
         Returns
         -------
-        Version
+        Commit
             To read it from.
 
         Raises
@@ -420,21 +362,26 @@ class Repository:
         RunInUseError
             If another run has committed meanwhile; `CheckpointError` for any other reason.
         """
-        metadata = {_OURS: FORMAT, _DRAFT: draft.name, "checkpoint": draft.number}
-        metadata |= {name: counters[name] for name in ("round", "timesteps")}
+        draft, session = cast("Draft", transaction), cast("Draft", transaction).session
+        numbers = {"checkpoint": draft.number}
+        numbers |= {name: attributes[name] for name in ("round", "timesteps")}
+        metadata = {_OURS: FORMAT, _DRAFT: draft.name, **numbers}
         with _named("the commit"):
-            _fill(draft, list(written), counters, history)
+            session.merge(*(pickle.loads(each.changes) for each in results if each.changes))
+            group = zarr.open_group(session.store, mode="r+")
+            append(group, rows)
+            set_attributes(group, {**attributes, **numbers})
             if self._main() != draft.base:
                 raise _overtaken("its checkpoint is there already")
             if draft.number:
                 self._point(PREVIOUS, draft.base)
-            return self._commit(draft, f"round {counters['round']}", metadata)
+            return self._commit(draft, f"round {numbers['round']}", metadata)
 
-    def _commit(self, draft: Draft, message: str, metadata: dict[str, Any]) -> Version:
+    def _commit(self, draft: Draft, message: str, metadata: dict[str, Any]) -> Commit:
         """Commit; look for it where the answer says that it failed, or there is none."""
         try:
             snapshot = draft.session.commit(message, metadata=metadata)
-            return self._version(snapshot, draft.number)
+            return self._commit_at(snapshot, draft.number)
         except Exception as error:
             with suppress(StoreError):
                 if (landed := self.landed(draft)) is not None:
@@ -443,41 +390,35 @@ class Repository:
                 raise CheckpointError(f"the commit could not be read again: {error}") from error
             raise
 
-    def landed(self, draft: Draft) -> Version | None:
+    def landed(self, transaction: Transaction) -> Commit | None:
         """Return the checkpoint that a draft has become after all, if it is the latest.
 
         Parameters
         ----------
-        draft : Draft
+        transaction : Draft
             Whose commit has failed, or seemed to.
 
         Returns
         -------
-        Version or None
+        Commit or None
 
         Raises
         ------
         StoreError
             If the repository cannot be read.
         """
-        tip = self.tip()
+        tip, draft = self.tip(), cast("Draft", transaction)
         if tip == draft.base:
             return None
         with self._reading():
-            metadata = self._info(tip).metadata
-        return self._version(tip, draft.number) if metadata.get(_DRAFT) == draft.name else None
+            ours = self._info(tip).metadata.get(_DRAFT) == draft.name
+        return self._commit_at(tip, draft.number) if ours else None
 
     # names and expiry
 
     def tag(self, name: str, version: Version) -> None:
         """Give a checkpoint a name that stays."""
-        if not _NAME.fullmatch(name) or name.isdigit():
-            raise StoreError(
-                "a name begins with a letter or digit, goes on with these, '.', '_' or '-', and is "
-                f"no number; got {name!r}"
-            )
-        if name in (LATEST, _MAIN, BEST, PREVIOUS) or name in self._names():
-            raise StoreError(f"the name {name!r} is taken: choose another")
+        check_tag(name, [_MAIN, *self._names()])
         with self.place.names_kept():
             self._check_there(version)  # what is found by a number may have gone since
             with _named(f"the name {name!r}, which may have been in use before,"):
@@ -490,11 +431,10 @@ class Repository:
 
     def _check_there(self, version: Version) -> None:
         """Refuse a checkpoint that is no longer one of the run's, or of a name's."""
-        now = Repository(self.place, self.place.open())  # Icechunk remembers what it has read
+        now = Repository(self.place)  # Icechunk remembers what it has read
         if all(info.snapshot != version.snapshot for info in now.checkpoints()):
             raise NoCheckpointError(
-                f"checkpoint {version.number} of {self.place.name!r} was deleted just now: choose "
-                "another"
+                f"checkpoint {version.number} of {self.name!r} was deleted just now: choose another"
             )
 
     def untag(self, name: str) -> None:
@@ -502,7 +442,7 @@ class Repository:
         with self._reading():
             known = self._repo.list_tags()
         if name not in known:
-            raise NoCheckpointError(f"there is no tag {name!r} at {self.place.name!r}")
+            raise NoCheckpointError(f"there is no tag {name!r} at {self.name!r}")
         with _named(f"the name {name!r}"):
             self._repo.delete_tag(name)
 
@@ -547,6 +487,10 @@ class Repository:
             found = [info.written_at for info in commits if "checkpoint" in info.metadata]
         return self.expire(found[n - 1]) if len(found) > n else 0
 
+    def flush(self) -> None:
+        """Have what was committed to a folder on its disk."""
+        self.place.flush()
+
     def _info(self, snapshot: str) -> icechunk.SnapshotInfo:
         return next(iter(self._repo.ancestry(snapshot_id=snapshot)))
 
@@ -554,7 +498,7 @@ class Repository:
         """Refuse what another program keeps in an Icechunk repository."""
         if metadata.get(_OURS) != FORMAT and "__root" not in metadata:
             raise IncompatibleTableError(
-                f"expected a run of format {FORMAT} at {self.place.name!r}, got "
+                f"expected a run of format {FORMAT} at {self.name!r}, got "
                 f"{metadata.get(_OURS, 'a repository of another program')!r}: read it with the "
                 "version of dqlearn that wrote it, or choose another store"
             )
@@ -580,32 +524,3 @@ def _overtaken(how: str) -> RunInUseError:
         f"another run has written to the repository: {how}; its checkpoints stay, go on from them "
         "by dqlearn.resume"
     )
-
-
-def _fill(
-    draft: Draft,
-    written: Sequence[Written],
-    counters: Mapping[str, Any],
-    history: Mapping[str, npt.NDArray[Any]],
-) -> None:
-    """Put all that a checkpoint says into its session."""
-    draft.session.merge(*(pickle.loads(w.changes) for w in written if w.changes))
-    group: Any = zarr.open_group(draft.session.store, mode="r+")
-    _append(group["history"], history)
-    tallies = [w.tally for w in written if w.tally is not None]
-    if tallies:
-        group["batches"].attrs["tallies"] = [_texts(tally) for tally in tallies]
-    group.update_attributes({**counters, "checkpoint": draft.number})
-
-
-def _append(group: Any, rows: Mapping[str, npt.NDArray[Any]]) -> None:
-    for name, more in rows.items():
-        array = group[name]
-        first, columns = array.shape
-        array.resize((first + len(more), columns))
-        array[first:] = more
-
-
-def _texts(tally: Mapping[str, Any]) -> dict[str, str]:
-    """Write numbers as text: JSON has no infinity, and its readers no 64-bit integers."""
-    return {name: repr(value) for name, value in tally.items()}
