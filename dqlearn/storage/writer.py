@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from dqlearn.errors import CheckpointError
 from dqlearn.stages.rollout import CompiledShard
-from dqlearn.storage.failures import first_line
 from dqlearn.storage.protocol import Values, Writer, WriteResult
 from dqlearn.storage.schema import Layout
 from dqlearn.table.chunk import Chunk
@@ -188,8 +187,12 @@ def _write(writer: Writer, values: Values, tally: dict[str, Any] | None = None) 
     try:
         changes = writer.write(values)
     except Exception as error:  # stores raise what they like
-        failure = f"{', '.join(values)} could not be written: {first_line(error)}"
+        failure = f"{', '.join(values)} could not be written: {_said(error)}"
     if failure is not None:  # without a cause: not all of them can be sent to the client
         raise CheckpointError(failure)
     nbytes = sum(value.nbytes for _, value in values.values())
     return WriteResult(changes, nbytes, tally)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or repr(error)

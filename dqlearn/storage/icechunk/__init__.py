@@ -2,8 +2,8 @@
 
 ::
 
-    place ─► Place ─► Repository, a CheckpointStore ─► Draft ─► Commit, a Version
-                                                   arrays: Zarr's side of both
+    Place ─► Repository, a CheckpointStore ─► IcechunkTransaction ─► Commit, a Version
+                 └── Commits, to look at         arrays: Zarr's side of both
 
 Invariant: Icechunk's errors end here; what leaves has a name of dqlearn's.
 """

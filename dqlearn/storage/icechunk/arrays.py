@@ -14,10 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import icechunk
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
+from dqlearn.errors import StoreError
+from dqlearn.storage.icechunk.failures import first_line
 from dqlearn.storage.protocol import ArraySpec, Values
 
 __all__ = ["ForkWriter", "append", "make", "set_attributes"]
@@ -125,7 +128,10 @@ class ForkWriter:
     def write(self, values: Values) -> bytes:
         """Write parts of arrays; return the fork with the changes, pickled."""
         session = pickle.loads(self.fork)
-        group: Any = zarr.open_group(session.store, mode="r+")
-        for name, (region, value) in values.items():
-            group[name][region] = value
+        try:
+            group: Any = zarr.open_group(session.store, mode="r+")
+            for name, (region, value) in values.items():
+                group[name][region] = value
+        except icechunk.IcechunkError as error:
+            raise StoreError(first_line(error)) from error
         return pickle.dumps(session)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import zarr
 
 from dqlearn.errors import DamagedChunkError, StoreError
-from dqlearn.storage.failures import first_line, unreachable
+from dqlearn.storage.icechunk.failures import first_line, unreachable
 from dqlearn.table.snapshot import Region
 
 __all__ = ["Commit"]

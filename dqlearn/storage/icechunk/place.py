@@ -30,7 +30,7 @@ from dqlearn.errors import (
     RunInUseError,
     StoreError,
 )
-from dqlearn.storage.failures import first_line
+from dqlearn.storage.icechunk.failures import first_line
 from dqlearn.storage.paths import is_url, located
 
 __all__ = ["Place", "place_of"]
@@ -109,6 +109,8 @@ class Place:
         with suppress(NoCheckpointError):
             return self.open()
         try:
+            if self.folder is not None:  # Icechunk would panic
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
             self._clear()
             return icechunk.Repository.create(self.storage)
         except (icechunk.IcechunkError, OSError, ValueError) as error:

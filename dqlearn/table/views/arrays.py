@@ -167,8 +167,7 @@ class Table:
 
 def _pick(field: str, round_: int, chunk: Chunk) -> npt.NDArray[Any]:
     """Return an array of a chunk, which is still in its round."""
-    array: npt.NDArray[Any] = getattr(chunk.at(round_), field)
-    return read(array)
+    return read(chunk.at(round_).columns[field])
 
 
 def derived(q: da.Array, variable: str, seed: int, round_: int) -> da.Array:
