@@ -1,13 +1,27 @@
-"""Runs that survive: a repository of checkpoints beside the run that learns.
+"""Runs that survive: a store of checkpoints beside the run that learns.
 
 ::
 
-    place ── repository ── layout ──► writing (workers), reading (anybody), version (a resumed run)
+    learn(store=...) ──► checkpoints ──► resume, open_table, export
+                             └── tag, untag, expire
 
-A run's repository is an Icechunk repository, that is, transactional Zarr v3: a checkpoint is one
-commit. Written by :meth:`QLearner.learn` with a `store`; looked at and kept in order from here.
+A run's store is by default an Icechunk repository, that is, transactional Zarr v3: a checkpoint is
+one commit. Written by :meth:`QLearner.learn` with a `store`; looked at and kept in order from here.
+Another store is a :class:`CheckpointStore` of your own, which `learn`, `resume` and all functions
+here take as it is; :func:`dqlearn.testing.check_store` says when it is done.
 """
 
+from dqlearn.storage.location import store_of
+from dqlearn.storage.protocol import (
+    ArraySpec,
+    CheckpointInfo,
+    CheckpointStore,
+    Transaction,
+    Version,
+    Writer,
+    WriteResult,
+    check_tag,
+)
 from dqlearn.storage.reading import (
     checkpoints,
     expire,
@@ -17,15 +31,24 @@ from dqlearn.storage.reading import (
     tag,
     untag,
 )
-from dqlearn.storage.repository import CheckpointInfo
+from dqlearn.table.snapshot import Snapshot
 
 __all__ = [
+    "ArraySpec",
     "CheckpointInfo",
+    "CheckpointStore",
+    "Snapshot",
+    "Transaction",
+    "Version",
+    "WriteResult",
+    "Writer",
+    "check_tag",
     "checkpoints",
     "expire",
     "export",
     "open_history",
     "open_table",
+    "store_of",
     "tag",
     "untag",
 ]

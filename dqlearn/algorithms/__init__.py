@@ -16,7 +16,7 @@ from dqlearn.algorithms.double_q import DOUBLE_Q
 from dqlearn.algorithms.expected_sarsa import EXPECTED_SARSA
 from dqlearn.algorithms.fields import Best, Extent, Sum
 from dqlearn.algorithms.q_learning import Q_LEARNING
-from dqlearn.algorithms.registry import ALGORITHMS, as_algorithm
+from dqlearn.algorithms.registry import ALGORITHMS, as_algorithm, find_algorithm
 from dqlearn.algorithms.rule import Algorithm, Found
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "Found",
     "Sum",
     "as_algorithm",
+    "find_algorithm",
 ]

@@ -5,13 +5,15 @@ Invariant: a name that is stored in a table means the same rule for ever.
 
 from __future__ import annotations
 
+import sys
+
 from dqlearn.algorithms.double_q import DOUBLE_Q
 from dqlearn.algorithms.expected_sarsa import EXPECTED_SARSA
 from dqlearn.algorithms.q_learning import Q_LEARNING
 from dqlearn.algorithms.rule import Algorithm
 from dqlearn.errors import ConfigurationError
 
-__all__ = ["ALGORITHMS", "as_algorithm"]
+__all__ = ["ALGORITHMS", "as_algorithm", "find_algorithm"]
 
 ALGORITHMS = {rule.name: rule for rule in (Q_LEARNING, DOUBLE_Q, EXPECTED_SARSA)}
 """All of them."""
@@ -47,3 +49,34 @@ def as_algorithm(given: str | Algorithm) -> Algorithm:
             f"{given!r}"
         )
     return ALGORITHMS[given]
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """Return the rule that a stored table names: ours, or one in a module that is imported already.
+
+    Nothing is imported, and none of the module's code is run, because a table says so.
+
+    Parameters
+    ----------
+    name : str
+        A name of :data:`ALGORITHMS`, or ``"module:NAME"``.
+
+    Returns
+    -------
+    Algorithm
+
+    Raises
+    ------
+    ValueError
+        If there is no such rule here.
+    """
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    module, _, attribute = name.partition(":")
+    found = vars(sys.modules[module]).get(attribute) if module in sys.modules else None
+    if isinstance(found, Algorithm):
+        return found
+    raise ValueError(
+        f"expected an algorithm of dqlearn's, or one in a module that is imported, got {name!r}: "
+        "import the module that declares it before"
+    )

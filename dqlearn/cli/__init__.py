@@ -23,7 +23,6 @@ from dqlearn.cli.looking import evaluate, info
 from dqlearn.cli.runs import runs
 from dqlearn.cli.watching import watch
 from dqlearn.errors import DQLearnError
-from dqlearn.storage.failures import first_line, of_icechunk
 from dqlearn.text import printable
 
 __all__ = ["main"]
@@ -42,12 +41,6 @@ class _Commands(click.Group):
             raise  # somebody's `| head` has seen enough: Click leaves in silence
         except (DQLearnError, OSError, ImportError) as error:
             raise click.ClickException(printable(" ".join(str(error).split()))) from error
-        except Exception as error:
-            if not of_icechunk(error):
-                raise
-            raise click.ClickException(
-                printable(f"the storage failed: {first_line(error)}")
-            ) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(_INTERRUPTED)

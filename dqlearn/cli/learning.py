@@ -42,7 +42,7 @@ from dqlearn.errors import ClusterError, DQLearnError
 from dqlearn.learner.q_learner import QLearner
 from dqlearn.learner.reopen import resume as resumed
 from dqlearn.stages.evaluation import EvaluationResult
-from dqlearn.storage.zarr_table import nested
+from dqlearn.storage.attributes import nested
 
 __all__ = ["resume", "train"]
 
@@ -339,7 +339,7 @@ def _document(
 ) -> dict[str, Any]:
     """Return what came of it as a document."""
     n_states, n_actions = learner.table.grid.shape
-    checkpoint = opened(task.store).version().number if task.store else None
+    checkpoint = opened(task.store).find().number if task.store else None
     return {
         "timesteps": learner.num_timesteps,
         "learned": learner.num_timesteps - before,
@@ -356,8 +356,8 @@ def _document(
 def _echo_way_on(store: str, timesteps: int) -> None:
     """Say how to go on from the newest checkpoint, if there is one."""
     with suppress(DQLearnError):
-        version = opened(store).version()
-        module, colon, _ = nested(version.group.attrs, "environment").get("id", "").rpartition(":")
+        version = opened(store).find()
+        module, colon, _ = nested(version.attributes, "environment").get("id", "").rpartition(":")
         trust = f" --trust {shlex.quote(module)}" if colon else ""
         click.echo(
             f"Checkpoint {version.number} has {version.timesteps:,} transitions; go on with: "
@@ -383,6 +383,6 @@ def _echo_places(learner: QLearner, task: _Task) -> None:
     n_states, n_actions = learner.table.grid.shape
     shape = f"{n_states:,} states x {n_actions:,} actions"
     if task.store:
-        click.echo(f"Run: {task.store} ({shape}, checkpoint {opened(task.store).version().number})")
+        click.echo(f"Run: {task.store} ({shape}, checkpoint {opened(task.store).find().number})")
     if task.out:
         click.echo(f"Table: {task.out} ({shape})")

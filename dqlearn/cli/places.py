@@ -25,9 +25,9 @@ from dqlearn.errors import (
     IncompatibleTableError,
     NoCheckpointError,
 )
-from dqlearn.storage.location import place_of
+from dqlearn.storage.location import store_of
 from dqlearn.storage.paths import is_url, located
-from dqlearn.storage.repository import LATEST, Repository
+from dqlearn.storage.protocol import LATEST, CheckpointStore
 from dqlearn.storage.zarr_table import read_attributes
 from dqlearn.training.interrupt import uninterrupted
 
@@ -65,10 +65,11 @@ def whole(path: str) -> str:
     return where if is_url(where) else os.path.realpath(where)
 
 
-def opened(run: str) -> Repository:
+def opened(run: str) -> CheckpointStore:
     """Open a run, to look at it."""
-    place = place_of(run)
-    return Repository(place, place.open())
+    store = store_of(run)
+    store.open()
+    return store
 
 
 def size(path: str) -> dict[str, int]:

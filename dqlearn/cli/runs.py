@@ -38,9 +38,10 @@ from dqlearn.runs import CheckpointInfo, checkpoints
 from dqlearn.runs import expire as expire_checkpoints
 from dqlearn.runs import tag as give_name
 from dqlearn.runs import untag as take_name
+from dqlearn.storage.attributes import nested, understood
+from dqlearn.storage.protocol import LATEST, CheckpointStore
 from dqlearn.storage.reading import history_of, table_of
-from dqlearn.storage.repository import LATEST, Repository
-from dqlearn.storage.zarr_table import nested, understood, write_dataset
+from dqlearn.storage.zarr_table import write_dataset
 from dqlearn.training.every import Every
 
 __all__ = ["runs"]
@@ -98,7 +99,7 @@ def list_(run: str, as_json: bool) -> None:
 def info(run: str, at: str | int, as_json: bool) -> None:
     """Say what RUN is and what it is learned with; makes no environment."""
     repository = opened(run)
-    version, found = repository.version(at), repository.checkpoints()
+    version, found = repository.find(at), repository.checkpoints()
     here = next((it for it in found if it.snapshot == version.snapshot), None)
     if here is None:
         raise NoCheckpointError(f"checkpoint {version.number} of {run!r} was deleted just now")
@@ -123,7 +124,7 @@ def info(run: str, at: str | int, as_json: bool) -> None:
 def tag(run: str, name: str, at: str | int) -> None:
     """Give a checkpoint of RUN a NAME: it does not expire, and --at NAME finds it."""
     give_name(run, name, at)
-    click.echo(f"Checkpoint {opened(run).version(name).number} is {name}")
+    click.echo(f"Checkpoint {opened(run).find(name).number} is {name}")
 
 
 @runs.command()
@@ -162,7 +163,7 @@ def export(run: str, out: str, at: str | int, overwrite: bool) -> None:
     """Write a checkpoint of RUN to OUT, as a table like those that `train --out` writes."""
     run, out = whole(run), whole(out)
     check_apart(out, run)
-    version = opened(run).version(at)
+    version = opened(run).find(at)
     dataset, history = table_of(version), history_of(version).saved(version.round)
     check_out(out, overwrite)
     write_dataset(dataset, out, history, overwrite)
@@ -170,10 +171,10 @@ def export(run: str, out: str, at: str | int, overwrite: bool) -> None:
     click.echo(f"Table: {out} ({n_states:,} states x {n_actions:,} actions)")
 
 
-def _latest(repository: Repository) -> str:
+def _latest(repository: CheckpointStore) -> str:
     """Return the snapshot that a run goes on from; nothing if it is damaged."""
     with suppress(DamagedChunkError):
-        return repository.version().snapshot
+        return repository.find().snapshot
     return ""
 
 

@@ -19,10 +19,11 @@ from dqlearn.engine.graph import Draw, Drawn, Key, State, beside
 from dqlearn.engine.tasks import asking, begin
 from dqlearn.envs.python.gymnasium_env import freeze
 from dqlearn.stages.plan import Plan
+from dqlearn.storage.protocol import Writer
 from dqlearn.storage.schema import Layout
-from dqlearn.storage.snapshot import Version
 from dqlearn.storage.writer import write_chunk, write_known, write_shard
 from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.snapshot import Snapshot
 
 __all__ = [
     "begin_graph",
@@ -79,7 +80,7 @@ def _first_batches(plan: Plan, draw: Draw, state: State) -> State:
     return replace(state, policy=policy, shards=tuple(shards), batches=tuple(batches))
 
 
-def load_graph(plan: Plan, run: str, memories: int, version: Version, fresh: bool) -> Drawn:
+def load_graph(plan: Plan, run: str, memories: int, snapshot: Snapshot, fresh: bool) -> Drawn:
     """Draw the reading of a checkpoint.
 
     Parameters
@@ -90,7 +91,7 @@ def load_graph(plan: Plan, run: str, memories: int, version: Version, fresh: boo
         Name of the run, part of every key.
     memories : int
         In how many of them tasks run.
-    version : Version
+    snapshot : Snapshot
         The checkpoint.
     fresh : bool
         Read its shards too; Python environments, which are no data, begin new episodes.
@@ -103,22 +104,22 @@ def load_graph(plan: Plan, run: str, memories: int, version: Version, fresh: boo
     draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = range(plan.shards)
     chunks = [
-        draw.task("load", begin.load_task, draw.plan, version, c, at=(c,))
+        draw.task("load", begin.load_task, draw.plan, snapshot, c, at=(c,))
         for c in range(plan.grid.n_chunks)
     ]
     opened = [
-        draw.shard_task("load-shard", begin.load_shard_task, draw.plan, version, w, w=w)
+        draw.shard_task("load-shard", begin.load_shard_task, draw.plan, snapshot, w, w=w)
         for w in shards
         if fresh
     ]
     batches = [
-        draw.task("load-batch", begin.load_batch_task, version, w, at=(w,))
+        draw.task("load-batch", begin.load_batch_task, snapshot, w, at=(w,))
         for w in shards
         if plan.policy_lag
     ]
-    state = State(version.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
+    state = State(snapshot.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
     if plan.exchange == "broadcast":
-        return draw.to(replace(state, policy=draw.policy(chunks, version.round)))
+        return draw.to(replace(state, policy=draw.policy(chunks, snapshot.round)))
     # Without shards nobody can ask; who puts them in lets them.
     return draw.to(draw.asked(state) if fresh else state)
 
@@ -140,7 +141,7 @@ def _with_shards(plan: Plan, draw: Draw, state: State, shards: Sequence[Key]) ->
     return draw.asked(state) if plan.exchange == "gather" else state
 
 
-def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Drawn, list[Key]]:
+def write_graph(plan: Plan, state: State, writer: Writer, since: int) -> tuple[Drawn, list[Key]]:
     """Draw the writing of a checkpoint, each part where it is.
 
     Parameters
@@ -149,8 +150,8 @@ def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Draw
         Of the run.
     state : State
         What to write.
-    fork : bytes
-        A fork of the checkpoint's session, pickled.
+    writer : Writer
+        Of the checkpoint.
     since : int
         Leave out the chunks that did not change after so many transitions.
 
@@ -164,24 +165,24 @@ def write_graph(plan: Plan, state: State, fork: bytes, since: int) -> tuple[Draw
     draw = Draw(state.plan, beside(state.round))
     if plan.sparse:
         keys = [
-            draw.task("write", write_known, fork, c, chunk, since, at=(c,))
+            draw.task("write", write_known, writer, c, chunk, since, at=(c,))
             for c, chunk in enumerate(state.chunks)
         ]
     else:
-        keys = _writing(draw, Layout.of(plan.laid_out, plan.at_rest), state, fork, since)
+        keys = _writing(draw, Layout.of(plan.laid_out, plan.at_rest), state, writer, since)
     for w, shard in enumerate(state.shards):
         data = None if plan.donated else shard
         batch = state.batches[w] if state.batches else None
         if data or batch:
-            keys.append(draw.task("write-shard", write_shard, fork, w, data, batch, at=(w,)))
+            keys.append(draw.task("write-shard", write_shard, writer, w, data, batch, at=(w,)))
     return draw.to(state), keys
 
 
-def _writing(draw: Draw, layout: Layout, state: State, fork: bytes, since: int) -> list[Key]:
+def _writing(draw: Draw, layout: Layout, state: State, writer: Writer, since: int) -> list[Key]:
     """Add the writing of a table that is laid out."""
     owners = [[state.chunks[c] for c in layout.owners(k)] for k in range(layout.n_chunks)]
     return [
-        draw.task("write", write_chunk, fork, layout, k, own, since, at=(k,))
+        draw.task("write", write_chunk, writer, layout, k, own, since, at=(k,))
         for k, own in enumerate(owners)
     ]
 

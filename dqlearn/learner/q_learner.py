@@ -41,8 +41,14 @@ from dqlearn.stages.evaluation import EpisodePlan, EvaluationResult
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import KnownPolicy, Policy
 from dqlearn.stages.settings import Settings, attributes
-from dqlearn.storage.description import Stored, Trust, environment_of, fingerprint_of
-from dqlearn.storage.location import StoreLike, place_of
+from dqlearn.storage.description import (
+    Stored,
+    Trust,
+    environment_of,
+    fingerprint_of,
+    origin_of,
+)
+from dqlearn.storage.location import StoreLike, store_of
 from dqlearn.storage.origin import Origin
 from dqlearn.storage.paths import PathLike
 from dqlearn.storage.zarr_table import FORMAT, read_history, write
@@ -255,10 +261,11 @@ class QLearner:
             Told of every round that they ask for; see :mod:`dqlearn.callbacks`.
         progress_bar : bool
             Show transitions, rate, epsilon and the mean return of the last 100 episodes.
-        store : str, path-like or icechunk.Storage, optional
+        store : str, path-like, icechunk.Storage or CheckpointStore, optional
             A folder, a URL such as ``s3://bucket/prefix``, or a storage of Icechunk, which all
-            workers see: the repository that checkpoints go to, for :func:`dqlearn.resume` and
-            :func:`dqlearn.open_table`. By default that of the call before, or none.
+            workers see; or a store of your own, see :mod:`dqlearn.runs`. It is the repository that
+            checkpoints go to, for :func:`dqlearn.resume` and :func:`dqlearn.open_table`. By
+            default that of the call before, or none.
         checkpoint_every : Every, int or timedelta, optional
             When; an int counts transitions. By default every 60 seconds. There is one besides when
             a repository begins, and at the end of each call.
@@ -339,7 +346,7 @@ class QLearner:
         stop = None
         while loop.committed:
             version = loop.committed.pop(0)
-            made = (version.round, version.timesteps, version.run, version.number)
+            made = (version.round, version.timesteps, version.name, version.number)
             with loop.going_back():
                 stop = self.emit(Checkpoint(self, *made)) or stop
         return stop
@@ -349,10 +356,10 @@ class QLearner:
         self, runner: Runner, store: StoreLike | None, changes: Mapping[str, Any]
     ) -> Iterator[Recorder | None]:
         """Hold the repository open, if there is one."""
-        place = None if store is None else place_of(store)
+        where = None if store is None else store_of(store)
         known = self._recorder
-        if place is not None and not (known and known.place.same(place)):
-            self._recorder = known = Recorder(place, Saving())
+        if where is not None and not (known and known.store == where):
+            self._recorder = known = Recorder(where, Saving())
         if known is None:
             if given := [name for name, value in changes.items() if value is not None]:
                 raise ConfigurationError(f"without a store= there are no checkpoints, got {given}")
@@ -371,7 +378,7 @@ class QLearner:
             **self._labels().attributes,
             "action_labels": json.dumps(self._resolved.action_labels),
             "fingerprint": json.dumps(fingerprint_of(self._resolved)),
-            "origin": json.dumps(self._plan.origin.described if self._plan.origin else None),
+            "origin": json.dumps(origin_of(self._plan.origin)),
         }
 
     def _labels(self, **counters: int) -> Labels:
@@ -800,7 +807,7 @@ class QLearner:
                 "learned from": f"{self.num_timesteps:,} transitions",
                 "recent mean return": f"{self._history.recent_mean_return():.4g}",
                 "runs on": self._runner.executor.name if self._runner else "not begun",
-                "checkpoints": self._recorder.place.name if self._recorder else "none",
+                "checkpoints": self._recorder.store.name if self._recorder else "none",
             },
         )
 

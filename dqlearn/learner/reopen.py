@@ -16,10 +16,10 @@ from typing import Any
 from dqlearn.envs.resolve import EnvLike
 from dqlearn.learner.q_learner import QLearner
 from dqlearn.storage.description import Stored, Trust, check_fingerprint, environment_of
-from dqlearn.storage.location import StoreLike, place_of
+from dqlearn.storage.location import StoreLike, store_of
 from dqlearn.storage.paths import PathLike
+from dqlearn.storage.protocol import LATEST, At
 from dqlearn.storage.reading import history_of
-from dqlearn.storage.repository import LATEST, At, Repository
 from dqlearn.training.recorder import Recorder, Saving
 
 __all__ = ["load", "resume"]
@@ -77,7 +77,7 @@ def resume(
 
     Parameters
     ----------
-    store : str, path-like or icechunk.Storage
+    store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository.
     at : str or int
         "latest", "previous", "best", a checkpoint's number, or a tag. When one learns from an
@@ -115,14 +115,13 @@ def resume(
     >>> dqlearn.resume(run).learn(100_000).num_timesteps >= 100_000
     True
     """
-    place = place_of(store)
-    repository = Repository(place, place.open())
-    tip = None if at == LATEST else repository.tip()  # before: what comes after it is another run's
-    version = repository.version(at)
-    attrs = dict(version.group.attrs)
-    stored = Stored.of(attrs, version.run)
+    opened = store_of(store)
+    tip = None if at == LATEST else opened.tip()  # before: what comes after it is another run's
+    version = opened.find(at)
+    attrs = version.attributes
+    stored = Stored.of(attrs, version.name)
     resolved = environment_of(stored, env, None, env_kwargs, trust)
     check_fingerprint(stored, resolved)
-    recorder = Recorder(place, Saving.from_attributes(attrs, version.run), version, tip)
+    recorder = Recorder(opened, Saving.from_attributes(attrs, version.name), version, tip)
     history = history_of(version)
     return QLearner.made(resolved, stored.settings, stored.origin, history, recorder)

@@ -23,6 +23,7 @@ from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.summary import ties
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.packing import PackedOnce
+from dqlearn.table.columns import Column, columns_of
 from dqlearn.table.grid import ChunkGrid, table_nbytes
 from dqlearn.table.hash_grid import Grid, HashGrid
 from dqlearn.table.snapshot import Snapshot
@@ -172,6 +173,11 @@ class Plan(PackedOnce):
         return isinstance(self.grid, HashGrid)
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """What a chunk has."""
+        return columns_of(self.grid.members)
+
+    @property
     def kind(self) -> str:
         """The path, and whether the table is sparse, for people."""
         return f"{self.exchange}, sparse" if self.sparse else self.exchange
@@ -184,7 +190,7 @@ class Plan(PackedOnce):
     @property
     def nbytes(self) -> int:
         """Bytes of the values and the visit counts of a table that is not sparse."""
-        return self.grid.members * table_nbytes(self.grid.shape, self.dtype)
+        return table_nbytes(self.grid.shape, self.dtype, self.grid.members)
 
     @property
     def at_rest(self) -> ChunkGrid:

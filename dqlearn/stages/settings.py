@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.algorithms import Algorithm, as_algorithm
+from dqlearn.algorithms import Algorithm, as_algorithm, find_algorithm
 from dqlearn.checks import check_count
 from dqlearn.envs.problems.recipe import Recipe
 from dqlearn.envs.python.faults import Faults
@@ -215,7 +215,7 @@ def from_attributes(attrs: Mapping[str, Any]) -> Settings:
         exchange=_one_of("broadcast gather", attrs.get("exchange", attrs.get("path", "broadcast"))),
         sparse=sparse,
         sparse_block=block,
-        algorithm=attrs.get("algorithm", "q_learning"),
+        algorithm=rule_of(attrs),
         balanced=bool(attrs.get("balanced", False)),
     )
 
@@ -234,6 +234,29 @@ def sparse_of(attrs: Mapping[str, Any]) -> tuple[bool, int]:
     """
     sparse = whole_number(attrs.get("sparse", 0))
     return sparse > 0, whole_number(attrs.get("sparse_block", sparse or 1))
+
+
+def rule_of(attrs: Mapping[str, Any]) -> Algorithm:
+    """Return the rule that a stored table was learned by; earlier versions knew one.
+
+    Parameters
+    ----------
+    attrs : mapping
+        Of the table.
+
+    Returns
+    -------
+    Algorithm
+
+    Raises
+    ------
+    ValueError
+        If it is not known here.
+    """
+    rule = find_algorithm(str(attrs.get("algorithm", "q_learning")))
+    if rule.members != (stored := whole_number(attrs.get("members", 1))):
+        raise ValueError(f"expected {stored} members of {rule.name!r}, got {rule.members}")
+    return rule
 
 
 def whole_number(value: Any) -> int:

@@ -32,12 +32,21 @@ from dqlearn.errors import IncompatibleTableError
 from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.stages.settings import Settings, from_attributes, whole_number
+from dqlearn.storage.attributes import nested, understood
 from dqlearn.storage.origin import Origin
 from dqlearn.storage.paths import PathLike, is_url, located
-from dqlearn.storage.zarr_table import nested, read_attributes, understood
+from dqlearn.storage.zarr_table import read_attributes
+from dqlearn.table.snapshot import Snapshot
 from dqlearn.text import shortened
 
-__all__ = ["Stored", "Trust", "check_fingerprint", "environment_of", "fingerprint_of"]
+__all__ = [
+    "Stored",
+    "Trust",
+    "check_fingerprint",
+    "environment_of",
+    "fingerprint_of",
+    "origin_of",
+]
 
 Trust = str | Iterable[str]
 """Names of modules that may be imported because a stored table names them, or one inside them."""
@@ -116,6 +125,17 @@ def _origin(begun: Any) -> Origin | None:
         return None
     counters = [whole_number(begun[name]) for name in ("round", "timesteps")]
     return Origin(str(begun["path"]), *counters)
+
+
+def origin_of(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    """Return what the attribute ``origin`` says of the table that a run begins with."""
+    if snapshot is None:
+        return None
+    return {
+        "path": snapshot.name,
+        "round": snapshot.round,
+        "timesteps": snapshot.timesteps,
+    }
 
 
 def _fingerprint(known: Any) -> dict[str, str] | None:

@@ -1,27 +1,24 @@
-"""Where a run's table comes from when it does not begin empty: a stored table.
+"""A saved table as a snapshot: where a run's table comes from when it does not begin empty.
 
-Each chunk is read by the task that first needs it, on the worker that will hold it; never through
-the client. Invariant: reading is pure, so a chunk that is lost is read again.
+Invariant: what is read is finite, and of the table that was there when it was loaded.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
 from dqlearn.errors import IncompatibleTableError
-from dqlearn.table.chunk import Chunk
-from dqlearn.table.grid import ChunkGrid
-from dqlearn.table.hash_grid import HashGrid
-from dqlearn.table.insert import filled_with
-from dqlearn.table.transitions import Tally
+from dqlearn.table.snapshot import Region, StoredArray
 
 __all__ = ["Origin"]
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -41,75 +38,79 @@ class Origin:
     timesteps: int
 
     @property
-    def described(self) -> dict[str, Any]:
-        """What a table that was learned from it says of it."""
-        return asdict(self)
+    def name(self) -> str:
+        """The path."""
+        return self.path
 
-    def chunk(self, grid: ChunkGrid, c: int, dtype: np.dtype[Any]) -> Chunk:
-        """Read one chunk.
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Those of the Zarr group."""
+        return self._found("what it says of itself", lambda group: dict(group.attrs))
 
-        Raises
-        ------
-        IncompatibleTableError
-            If the chunk is damaged, or another table has taken the place of this one.
-        """
-        where, shape = grid.region(c), grid.chunk_shape(c)
-        try:
-            group: Any = zarr.open_group(self.path, mode="r")
-            found = int(group.attrs["timesteps"])
-            q = np.ascontiguousarray(np.asarray(group["q"][where]), dtype)
-            visits = np.ascontiguousarray(np.asarray(group["visits"][where]), np.uint32)
-        except Exception as error:  # codecs raise what they like
-            raise IncompatibleTableError(
-                f"chunk {c} of the table at {self.path!r} cannot be read: {error!r}"
-            ) from error
-        self._check_found(found)
-        if not q.shape == visits.shape == shape or not np.isfinite(q).all():
-            raise IncompatibleTableError(
-                f"chunk {c} of the table at {self.path!r} must have finite values of shape "
-                f"{shape}, got {q.shape=}, {visits.shape=}: a part of it is missing"
-            )
-        return Chunk(q, visits, Tally(self.timesteps, 0.0), changed=self.timesteps)
+    def array(self, name: str) -> StoredArray:
+        """Return an array, to be read lazily.
 
-    def sparse_chunk(self, grid: HashGrid, c: int, empty: Chunk) -> Chunk:
-        """Read the states of one sparse chunk into an empty one.
+        Parameters
+        ----------
+        name : str
+            Of the array.
+
+        Returns
+        -------
+        zarr.Array
 
         Raises
         ------
         IncompatibleTableError
-            As `chunk`.
+            If it is not there, or another table has taken the place of this one.
         """
+        array: StoredArray = self._found(repr(name), lambda group: group[name])
+        return array
+
+    def read(self, name: str, region: Region) -> npt.NDArray[Any]:
+        """Read a part of an array.
+
+        Parameters
+        ----------
+        name : str
+            Of the array.
+        region : tuple of slice
+            Which part.
+
+        Returns
+        -------
+        ndarray
+            C-ordered.
+
+        Raises
+        ------
+        IncompatibleTableError
+            If it is damaged, or another table has taken the place of this one.
+        """
+        values = self._found(repr(name), lambda group: np.ascontiguousarray(group[name][region]))
+        shape = tuple(part.stop - part.start for part in region)
+        if values.shape != shape or not np.isfinite(values).all():
+            raise IncompatibleTableError(
+                f"{name!r} of the table at {self.path!r} must have finite values of shape {shape} "
+                f"at {region}, got {values.shape=}: a part of it is missing"
+            )
+        return values
+
+    def _found(self, what: str, look: Callable[[Any], Found]) -> Found:
         try:
             group: Any = zarr.open_group(self.path, mode="r")
-            found = int(group.attrs["timesteps"])
-            own = np.flatnonzero(grid.find_rows(states := group["state"][:]) == c)
-            q, visits = (_rows(group[name], own) for name in ("q", "visits"))
+            self._check_same(int(group.attrs["timesteps"]))
+            return look(group)
+        except IncompatibleTableError:
+            raise
         except Exception as error:  # codecs raise what they like
             raise IncompatibleTableError(
-                f"chunk {c} of the table at {self.path!r} cannot be read: {error!r}"
+                f"{what} of the table at {self.path!r} cannot be read: {error!r}"
             ) from error
-        self._check_found(found)
-        if not np.isfinite(q).all():
-            raise IncompatibleTableError(
-                f"the table at {self.path!r} must have finite values: a part of it is missing"
-            )
-        return filled_with(empty, states[own], q, visits, self.timesteps)
 
-    def _check_found(self, timesteps: int) -> None:
+    def _check_same(self, timesteps: int) -> None:
         if timesteps != self.timesteps:
             raise IncompatibleTableError(
                 f"expected a table of {self.timesteps} transitions, got {timesteps} at "
                 f"{self.path!r}: it was replaced after it was loaded; load it again"
             )
-
-
-def _rows(array: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Read some rows of an array, ascending, one stored chunk after another."""
-    size = array.chunks[0]
-    edges = np.searchsorted(rows, range(0, array.shape[0] + size, size))
-    parts = [
-        array[k * size : (k + 1) * size][rows[first:last] - k * size]
-        for k, (first, last) in enumerate(pairwise(edges))
-        if last > first
-    ]
-    return np.concatenate([np.empty((0, array.shape[1]), array.dtype), *parts])

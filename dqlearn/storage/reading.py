@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -22,17 +23,18 @@ import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
-from dqlearn.algorithms import as_algorithm
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.spaces import SpaceIndex
-from dqlearn.stages.settings import chunks_of, number, sparse_of
-from dqlearn.storage.location import StoreLike, place_of
+from dqlearn.stages.settings import chunks_of, number, rule_of, sparse_of
+from dqlearn.storage.attributes import understood
+from dqlearn.storage.location import StoreLike, store_of
 from dqlearn.storage.paths import PathLike
-from dqlearn.storage.repository import LATEST, At, CheckpointInfo, Repository
+from dqlearn.storage.protocol import LATEST, At, CheckpointInfo, CheckpointStore, Version
+from dqlearn.storage.reader import read_known, read_visited
 from dqlearn.storage.schema import Layout
-from dqlearn.storage.snapshot import Version
-from dqlearn.storage.zarr_table import understood, write_dataset
+from dqlearn.storage.zarr_table import write_dataset
+from dqlearn.table.columns import Column, columns_of
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.hash_grid import Grid, HashGrid
 from dqlearn.table.history import STORED as HISTORY
@@ -40,7 +42,7 @@ from dqlearn.table.history import History
 from dqlearn.table.insert import unsettled
 from dqlearn.table.keys import Task
 from dqlearn.table.views.arrays import derived
-from dqlearn.table.views.axes import dataset, factors_of
+from dqlearn.table.views.axes import DERIVED, dataset, factors_of
 from dqlearn.table.views.sparse import merged
 from dqlearn.text import shortened
 
@@ -63,7 +65,7 @@ def open_table(store: StoreLike, at: At = LATEST) -> xr.Dataset:
 
     Parameters
     ----------
-    store : str, path-like or icechunk.Storage
+    store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository.
     at : str or int
         "latest", "previous", "best", a checkpoint's number, or a tag.
@@ -91,39 +93,37 @@ def open_table(store: StoreLike, at: At = LATEST) -> xr.Dataset:
     >>> dqlearn.open_table(run)["q"].shape
     (500, 6)
     """
-    return table_of(_open(store).version(at))
+    return table_of(store_of(store).find(at))
 
 
 def table_of(version: Version) -> xr.Dataset:
     """Open the table of a checkpoint, lazily; see `open_table`."""
-    attrs: dict[str, Any] = dict(version.group.attrs)
-    with understood(version.run):
+    attrs = {name: it for name, it in version.attributes.items() if "/" not in name}
+    with understood(version.name):
         grid = _grid(attrs)
         factors_of(attrs)
         labels = _action_labels(json.loads(attrs["action_labels"]), grid.shape[1])
         seed, initial = int(np.uint64(int(attrs["seed"]))), number(attrs["initial_value"])
     if isinstance(grid, HashGrid):
         return _sparse(version, grid, labels, attrs, (seed, initial))
-    _check_shape(version, "q", grid.shape)
-    q = _lazy(version, "q", grid)
-    arrays = {
-        "q": q,
-        "visits": _lazy(version, "visits", grid),
-        "value": derived(q, "value", seed, version.round),
-        "policy": derived(q, "policy", seed, version.round),
-    }
-    return dataset(arrays, labels, attrs)
+    columns, rule = columns_of(grid.members), rule_of(attrs)
+    arrays = {column.name: _lazy(version, column, grid) for column in columns}
+    derive = partial(derived, arrays["q"], seed=seed, round_=version.round, rule=rule)
+    arrays |= {column.name: derive(column.name) for column in DERIVED}
+    return dataset(arrays, labels, attrs, columns=columns)
 
 
 def _grid(attrs: Mapping[str, Any]) -> Grid:
     """Return the grid of a run; older runs do not say that they are not sparse."""
     sparse, block = sparse_of(attrs)
+    members = rule_of(attrs).members
     chunks: Any = chunks_of(json.loads(attrs["chunks"]), sparse)
     if not sparse:
-        return ChunkGrid(*chunks)
+        rows, columns = chunks
+        return ChunkGrid(rows, columns, members)
     spaces = (SpaceIndex.from_spec(json.loads(attrs[f"{kind}_space"])) for kind in _SPACES)
     n_states, n_actions = (space.n for space in spaces)
-    return HashGrid(n_states, n_actions, chunks, block)
+    return HashGrid(n_states, n_actions, chunks, block, members)
 
 
 def _action_labels(labels: Any, n_actions: int) -> list[str] | None:
@@ -139,8 +139,8 @@ def _check_shape(version: Version, name: str, expected: tuple[int, ...]) -> None
     """Refuse attributes that are not of the arrays."""
     if (found := version.array(name).shape) != expected:
         raise IncompatibleTableError(
-            f"expected the shape {expected} of {name!r} at {version.run!r}, as its attributes have "
-            f"it, got {found}"
+            f"expected the shape {expected} of {name!r} at {version.name!r}, as its attributes "
+            f"have it, got {found}"
         )
 
 
@@ -154,13 +154,14 @@ def _sparse(
     """Open a sparse table: which states it knows is read now, what it says of them is not."""
     name, dtype = f"dqlearn-stored-{version.snapshot}", version.array("known/q").dtype
     _check_shape(version, "known/n", (grid.n_chunks,))
-    states = np.sort(np.concatenate([version.visited(c) for c in range(grid.n_chunks)]))
-    (seed, initial), rule = begun, as_algorithm(attrs.get("algorithm", "q_learning"))
-    like = grid.n_actions, dtype, rule
-    empty = unsettled(grid, initial, dtype)
-    nodes = [Task((name, "chunk", c), version.sparse_chunk, c, empty) for c in range(grid.n_chunks)]
-    arrays = merged(name, nodes, states, like, seed, version.round)
-    return dataset(arrays, labels, attrs, states)
+    states = np.sort(np.concatenate([read_visited(version, c) for c in range(grid.n_chunks)]))
+    (seed, initial), rule = begun, rule_of(attrs)
+    empty = unsettled(grid, initial, dtype, columns_of(grid.members))
+    like = (grid.n_actions, dtype, rule)
+    nodes = [Task((name, "chunk", c), read_known, version, c, empty) for c in range(grid.n_chunks)]
+    columns = columns_of(grid.members)
+    arrays = merged(name, nodes, states, like, seed, version.round, columns)
+    return dataset(arrays, labels, attrs, states, columns)
 
 
 def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
@@ -168,7 +169,7 @@ def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
 
     Parameters
     ----------
-    store : str, path-like or icechunk.Storage
+    store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository.
     at : str or int
         "latest", "previous", "best", a checkpoint's number, or a tag.
@@ -183,7 +184,7 @@ def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
     NoCheckpointError
         If there is no such checkpoint.
     """
-    return history_of(_open(store).version(at)).to_xarray()
+    return history_of(store_of(store).find(at)).to_xarray()
 
 
 def export(store: StoreLike, path: PathLike, at: At = LATEST, overwrite: bool = False) -> None:
@@ -191,7 +192,7 @@ def export(store: StoreLike, path: PathLike, at: At = LATEST, overwrite: bool = 
 
     Parameters
     ----------
-    store : str, path-like or icechunk.Storage
+    store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository.
     path : str or path-like
         A folder or URL. A table of the same environment that is there already is replaced.
@@ -209,7 +210,7 @@ def export(store: StoreLike, path: PathLike, at: At = LATEST, overwrite: bool = 
     TableTooLargeError
         If the disk has no room for it.
     """
-    version = _open(store).version(at)
+    version = store_of(store).find(at)
     write_dataset(table_of(version), path, history_of(version).saved(version.round), overwrite)
 
 
@@ -225,7 +226,7 @@ def checkpoints(store: StoreLike) -> list[CheckpointInfo]:
 
     Parameters
     ----------
-    store : str, path-like or icechunk.Storage
+    store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository.
 
     Returns
@@ -238,7 +239,7 @@ def checkpoints(store: StoreLike) -> list[CheckpointInfo]:
     NoCheckpointError
         If there is no run.
     """
-    return _open(store).checkpoints()
+    return store_of(store).checkpoints()
 
 
 def tag(store: StoreLike, name: str, at: At = LATEST) -> None:
@@ -246,7 +247,7 @@ def tag(store: StoreLike, name: str, at: At = LATEST) -> None:
 
     Parameters
     ----------
-    store : str, path-like or icechunk.Storage
+    store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository.
     name : str
         Not in use, nor used before.
@@ -260,8 +261,8 @@ def tag(store: StoreLike, name: str, at: At = LATEST) -> None:
     NoCheckpointError
         If there is no such checkpoint.
     """
-    repository = _open(store)
-    repository.tag(name, repository.version(at))
+    run = store_of(store)
+    run.tag(name, run.find(at))
 
 
 def untag(store: StoreLike, name: str) -> None:
@@ -269,7 +270,7 @@ def untag(store: StoreLike, name: str) -> None:
 
     Parameters
     ----------
-    store : str, path-like or icechunk.Storage
+    store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository.
     name : str
         A tag.
@@ -279,7 +280,7 @@ def untag(store: StoreLike, name: str) -> None:
     NoCheckpointError
         If there is no such tag.
     """
-    _open(store).untag(name)
+    store_of(store).untag(name)
 
 
 def expire(
@@ -291,7 +292,7 @@ def expire(
 
     Parameters
     ----------
-    store : str, path-like or icechunk.Storage
+    store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository; no run may write to it meanwhile.
     keep_last : int, optional
         Keep so many of the newest.
@@ -312,11 +313,12 @@ def expire(
     """
     if (keep_last is None) == (older_than is None):
         raise ConfigurationError(f"expected one of {keep_last=} and {older_than=}")
-    repository = _open(store)
-    with _locked(repository):
+    run = store_of(store)
+    run.open()  # before there is a lock beside what is no run
+    with _locked(run):
         if older_than is not None:
-            return repository.expire(_before(older_than))
-        return repository.keep_last(check_count("keep_last", keep_last or 0))
+            return run.expire(_before(older_than))
+        return run.keep_last(check_count("keep_last", keep_last or 0))
 
 
 def _before(age: timedelta) -> datetime:
@@ -326,28 +328,27 @@ def _before(age: timedelta) -> datetime:
 
 
 @contextmanager
-def _locked(repository: Repository) -> Iterator[None]:
-    release = repository.place.lock()
+def _locked(run: CheckpointStore) -> Iterator[None]:
+    release = run.lock()
     try:
         yield
     finally:
         release()
 
 
-def _open(store: StoreLike) -> Repository:
-    place = place_of(store)
-    return Repository(place, place.open())
-
-
-def _lazy(version: Version, name: str, grid: ChunkGrid) -> da.Array:
+def _lazy(version: Version, column: Column, grid: ChunkGrid) -> da.Array:
     """Make an array of the chunks that are stored."""
-    layout, array = Layout.of(grid), f"dqlearn-stored-{name}-{version.snapshot}"
+    name, layout = column.name, Layout.of(grid)
+    _check_shape(version, name, column.shape(*grid.shape))
+    array, none = f"dqlearn-stored-{name}-{version.snapshot}", dict.fromkeys(column.sizes, 0)
     tasks: dict[Any, Task] = {}
-    for k in range(layout.n_chunks):
-        key = (array, *divmod(k, layout.across))
-        tasks[key] = Task(key, version.read, name, layout.region(k))
+    for k in filter(partial(layout.keeps, column), range(layout.n_chunks)):
+        key = (array, *column.along(*divmod(k, layout.across), none))
+        tasks[key] = Task(key, version.read, name, column.region(*layout.region(k)))
     graph = HighLevelGraph.from_collections(array, tasks)
-    chunks = _chunks(grid.shape, (layout.rows, layout.columns))
+    others = {dim: (n,) for dim, n in column.sizes.items()}
+    rows, columns = _chunks(grid.shape, (layout.rows, layout.columns))
+    chunks = column.along(rows, columns, others)
     return da.Array(graph, array, chunks, np.dtype(version.array(name).dtype))
 
 

@@ -1,8 +1,9 @@
-"""How a run lies in its repository: one Zarr group of arrays and JSON.
+"""How a run lies in its store: named arrays and JSON.
 
 ::
 
-    q, visits                        (state, action)   chunks all alike, as Zarr wants them
+    q, visits                        (state, action)   chunks all alike, as Zarr wants them;
+                                                       so is any column of table/columns.py
     action                           (action,)         names of the actions, if they have some
     a factor of states, ...          (state,)          if they are made of several, and not too many
     known/        state, q, visits   (chunk, place, .) a sparse table: what each chunk knows, as it
@@ -21,34 +22,36 @@ are not stored: they follow from q, and would make a checkpoint by 8 to 33 % lar
 
 Where the grid's chunks are all alike, but for the last, a stored chunk is a chunk of the grid, and
 is written whole by the worker that holds it; else it is put together of those that it overlaps.
-Invariant: every chunk has one writer in a checkpoint, and carries a CRC32C.
+Invariant: every chunk has one writer in a checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.array as da
 import numpy as np
-import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+import numpy.typing as npt
 
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.rollout import state_dtype
+from dqlearn.storage.protocol import ArraySpec, Version
+from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.grid import ChunkGrid, Slices
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.history import STORED as HISTORY
-from dqlearn.table.views.axes import VARIABLES, factors_of, state_coordinates
+from dqlearn.table.history import History
+from dqlearn.table.views.axes import factors_of, state_coordinates
 
-__all__ = ["FORMAT", "Layout", "define"]
+__all__ = ["FORMAT", "Layout", "arrays_of", "new_rows"]
 
 FORMAT = 1
-"""Of the repository; another number is another layout."""
+"""Of what lies in a store; another number is another layout."""
 
 _HISTORY_ROWS = 4096
 _PLACES = 2**36  # for the states of a sparse chunk; what is not written takes no room
@@ -87,6 +90,10 @@ class Layout:
         """Stored chunks, numbered row by row."""
         return -(-self.grid.shape[0] // self.rows) * self.across
 
+    def keeps(self, column: Column, k: int) -> bool:
+        """Whether a stored chunk has a part of a column; without actions one of each row has."""
+        return "action" in column.dims or k % self.across == 0
+
     def region(self, k: int) -> Slices:
         """Return the states and the actions of a stored chunk."""
         i, j = divmod(k, self.across)
@@ -111,101 +118,116 @@ def _alike(sizes: tuple[int, ...]) -> int:
     return sizes[0] if regular else max(sizes)
 
 
-def define(group: zarr.Group, plan: Plan, attrs: Mapping[str, Any]) -> None:
-    """Make a run's arrays, all empty: what is never written takes no room.
+def arrays_of(
+    plan: Plan, attrs: Mapping[str, Any], columns: Sequence[Column] = COLUMNS
+) -> Iterator[ArraySpec]:
+    """Yield a run's arrays, all empty but for coordinates: what is never written takes no room.
 
     Parameters
     ----------
-    group : zarr.Group
-        Empty.
     plan : Plan
         Of the run.
     attrs : mapping
         The attributes of its table.
+    columns : sequence of Column
+        Of its chunks.
+
+    Yields
+    ------
+    ArraySpec
     """
-    group.update_attributes({**attrs, "dqlearn_format": FORMAT})
     if isinstance(plan.grid, HashGrid):
-        _define_known(group.create_group("known"), plan)
+        yield from _within("known", _known(plan, columns))
     else:
-        _define_table(group, plan, Layout.of(plan.grid), attrs)
+        yield from _table(plan, Layout.of(plan.grid), attrs, columns)
     if isinstance(plan.env, TabularEnv):
-        _define_environments(group.create_group("environments"), plan)
+        yield from _within("environments", _environments(plan))
     if plan.policy_lag:
-        _define_batches(group.create_group("batches"), plan)
-    history = group.create_group("history")
+        yield from _within("batches", _batches(plan))
     for kind, names in HISTORY.items():
-        shape, chunk = (0, len(names)), (_HISTORY_ROWS, len(names))
-        array = _array(history, kind, shape, chunk, np.dtype(kind), ("round", f"{kind}_column"))
-        array.attrs["columns"] = names
-        _names(history, f"{kind}_column", names)
+        yield from _within("history", _history(kind, names))
 
 
-def _define_table(group: zarr.Group, plan: Plan, layout: Layout, attrs: Mapping[str, Any]) -> None:
-    chunk, n_states = (layout.rows, layout.columns), plan.grid.shape[0]
+def _within(group: str, arrays: Iterator[ArraySpec]) -> Iterator[ArraySpec]:
+    return (replace(spec, name=f"{group}/{spec.name}") for spec in arrays)
+
+
+def _table(
+    plan: Plan, layout: Layout, attrs: Mapping[str, Any], columns: Sequence[Column]
+) -> Iterator[ArraySpec]:
+    n_states, sizes = plan.grid.shape[0], (layout.rows, layout.columns)
     states = da.arange(n_states, chunks=layout.rows, dtype=np.int64)
     coordinates = state_coordinates(factors_of(attrs), states)
-    for name, dtype, fill in (
-        ("q", plan.dtype, plan.initial_value),
-        ("visits", np.dtype(np.uint32), 0),
-    ):
-        dims, about = VARIABLES[name]
-        array = _array(group, name, plan.grid.shape, chunk, dtype, dims, fill)
-        named = {"coordinates": " ".join(coordinates)} if coordinates else {}
-        array.update_attributes({**about, **named})
+    named = {"coordinates": " ".join(coordinates)} if coordinates else {}
+    for column in columns:
+        whole, chunk = column.shape(*plan.grid.shape), column.shape(*sizes)
+        yield _column(column, column.dims, whole, chunk, plan, {**column.about, **named})
     for name, variable in coordinates.items():
-        array = _array(group, name, (n_states,), chunk[:1], variable.dtype, ("state",))
-        array[:] = variable.data.compute(scheduler="synchronous")
-        array.update_attributes({k: np.asarray(v).tolist() for k, v in variable.attrs.items()})
+        values = variable.data.compute(scheduler="synchronous")
+        about = {k: np.asarray(v).tolist() for k, v in variable.attrs.items()}
+        yield ArraySpec(
+            name, ("state",), (n_states,), sizes[:1], values.dtype, attributes=about, values=values
+        )
     if (labels := json.loads(attrs["action_labels"])) is not None:
-        _names(group, "action", labels)
+        yield _names("action", labels)
 
 
-def _names(group: zarr.Group, dim: str, names: Sequence[str]) -> None:
-    """Write what the places along a dimension are called."""
-    array = group.create_array(
-        dim,
-        shape=(len(names),),
-        chunks=(len(names),),
-        dtype="string",
-        compressors=[ZstdCodec(level=0), Crc32cCodec()],
-        dimension_names=(dim,),
-    )
-    array[:] = np.array([str(name) for name in names], object)
+def _column(
+    column: Column,
+    dims: tuple[str, ...],
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    plan: Plan,
+    about: Mapping[str, Any],
+) -> ArraySpec:
+    dtype, fill = column.dtype_in(plan.dtype), column.fill_in(plan.initial_value)
+    return ArraySpec(column.name, dims, shape, chunks, dtype, fill, about)
 
 
-def _define_known(group: zarr.Group, plan: Plan) -> None:
+def _names(dim: str, names: Sequence[str]) -> ArraySpec:
+    """Return what the places along a dimension are called."""
+    texts, n = np.array([str(name) for name in names], object), (len(names),)
+    return ArraySpec(dim, (dim,), n, n, texts.dtype, values=texts)
+
+
+def _known(plan: Plan, columns: Sequence[Column]) -> Iterator[ArraySpec]:
     (_, n_actions), n = plan.grid.shape, plan.grid.n_chunks
-    _array(group, "n", (n,), (1,), np.dtype(np.int64), ("chunk",))
+    yield ArraySpec("n", ("chunk",), (n,), (1,), np.dtype(np.int64))
     shape, chunk, dims = (n, _PLACES), (1, _PLACES_IN_CHUNK), ("chunk", "place")
-    _array(group, "state", shape, chunk, np.dtype(np.int64), dims)
-    for name, dtype, fill in (
-        ("q", plan.dtype, plan.initial_value),
-        ("visits", np.dtype(np.uint32), 0),
-    ):
-        whole, own = (*shape, n_actions), (*chunk, n_actions)
-        _array(group, name, whole, own, dtype, (*dims, "action"), fill)
+    yield ArraySpec("state", dims, shape, chunk, np.dtype(np.int64))
+    for column in columns:
+        rest = column.shape(1, n_actions)[1:]
+        whole = (*dims, *column.dims[1:])
+        yield _column(column, whole, (*shape, *rest), (*chunk, *rest), plan, {})
 
 
-def _define_environments(group: zarr.Group, plan: Plan) -> None:
+def _environments(plan: Plan) -> Iterator[ArraySpec]:
     shape, chunk = (plan.shards, _lanes(plan)), (1, _lanes(plan))
-    columns = {"state": state_dtype(plan.grid.shape[0]), "elapsed": np.int64, "returns": np.float64}
-    for name, dtype in columns.items():
-        _array(group, name, shape, chunk, np.dtype(dtype), ("shard", "lane"))
-    _array(group, "steps", (plan.shards,), (1,), np.dtype(np.int64), ("shard",))
+    fields = {"state": state_dtype(plan.grid.shape[0]), "elapsed": np.int64, "returns": np.float64}
+    for name, dtype in fields.items():
+        yield ArraySpec(name, ("shard", "lane"), shape, chunk, np.dtype(dtype))
+    yield ArraySpec("steps", ("shard",), (plan.shards,), (1,), np.dtype(np.int64))
 
 
-def _define_batches(group: zarr.Group, plan: Plan) -> None:
+def _batches(plan: Plan) -> Iterator[ArraySpec]:
     rows = _lanes(plan) * plan.steps_per_round
     place = np.dtype(state_dtype(plan.grid.shape[0]))
-    columns = {
+    fields = {
         "state": place,
-        "action": np.dtype(action_dtype(plan.n_actions)),
+        "action": np.dtype(action_dtype(plan.n_actions * plan.grid.members)),
         "reward": plan.dtype,
         "next_state": place,
     }
-    for name, dtype in columns.items():
-        _array(group, name, (plan.shards, rows), (1, rows), dtype, ("shard", "row"))
-    _array(group, "length", (plan.shards,), (1,), np.dtype(np.int64), ("shard",))
+    for name, dtype in fields.items():
+        yield ArraySpec(name, ("shard", "row"), (plan.shards, rows), (1, rows), dtype)
+    yield ArraySpec("length", ("shard",), (plan.shards,), (1,), np.dtype(np.int64))
+
+
+def _history(kind: str, names: Sequence[str]) -> Iterator[ArraySpec]:
+    n, dims = len(names), ("round", f"{kind}_column")
+    about = {"columns": names}
+    yield ArraySpec(kind, dims, (0, n), (_HISTORY_ROWS, n), np.dtype(kind), attributes=about)
+    yield _names(dims[1], names)
 
 
 def _lanes(plan: Plan) -> int:
@@ -213,26 +235,20 @@ def _lanes(plan: Plan) -> int:
     return int(np.diff(plan.first_envs).max())
 
 
-def _array(
-    group: zarr.Group,
-    name: str,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dtype: np.dtype[Any],
-    dims: tuple[str, ...],
-    fill: float = 0,
-) -> zarr.Array[Any]:
-    # Measured on tables of 6 % and 100 % of drawn values: Zstandard is the faster one on floats,
-    # which hardly compress, LZ4 on counts, which do.
-    lz4 = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
-    codecs = [ZstdCodec(level=0) if dtype.kind == "f" else lz4, Crc32cCodec()]
-    return group.create_array(
-        name,
-        shape=shape,
-        chunks=chunks,
-        dtype=dtype,
-        fill_value=fill,
-        compressors=codecs,
-        filters=None,
-        dimension_names=dims,
-    )
+def new_rows(history: History, base: Version | None) -> dict[str, npt.NDArray[Any]]:
+    """Return what a history has to be stored, by the names of the arrays.
+
+    Parameters
+    ----------
+    history : History
+        Of the run.
+    base : Version, optional
+        The checkpoint that has the first rows of it.
+
+    Returns
+    -------
+    dict
+        Rows to append.
+    """
+    known = base.array("history/int").shape[0] if base else 0
+    return {f"history/{kind}": rows for kind, rows in history.stored(known).items()}

@@ -13,7 +13,6 @@ hold them, so on a cluster the path must be one that they all see.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import time
@@ -28,7 +27,9 @@ import zarr
 from dask.utils import format_bytes
 
 from dqlearn.errors import IncompatibleTableError, TableTooLargeError
+from dqlearn.storage.attributes import nested, understood
 from dqlearn.storage.paths import PathLike, is_url, located
+from dqlearn.table.columns import COLUMNS
 from dqlearn.table.history import History
 from dqlearn.table.views.arrays import Table
 from dqlearn.table.views.sparse import SparseTable
@@ -36,10 +37,8 @@ from dqlearn.text import shortened
 
 __all__ = [
     "FORMAT",
-    "nested",
     "read_attributes",
     "read_history",
-    "understood",
     "write",
     "write_dataset",
 ]
@@ -98,9 +97,9 @@ def write_dataset(
     local = not is_url(path)
     _check_target(path, dataset.attrs, overwrite)
     if local:
-        _check_room(dataset["q"].nbytes + dataset["visits"].nbytes, Path(path).absolute().parent)
+        _check_room(sum(dataset[it.name].nbytes for it in COLUMNS), Path(path).absolute().parent)
     draft = f"{path.rstrip('/')}.{os.getpid()}.part" if local else path
-    rows, columns = (max(1, *sizes) for sizes in dataset["q"].data.chunks)
+    rows, *_, columns = (max(1, *sizes) for sizes in dataset["q"].data.chunks)
     dataset = dataset.assign_attrs(dqlearn_format=FORMAT).chunk(
         {"state": rows, "action": columns}
     )  # Zarr's chunks are all alike
@@ -170,8 +169,8 @@ def read_attributes(path: PathLike) -> dict[str, Any]:
         group = zarr.open_group(where, mode="r")
         attrs: dict[str, Any] = dict(group.attrs)
         known = attrs["dqlearn_format"]
-        for array in ("q", "visits"):
-            group[array]
+        for column in COLUMNS:
+            group[column.name]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise IncompatibleTableError(
             f"expected a table that dqlearn saved, got {os.fspath(path)!r}: {shortened(error)}"
@@ -182,34 +181,6 @@ def read_attributes(path: PathLike) -> dict[str, Any]:
             "it was saved by another version of dqlearn"
         )
     return attrs
-
-
-def nested(attrs: Mapping[str, Any], name: str) -> Any:
-    """Return a nested attribute as data."""
-    return json.loads(attrs[name])
-
-
-@contextmanager
-def understood(where: str) -> Iterator[None]:
-    """Give a name to whatever is raised by attributes that dqlearn did not write.
-
-    Parameters
-    ----------
-    where : str
-        Of the table.
-
-    Raises
-    ------
-    IncompatibleTableError
-        If something is raised.
-    """
-    try:
-        yield
-    except Exception as error:  # attributes may say anything
-        raise IncompatibleTableError(
-            f"expected the attributes that dqlearn saved, got others at {where!r}: "
-            f"{shortened(error)}; were they edited?"
-        ) from error
 
 
 def read_history(path: PathLike, round_: int, timesteps: int) -> History:

@@ -10,15 +10,16 @@ it; those of one that is are read in their round, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from dqlearn.algorithms.rule import Found
 from dqlearn.errors import StaleShardError
+from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.paged import is_paged, put
 from dqlearn.table.row_index import Known
 from dqlearn.table.transitions import Sized, Tally
@@ -79,6 +80,8 @@ class Chunk(Sized):
         Of arrays that this chunk may donate; None of those that others hold too.
     known : Known, optional
         Of a sparse chunk: which rows of its arrays are which states. There may be more rows.
+    more : mapping
+        The arrays of further columns, by their names; see :mod:`dqlearn.table.columns`.
     """
 
     q: npt.NDArray[Any]
@@ -89,6 +92,21 @@ class Chunk(Sized):
     answers: tuple[Answer, ...] = ()
     stamp: Stamp | None = None
     known: Known | None = None
+    more: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, columns: Mapping[str, npt.NDArray[Any]], tally: Tally, **rest: Any) -> Self:
+        """Make a chunk of its arrays by their names."""
+        return cls(tally=tally, **_own(columns), **rest)
+
+    def with_columns(self, columns: Mapping[str, npt.NDArray[Any]]) -> Chunk:
+        """Return this chunk with other arrays."""
+        return replace(self, **_own(columns))
+
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Its arrays by their names."""
+        return {"q": self.q, "visits": self.visits, **self.more}
 
     @property
     def timesteps(self) -> int:
@@ -112,17 +130,28 @@ class Chunk(Sized):
 
     def paged(self) -> Chunk:
         """Return this chunk with its arrays out of core; they are copied if they are not."""
-        return self if is_paged(self.q) else replace(self, q=put(self.q), visits=put(self.visits))
+        if is_paged(self.q):
+            return self
+        return self.with_columns({name: put(array) for name, array in self.columns.items()})
+
+
+def _own(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Return arrays as a chunk has them: two by themselves, and more."""
+    more = {name: array for name, array in columns.items() if name not in ("q", "visits")}
+    return {"q": columns["q"], "visits": columns["visits"], "more": more}
 
 
 def filled(
-    shape: tuple[int, ...],
+    shape: tuple[int, int],
     value: float,
     dtype: npt.DTypeLike,
     zeros: Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]] = np.zeros,
+    columns: Sequence[Column] = COLUMNS,
 ) -> Chunk:
     """Make a chunk that nothing has been learned into yet; of zeros, it takes no memory before."""
-    q = zeros(shape, dtype)
-    if value:
-        q.fill(value)
-    return Chunk(q, zeros(shape, np.uint32), Tally(0, 0.0))
+    arrays = {}
+    for column in columns:
+        arrays[column.name] = zeros(column.shape(*shape), column.dtype_in(np.dtype(dtype)))
+        if fill := column.fill_in(value):
+            arrays[column.name].fill(fill)
+    return Chunk.of(arrays, Tally(0, 0.0))

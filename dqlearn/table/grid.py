@@ -29,6 +29,7 @@ from dask.array.core import normalize_chunks
 from dqlearn.errors import GridError
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.route import find_owners
+from dqlearn.table.columns import columns_of
 from dqlearn.text import shortened
 
 __all__ = ["ChunkGrid", "Slices", "block_bits", "owner_dtype", "table_nbytes"]
@@ -46,9 +47,10 @@ _MAX_PAIRS = 2**31 - 1
 _GUESSES = 4096
 
 
-def table_nbytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Return the bytes of the values and the visit counts of a table."""
-    return math.prod(shape) * (dtype.itemsize + 4)
+def table_nbytes(shape: tuple[int, int], dtype: np.dtype[Any], members: int = 1) -> int:
+    """Return the bytes of the columns of a table."""
+    columns = columns_of(members)
+    return sum(math.prod(it.shape(*shape)) * it.dtype_in(dtype).itemsize for it in columns)
 
 
 @dataclass(frozen=True)
@@ -196,16 +198,6 @@ class ChunkGrid:
         """Numbers of states and actions in a chunk."""
         i, j = self.position(chunk)
         return self.rows[i], self.columns[j]
-
-    def array_shape(self, chunk: int) -> tuple[int, ...]:
-        """Shape of a chunk's arrays: (states, actions), with several (states, members, actions)."""
-        states, actions = self.chunk_shape(chunk)
-        return (states, actions) if self.members == 1 else (states, self.members, actions)
-
-    def index(self, region: Slices) -> tuple[slice, ...]:
-        """Return what a region is in arrays of the whole table, with all members."""
-        states, actions = region
-        return (states, actions) if self.members == 1 else (states, slice(None), actions)
 
     def origin(self, chunk: int) -> tuple[int, int]:
         """First state and first action of a chunk."""

@@ -11,7 +11,7 @@ owned is never written to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.hashing import offsets_of_rows, states_without_row
-from dqlearn.table.chunk import Chunk
+from dqlearn.table.chunk import Chunk, filled
+from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.row_index import Known
 from dqlearn.table.transitions import Piece, Tally
@@ -28,7 +29,12 @@ from dqlearn.table.transitions import Piece, Tally
 __all__ = ["filled_with", "settle", "unsettled", "visited"]
 
 
-def unsettled(grid: HashGrid, value: float, dtype: np.dtype[Any]) -> Chunk:
+def unsettled(
+    grid: HashGrid,
+    value: float,
+    dtype: np.dtype[Any],
+    columns: Sequence[Column] = COLUMNS,
+) -> Chunk:
     """Make a sparse chunk that nothing has been learned into yet.
 
     Parameters
@@ -39,16 +45,16 @@ def unsettled(grid: HashGrid, value: float, dtype: np.dtype[Any]) -> Chunk:
         Of every pair.
     dtype : dtype
         Of the values.
+    columns : sequence of Column
+        That it has.
 
     Returns
     -------
     Chunk
         With the rows of no state.
     """
-    several = () if grid.members == 1 else (grid.members,)
-    shape = (grid.block, *several, grid.n_actions)
-    q, visits = np.full(shape, value, dtype), np.zeros(shape, np.uint32)
-    return Chunk(q, visits, Tally(0, 0.0), known=Known.nothing(grid.bits))
+    blank = filled((grid.block, grid.n_actions), value, dtype, columns=columns)
+    return replace(blank, known=Known.nothing(grid.bits))
 
 
 def visited(chunk: Chunk) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -65,18 +71,16 @@ def visited(chunk: Chunk) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 def filled_with(
     chunk: Chunk,
     states: npt.NDArray[np.int64],
-    q: npt.NDArray[Any],
-    visits: npt.NDArray[Any],
+    columns: Mapping[str, npt.NDArray[Any]],
     timesteps: int,
 ) -> Chunk:
     """Put what is stored of some states, all different, into a sparse chunk that knows none."""
     known = _index(chunk).with_states(states, owned=False)
     rows, sizes = known.rows(states), (1 << known.bits, known.n_rows)
-    whole_q = _room(chunk.q, *sizes, chunk.q.flat[0], owned=False)
-    whole_visits = _room(chunk.visits, *sizes, 0, owned=False)
-    whole_q[rows], whole_visits[rows] = q, visits
-    tally = Tally(timesteps, 0.0)
-    return Chunk(whole_q, whole_visits, tally, changed=timesteps, known=known)
+    whole = {name: _room(array, *sizes, owned=False) for name, array in chunk.columns.items()}
+    for name, values in columns.items():
+        whole[name][rows] = values
+    return Chunk.of(whole, Tally(timesteps, 0.0), changed=timesteps, known=known)
 
 
 def _index(chunk: Chunk) -> Known:
@@ -129,19 +133,17 @@ def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, l
         for (state, _, _), at, unknown in zip(columns, rows, fresh, strict=True)
     ]
     sizes = before, known.n_rows
-    q = _room(chunk.q, *sizes, chunk.q.flat[0], owned)
-    visits = _room(chunk.visits, *sizes, 0, owned)
+    arrays = {name: _room(array, *sizes, owned) for name, array in chunk.columns.items()}
     located = []
     for (_, action, target), at, piece in zip(columns, rows, pieces, strict=True):
-        offsets_of_rows(at, action, q[0].size)
+        offsets_of_rows(at, action, arrays["q"][0].size)
         located.append(Piece((at, target), piece.tally))
-    return replace(chunk, q=q, visits=visits, known=known), located
+    return replace(chunk.with_columns(arrays), known=known), located
 
 
-def _room(
-    rows: npt.NDArray[Any], used: int, wanted: int, value: float, owned: bool
-) -> npt.NDArray[Any]:
-    """Return an array with so many rows in use, those not used before of one value."""
+def _room(rows: npt.NDArray[Any], used: int, wanted: int, owned: bool) -> npt.NDArray[Any]:
+    """Return an array with so many rows in use, those not used before with nobody's value."""
+    value = rows.flat[0]
     if not owned or wanted > len(rows):
         # Rows that are not in use take no memory, as long as it is fresh from the system; a copy,
         # which may be sent elsewhere, has none, and memory that was used before.

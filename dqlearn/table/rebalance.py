@@ -119,14 +119,14 @@ def joined(arrays: Sequence[npt.NDArray[Any]], block: int) -> npt.NDArray[Any]:
 
     Parameters
     ----------
-    arrays : sequence of array (states, ..., actions)
+    arrays : sequence of array (states, ...)
         What to join.
     block : int
         States that are left out together if they are all zero.
 
     Returns
     -------
-    array (states, ..., actions)
+    array (states, ...)
     """
     whole = np.zeros((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
     starts = np.cumsum([0, *map(len, arrays)])

@@ -1,24 +1,51 @@
 """A table at rest, as a run sees it that begins with it or goes back to it.
 
-Each chunk is read by the task that first needs it, on the worker that will hold it; never through
-the client. Invariant: reading is pure, so a chunk that is lost is read again.
+::
+
+    a saved table ─┐
+                   ├─► Snapshot.read(name, region) ─► chunks, shards, batches of a run
+    a checkpoint  ─┘
+
+Each part is read by the task that first needs it, on the worker that will hold it; never through
+the client. Invariant: reading is pure, so what is lost is read again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from dqlearn.table.chunk import Chunk
-from dqlearn.table.grid import ChunkGrid
-from dqlearn.table.hash_grid import HashGrid
+__all__ = ["Region", "Snapshot", "StoredArray"]
 
-__all__ = ["Snapshot"]
+Region = tuple[slice, ...]
+"""A part of an array: of each dimension from where to where; both are whole numbers."""
+
+
+class StoredArray(Protocol):
+    """What is known of a stored array without reading it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole array."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of the parts that are stored together."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
 
 
 class Snapshot(Protocol):
-    """What tasks read chunks from; it can be pickled."""
+    """What is read from; it can be pickled, and so be sent to whoever reads."""
+
+    @property
+    def name(self) -> str:
+        """What people call the saved table, or the run."""
 
     @property
     def round(self) -> int:
@@ -29,11 +56,34 @@ class Snapshot(Protocol):
         """Transitions that it was learned from."""
 
     @property
-    def described(self) -> dict[str, Any]:
-        """What a table that was learned from it says of it, as JSON has it."""
+    def attributes(self) -> Mapping[str, Any]:
+        """JSON by name; "group/name" is of what belongs to the arrays "group/..." alone."""
 
-    def chunk(self, grid: ChunkGrid, c: int, dtype: np.dtype[Any]) -> Chunk:
-        """Read one chunk of a grid."""
+    def array(self, name: str) -> StoredArray:
+        """Say how large an array is.
 
-    def sparse_chunk(self, grid: HashGrid, c: int, empty: Chunk) -> Chunk:
-        """Read the states of one sparse chunk into an empty one."""
+        Parameters
+        ----------
+        name : str
+            Of the array, one of numbers.
+
+        Returns
+        -------
+        StoredArray
+        """
+
+    def read(self, name: str, region: Region) -> npt.NDArray[Any]:
+        """Read a part of an array.
+
+        Parameters
+        ----------
+        name : str
+            Of the array.
+        region : tuple of slice
+            Which part.
+
+        Returns
+        -------
+        ndarray
+            C-ordered; the caller's own.
+        """

@@ -41,6 +41,8 @@ class Sized:
 def _nbytes(value: Any) -> int:
     if isinstance(value, tuple):
         return sum(map(_nbytes, value))
+    if isinstance(value, dict):
+        return sum(map(_nbytes, value.values()))
     if isinstance(value, np.ndarray):
         return 0 if is_paged(value) else value.nbytes
     return value.__sizeof__() if isinstance(value, Sized) else 0

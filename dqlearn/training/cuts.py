@@ -27,7 +27,7 @@ from dqlearn.engine.graph import Drawn, Key, State
 from dqlearn.engine.lifecycle import begin_graph, load_graph, rebuild_graph, recut_graph, thaw_graph
 from dqlearn.errors import TableTooLargeError
 from dqlearn.stages.plan import Plan
-from dqlearn.storage.snapshot import Version
+from dqlearn.storage.protocol import Version
 from dqlearn.table.grid import table_nbytes
 from dqlearn.table.hash_grid import Grid
 

@@ -23,7 +23,7 @@ from dqlearn.callbacks import CallbackList
 from dqlearn.engine.cluster import LostWork
 from dqlearn.errors import StoreError
 from dqlearn.events import RoundReport
-from dqlearn.storage.snapshot import Version
+from dqlearn.storage.protocol import Version
 from dqlearn.table.history import History
 from dqlearn.training.pipeline import Runner
 from dqlearn.training.progress import ProgressBar

@@ -47,8 +47,7 @@ from dqlearn.errors import ClusterError, ClusterLostError, TableTooLargeError
 from dqlearn.events import RoundReport
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import KnownPolicy, Policy
-from dqlearn.storage.snapshot import Version
-from dqlearn.storage.writer import Written
+from dqlearn.storage.protocol import Version, Writer, WriteResult
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.keys import GraphNode, TaskRef
 from dqlearn.table.rebalance import evener, load
@@ -333,10 +332,10 @@ class Runner:
         self.hold()
         return {} if restart or self.executor.shares_memory else self.copy_shards()
 
-    def write(self, fork: bytes, since: int) -> Callable[[], list[Written]]:
+    def write(self, writer: Writer, since: int) -> Callable[[], list[WriteResult]]:
         """Begin to write the settled state; return what waits until it is written."""
         with self._lent_state() as state:
-            return self.executor.background(*write_graph(self.plan, state, fork, since))
+            return self.executor.background(*write_graph(self.plan, state, writer, since))
 
     def cut_at(self, version: Version, state: State, copies: dict[Key, Any]) -> None:
         """Take a checkpoint of a state as what to go back to."""

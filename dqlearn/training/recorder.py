@@ -2,7 +2,7 @@
 
 ::
 
-    round r is over ──► hold, fork ──► workers write ──► commit ──► Version: what to go back to
+    round r is over ──► hold, begin ──► workers write ──► commit ──► Version: what to go back to
          └─► rounds r+1, r+2, ... are made meanwhile, on copies
 
 The waiting and the commit are in a thread of their own, one checkpoint at a time. Invariant: a
@@ -32,10 +32,10 @@ from dqlearn.errors import (
 )
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.settings import whole_number
-from dqlearn.storage.location import Place
-from dqlearn.storage.repository import Draft, Repository
-from dqlearn.storage.snapshot import Version
-from dqlearn.storage.zarr_table import understood
+from dqlearn.storage.attributes import understood
+from dqlearn.storage.protocol import CheckpointStore, Transaction, Version
+from dqlearn.storage.schema import FORMAT, arrays_of, new_rows
+from dqlearn.storage.writer import counted
 from dqlearn.table.history import History
 from dqlearn.training.every import Every
 from dqlearn.training.pipeline import Runner
@@ -105,12 +105,12 @@ class Saving:
 
 
 class Recorder:
-    """Writes checkpoints to one repository.
+    """Writes checkpoints to one store.
 
     Parameters
     ----------
-    place : Place
-        Where it is.
+    store : CheckpointStore
+        Where they go.
     saving : Saving
         When, and how.
     base : Version, optional
@@ -120,16 +120,20 @@ class Recorder:
     """
 
     def __init__(
-        self, place: Place, saving: Saving, base: Version | None = None, tip: str | None = None
+        self,
+        store: CheckpointStore,
+        saving: Saving,
+        base: Version | None = None,
+        tip: str | None = None,
     ) -> None:
-        self.place, self.saving, self.base = place, saving, base
+        self.store, self.saving, self.base = store, saving, base
         self._tip = tip or (base.snapshot if base else "")  # where the branch was seen last
         self._bests: dict[int, float] = {}  # means that were the best so far, by the table's round
-        self._repository: Repository | None = None
+        self._open = False
         self._release: Callable[[], None] = lambda: None
         self._writing: Future[tuple[Version, StoreError | None]] | None = None
         self._take: Callable[[Version], None] = lambda version: None
-        self._draft: Draft | None = None  # begun, and not known to be committed
+        self._draft: Transaction | None = None  # begun, and not known to be committed
         self._news: list[Version] = []  # committed, and not asked for yet
         self._flushing: threading.Thread | None = None  # what was committed, to the disk
         self._began = time.monotonic()
@@ -147,20 +151,20 @@ class Recorder:
         self.abandon()  # what an interrupted call left under way
         self._release()
         with suppress(NoCheckpointError):
-            self.place.open()  # refuses what is not ours before anything is put there
-        self._release = self.place.lock()
+            self.store.open()  # refuses what is not ours before anything is put there
+        self._release, self._open = self.store.lock(), True
         try:
-            self._repository = Repository(self.place, self.place.open_or_create())
-            self._reclaim(self._repository, round_)
+            self._reclaim(round_)
             if self.base is None:
-                self._tip = self._repository.define(plan, attrs)
+                described = {**attrs, "dqlearn_format": FORMAT}
+                self._tip = self.store.create(arrays_of(plan, attrs, plan.columns), described)
             else:
-                self._repository.check_unmoved(self.base, self._tip)
+                self.store.check_unmoved(self.base, self._tip)
         except BaseException:
             self._release()
             raise
         if self.base and not self._flushing:  # the process before may have died before it was done
-            self._flushing = _begin(self.place.flush)
+            self._flushing = _begin(self.store.flush)
         self._began = time.monotonic()
 
     @property
@@ -213,14 +217,15 @@ class Recorder:
         StoreError
             If the repository cannot be used; `LostWork` if a worker dies meanwhile.
         """
-        repository = self._repository
-        if repository is None or self._writing is not None:
+        store = self.store
+        if not self._open or self._writing is not None:
             raise StoreError("the repository is not open, or is being written to")
         self._began = time.monotonic()
-        self._reclaim(repository, runner.settled.round)
-        self._draft = draft = repository.begin(self.base, self._tip)
+        self._reclaim(runner.settled.round)
+        self._draft = draft = store.begin(self.base, self._tip)
+        since = self.base.timesteps if self.base else -1
         copies = runner.set_down(restart=self.saving.restart_envs)
-        state, written = runner.settled, runner.write(draft.fork, draft.since)
+        state, written = runner.settled, runner.write(draft.writer, since)
         best_mean, best_round = self._best_before(state.round + 1)
         counters = {
             "round": state.round,
@@ -229,7 +234,7 @@ class Recorder:
         }
         if math.isfinite(best_mean):
             counters |= {"best_mean": best_mean, "best_round": best_round}
-        rows = history.stored(draft.rows)
+        rows = new_rows(history, self.base)
         best, missed = state.round in self._bests, self._missed()
         flushing = self._flushing
 
@@ -237,18 +242,18 @@ class Recorder:
             parts = written()
             if flushing is not None:
                 flushing.join()  # so that a power cut damages this checkpoint at most
-            version = repository.commit(draft, parts, counters, rows)
+            version = store.commit(draft, parts, counters | counted(parts), rows)
             try:
                 if marked := version if best else missed:
-                    repository.mark_best(marked)
+                    store.mark_best(marked)
                 if self.saving.keep_checkpoints is not None:
-                    repository.keep_last(self.saving.keep_checkpoints)
+                    store.keep_last(self.saving.keep_checkpoints)
             except StoreError as error:
                 return version, error
             return version, None
 
         self._take = lambda version: runner.cut_at(version, state, copies)
-        self._writing, self._flushing = _in_thread(write, afterwards=self.place.flush)
+        self._writing, self._flushing = _in_thread(write, afterwards=self.store.flush)
 
     def finished(self, *, at_once: bool = False) -> list[Version]:
         """Return the checkpoints that were committed since the last call.
@@ -285,12 +290,12 @@ class Recorder:
         self._news.append(version)
         self._take(version)
 
-    def _reclaim(self, repository: Repository, round_: int) -> None:
+    def _reclaim(self, round_: int) -> None:
         """Take a commit that seemed to fail for what it is, if it is there: the answer was lost.
 
         A run that has gone back behind it since gives it up, and makes it again.
         """
-        version = repository.landed(self._draft) if self._draft else None
+        version = self.store.landed(self._draft) if self._draft else None
         if version is None:
             return
         if version.round <= round_:
@@ -310,7 +315,7 @@ class Recorder:
 
 def _best(base: Version | None) -> tuple[float, int]:
     """Return the mean return of the best evaluation until a checkpoint, and its round."""
-    attrs: Any = base.group.attrs if base else {}
+    attrs: Any = base.attributes if base else {}
     mean, round_ = attrs.get("best_mean"), attrs.get("best_round")
     if not isinstance(mean, int | float):
         return -math.inf, -1

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 import dqlearn
 from dqlearn.cli import main
-from dqlearn.storage.location import place_of
+from dqlearn.storage.location import store_of
 
 TORUS = [
     *("dqlearn/Torus-v0", "--env", "side=16", "--num-envs", "64", "--steps-per-round", "64"),
@@ -459,7 +459,7 @@ def test_info_of_a_run_shows_the_way(torus: Path) -> None:
 
 
 def test_two_do_not_write_to_one_run(copy: Path) -> None:
-    release = place_of(copy).lock()
+    release = store_of(copy).lock()
     try:
         for arguments in (
             ("resume", copy, "--timesteps", 20 * ROUND),

@@ -51,8 +51,11 @@ from dqlearn.errors import (
 )
 from dqlearn.events import Checkpoint, Evaluation, RoundEnd, TrainingStart
 from dqlearn.runs import checkpoints, expire, tag, untag
-from dqlearn.storage.location import Place, place_of
-from dqlearn.storage.repository import Repository
+from dqlearn.storage.icechunk.place import Place, place_of
+from dqlearn.storage.icechunk.repository import Repository
+from dqlearn.storage.location import store_of
+from dqlearn.storage.reader import read_chunk
+from dqlearn.storage.schema import arrays_of
 from dqlearn.training.recorder import Recorder, Saving
 
 ROUND = 128 * 8
@@ -375,11 +378,10 @@ def test_a_damaged_chunk_among_several(tmp_path: Path) -> None:
     learner.learn(2 * ROUND, store=store)
     (path,) = files_of(store, "q/c/1/0")
     flipped(path)
-    place = place_of(store)
-    version, grid = Repository(place, place.open()).version(), learner.table.grid
+    version, grid = store_of(store).find(), learner.table.grid
     assert (grid.chunk_shape(1), grid.origin(1)) == ((600, 4), (100, 0))
     with pytest.raises(DamagedChunkError, match=r"chunk \(1, 0\) of array 'q'"):
-        version.chunk(grid, 1)
+        read_chunk(version, grid, 1, np.dtype(np.float32))
 
 
 @pytest.mark.parametrize("name", ["environments/state", "batches/state"])
@@ -476,7 +478,9 @@ def test_no_commit_before_the_last_one_is_on_the_disk(tmp_path: Path) -> None:
 
     place = place_of(store)
     learner = walk()
-    learner._recorder = Recorder(Slow(place.name, place.storage, place.folder), Saving())
+    learner._recorder = Recorder(
+        Repository(Slow(place.name, place.storage, place.folder)), Saving()
+    )
     learner.learn(4 * ROUND, checkpoint_every=Every(rounds=1))
     while len(seen) < 5:
         time.sleep(0.01)
@@ -820,9 +824,8 @@ def test_the_scheduler_dies(tmp_path: Path) -> None:
 def test_two_commits_at_once(tmp_path: Path) -> None:
     """Without a lock to keep them apart: one is there, the other one is told."""
     learner = walk().learn(2 * ROUND, store=tmp_path / "run")
-    place = place_of(tmp_path / "run")
-    other = Repository(place, place.open())
-    base = other.version()
+    other = store_of(tmp_path / "run")
+    base = other.find()
     draft = other.begin(base, base.snapshot)
     learner.learn(3 * ROUND)
     with pytest.raises(RunInUseError, match="another run has written to the repository"):
@@ -852,7 +855,7 @@ def test_a_commit_between_a_look_and_a_session(tmp_path: Path) -> None:
     store = tmp_path / "run"
     learner = walk().learn(2 * ROUND, store=store)
     late = Repository(place_of(store), Overtaken(store, lambda: learner.learn(3 * ROUND)))
-    base = late.version()
+    base = late.find()
     with pytest.raises(RunInUseError, match="checkpoint 1 to be the latest"):
         late.begin(base, base.snapshot)
     assert_undisturbed(dqlearn.resume(store).learn(5 * ROUND), 5)
@@ -865,7 +868,7 @@ def test_a_run_begins_between_a_look_and_a_session(tmp_path: Path) -> None:
     place.open_or_create()
     late = Repository(place, Overtaken(store, lambda: learner.learn(2 * ROUND, store=store)))
     with pytest.raises(StoreError, match="there is a run at"):
-        late.define(learner._plan, learner._described())
+        late.create(arrays_of(learner._plan, learner._described()), {})
     assert assert_readable(store) == 2
     assert_undisturbed(dqlearn.resume(store).learn(3 * ROUND), 3)
 
@@ -876,7 +879,7 @@ def test_a_name_for_what_is_being_deleted(tmp_path: Path) -> None:
     walk().learn(4 * ROUND, store=store, checkpoint_every=Every(rounds=1))
     place = place_of(store)
     runs = Repository(place, place.open())
-    version, now = runs.version(1), datetime.now(UTC)
+    version, now = runs.find(1), datetime.now(UTC)
     with ThreadPoolExecutor(1) as pool:
         with place.names_kept():
             named = pool.submit(runs.tag, "good", version)
@@ -895,8 +898,8 @@ def test_new_runs_take_turns(tmp_path: Path) -> None:
     """The arrays of one are replaced by those of another: the first puts nothing upon them."""
     learner, place = walk(), place_of(tmp_path / "run")
     first, second = (Repository(place, place.open_or_create()) for _ in range(2))
-    what = learner._plan, learner._described()
-    tips = [first.define(*what), second.define(*what)]
+    described = learner._described()
+    tips = [it.create(arrays_of(learner._plan, described), described) for it in (first, second)]
     with pytest.raises(RunInUseError, match="arrays of a new run"):
         first.begin(None, tips[0])
     assert second.begin(None, tips[1]).number == 0
@@ -1072,10 +1075,10 @@ def test_an_object_store_that_does_not_answer(door: Door) -> None:
         *(
             partial(read, Repository(place, there))
             for read in (
-                Repository.version,
+                Repository.find,
                 Repository.checkpoints,
-                lambda it: it.version("good"),
-                lambda it: it.version(1),
+                lambda it: it.find("good"),
+                lambda it: it.find(1),
                 lambda it: it.tag("better", resumed._recorder.base),
                 lambda it: it.untag("good"),
                 lambda it: it.keep_last(1),

@@ -13,6 +13,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dqlearn.storage.icechunk.arrays import ForkWriter
 from dqlearn.storage.schema import Layout
 from dqlearn.storage.writer import write_chunk
 from dqlearn.table.chunk import Chunk
@@ -148,11 +149,11 @@ def test_written_in_chunks_and_read_as_one(
         group.create_array(name, shape=grid.shape, chunks=chunk, dtype=dtype, fill_value=0)
     session.commit("arrays")
     session = repo.writable_session("main")
-    fork = pickle.dumps(session.fork())
+    writer = ForkWriter(pickle.dumps(session.fork()))
     chunks = [learned(table[block(grid, c)], changed=c) for c in range(grid.n_chunks)]
     since = -1 if n_changed is None else grid.n_chunks - 1 - n_changed
     written = [
-        write_chunk(fork, layout, k, [chunks[c] for c in layout.owners(k)], since)
+        write_chunk(writer, layout, k, [chunks[c] for c in layout.owners(k)], since)
         for k in range(layout.n_chunks)
     ]
     session.merge(*(pickle.loads(w.changes) for w in written if w.changes))

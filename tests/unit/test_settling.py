@@ -124,7 +124,9 @@ def test_what_was_stored_is_known_again() -> None:
     grid = HashGrid(2**62, 2, 1, 4)
     states = np.array([2**61, 9, 8])
     q, visits = np.arange(6.0).reshape(3, 2), np.array([[1, 0], [0, 0], [0, 2]], np.uint32)
-    chunk = filled_with(unsettled(grid, VALUE, np.dtype(float)), states, q, visits, 40)
+    chunk = filled_with(
+        unsettled(grid, VALUE, np.dtype(float)), states, {"q": q, "visits": visits}, 40
+    )
     assert chunk.known is not None
     rows = chunk.known.rows(np.array([9, 2**61, 8, 10, 77]))
     assert chunk.q[rows].tolist() == [[2, 3], [0, 1], [4, 5], [VALUE] * 2, [VALUE] * 2]

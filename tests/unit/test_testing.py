@@ -11,7 +11,8 @@ import pytest
 from dqlearn import TabularEnv, envs
 from dqlearn.errors import CheckError, ConfigurationError, StateRangeError
 from dqlearn.random import bernoulli
-from dqlearn.testing import _deviation, check_model
+from dqlearn.testing import check_model
+from dqlearn.testing.model import _deviation
 
 
 def initial(key: Any, params: Any) -> Any:

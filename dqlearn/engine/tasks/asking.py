@@ -103,7 +103,7 @@ def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) 
         answer(chunk, plan.algorithm, replace(extent, states=_parcel(plan, parcel, c).states))
         for parcel in sent
     ]
-    paged.let_go(chunk.q, chunk.visits)
+    paged.let_go(*chunk.columns.values())
     return replace(chunk, answers=tuple(answers))
 
 

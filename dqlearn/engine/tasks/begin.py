@@ -20,13 +20,20 @@ from dqlearn.envs.python.gymnasium_env import (
 )
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.rollout import CompiledShard, open_shard
-from dqlearn.storage.snapshot import Version
+from dqlearn.storage.reader import (
+    read_batch,
+    read_chunk,
+    read_known,
+    read_listed,
+    read_shard,
+)
 from dqlearn.table import paged
 from dqlearn.table.chunk import Chunk, Stamp, filled
 from dqlearn.table.grid import ChunkGrid, block_bits
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import unsettled
 from dqlearn.table.rebalance import joined
+from dqlearn.table.snapshot import Snapshot
 from dqlearn.table.transitions import Transitions
 
 __all__ = [
@@ -79,35 +86,37 @@ def close_task(shard: PythonShard) -> None:
 def fill_task(plan: Plan, c: int) -> Chunk:
     """Make chunk c as the run begins with it."""
     if isinstance(plan.grid, HashGrid):
-        empty = unsettled(plan.grid, plan.initial_value, plan.dtype)
-        chunk = plan.origin.sparse_chunk(plan.grid, c, empty) if plan.origin else empty
+        empty = unsettled(plan.grid, plan.initial_value, plan.dtype, plan.columns)
+        chunk = read_listed(plan.origin, plan.grid, c, empty) if plan.origin else empty
     elif plan.origin is None:
         zeros = paged.zeros if plan.out_of_core else np.zeros
-        chunk = filled(plan.grid.array_shape(c), plan.initial_value, plan.dtype, zeros)
+        chunk = filled(
+            plan.grid.chunk_shape(c), plan.initial_value, plan.dtype, zeros, plan.columns
+        )
     else:
-        chunk = plan.origin.chunk(plan.grid, c, plan.dtype)
+        chunk = read_chunk(plan.origin, plan.grid, c, plan.dtype, plan.columns)
     return _own(plan, chunk, plan.origin.round if plan.origin else 0)
 
 
-def load_task(plan: Plan, version: Version, c: int) -> Chunk:
+def load_task(plan: Plan, snapshot: Snapshot, c: int) -> Chunk:
     """Read chunk c of a checkpoint."""
     if isinstance(plan.grid, HashGrid):
-        empty = unsettled(plan.grid, plan.initial_value, plan.dtype)
-        return _own(plan, version.sparse_chunk(c, empty), version.round)
-    return _own(plan, version.chunk(plan.grid, c), version.round)
+        empty = unsettled(plan.grid, plan.initial_value, plan.dtype, plan.columns)
+        return _own(plan, read_known(snapshot, c, empty), snapshot.round)
+    return _own(plan, read_chunk(snapshot, plan.grid, c, plan.dtype, plan.columns), snapshot.round)
 
 
-def load_shard_task(plan: Plan, version: Version, w: int) -> Shard:
+def load_shard_task(plan: Plan, snapshot: Snapshot, w: int) -> Shard:
     """Read shard w of a checkpoint; Python environments are no data, and begin new episodes."""
     if isinstance(plan.env, PythonEnv):
-        return reopen_task(plan, w, version.round + plan.policy_lag, version.round)
+        return reopen_task(plan, w, snapshot.round + plan.policy_lag, snapshot.round)
     first, last = plan.first_envs[w], plan.first_envs[w + 1]
-    return version.shard(w, first, last - first)
+    return read_shard(snapshot, w, first, last - first)
 
 
-def load_batch_task(version: Version, w: int) -> Transitions:
+def load_batch_task(snapshot: Snapshot, w: int) -> Transitions:
     """Read the batch of shard w of a checkpoint."""
-    return version.batch(w)
+    return read_batch(snapshot, w)
 
 
 def recut_task(plan: Plan, before: ChunkGrid, c: int, chunks: list[Chunk], round_: int) -> Chunk:
@@ -117,11 +126,13 @@ def recut_task(plan: Plan, before: ChunkGrid, c: int, chunks: list[Chunk], round
     if own == [slice(0, len(first.q))]:
         return replace(first, answers=())
     block = 1 << block_bits(plan.grid.shape[0])
-    pairs = [(chunk.at(round_), rows) for chunk, rows in zip(chunks, own, strict=True)]
-    q = joined([chunk.q[rows] for chunk, rows in pairs], block)
-    visits = joined([chunk.visits[rows] for chunk, rows in pairs], block)
+    pairs = [(chunk.at(round_).columns, rows) for chunk, rows in zip(chunks, own, strict=True)]
+    columns = {
+        name: joined([arrays[name][rows] for arrays, rows in pairs], block)
+        for name in first.columns
+    }
     changed = max(chunk.changed for chunk in chunks)
-    return _own(plan, Chunk(q, visits, first.tally, changed=changed), round_)
+    return _own(plan, Chunk.of(columns, first.tally, changed=changed), round_)
 
 
 def _own(plan: Plan, chunk: Chunk, round_: int) -> Chunk:

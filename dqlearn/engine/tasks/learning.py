@@ -130,7 +130,7 @@ def update_task(
     """Make chunk c of a round of what it received, and find its summary."""
     after = learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
     summary = summarize(after, plan.algorithm, plan.extent(round_, c))
-    paged.let_go(after.q, after.visits)
+    paged.let_go(*after.columns.values())
     return replace(after, answers=(Answer(summary.found, after.timesteps),))
 
 

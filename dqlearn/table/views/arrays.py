@@ -27,6 +27,7 @@ from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
 from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.spaces import Factor
 from dqlearn.table.chunk import Chunk
+from dqlearn.table.columns import Column
 from dqlearn.table.grid import ChunkGrid, table_nbytes
 from dqlearn.table.keys import GraphNode, Task, TaskRef
 from dqlearn.table.paged import read
@@ -95,14 +96,19 @@ class Table:
     algorithm: Algorithm = Q_LEARNING
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """What its chunks have."""
+        return columns_of(self.grid.members)
+
+    @property
     def q(self) -> da.Array:
         """Q-values, ``(n_states, n_actions)``; of several members (state, member, action)."""
-        return self._array("q", self.dtype)
+        return self._array("q")
 
     @property
     def visits(self) -> da.Array:
         """How often each value was updated, uint32, shaped as `q`."""
-        return self._array("visits", np.dtype(np.uint32))
+        return self._array("visits")
 
     @property
     def value(self) -> da.Array:
@@ -116,8 +122,8 @@ class Table:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of Q-values and visit counts together."""
-        return self.grid.members * table_nbytes(self.grid.shape, self.dtype)
+        """Bytes of the columns together."""
+        return table_nbytes(self.grid.shape, self.dtype, self.grid.members)
 
     def to_xarray(self) -> xr.Dataset:
         """Return the table as a labelled Dataset, lazily.
@@ -131,23 +137,26 @@ class Table:
             factors, these are coordinates along it, up to 2**22 states; :func:`dqlearn.unfold`
             gives it one dimension per factor.
         """
-        arrays = {"q": self.q, "visits": self.visits, "value": self.value, "policy": self.policy}
-        return dataset(arrays, self.labels.actions, self.labels.attributes)
+        arrays = {column.name: self._array(column.name) for column in self.columns}
+        arrays |= {"value": self.value, "policy": self.policy}
+        return dataset(arrays, self.labels.actions, self.labels.attributes, columns=self.columns)
 
-    def _array(self, field: str, dtype: np.dtype[Any]) -> da.Array:
-        grid, name = self.grid, f"dqlearn-{field}-{self.run}-{self.round}"
-        several = grid.members > 1
-        pick = partial(_pick, field, self.round)
+    def _array(self, field: str) -> da.Array:
+        """Make the array of a column; without actions, of the first chunk of each row of them."""
+        column = next(it for it in self.columns if it.name == field)
+        name, pick = f"dqlearn-{field}-{self.run}-{self.round}", partial(_pick, field, self.round)
         layer: dict[Any, GraphNode] = {}
         for c, node in enumerate(self.nodes):
-            i, j = grid.position(c)
-            key = (name, i, 0, j) if several else (name, i, j)
+            i, j = self.grid.position(c)
+            if j and "action" not in column.dims:
+                continue
+            key = (name, *column.along(i, j, dict.fromkeys(column.sizes, 0)))
             layer[key] = Task(key, pick, node if isinstance(node, TaskRef) else TaskRef(node.key))
             if not isinstance(node, TaskRef):
                 layer[node.key] = node
         graph = HighLevelGraph.from_collections(name, layer)
-        chunks = (grid.rows, (grid.members,), grid.columns) if several else grid.chunks
-        return da.Array(graph, name, chunks, dtype)
+        chunks = column.along(*self.grid.chunks, {dim: (n,) for dim, n in column.sizes.items()})
+        return da.Array(graph, name, chunks, column.dtype_in(self.dtype))
 
     def __repr__(self) -> str:
         """Shape, dtype, chunks, round."""
@@ -165,8 +174,7 @@ class Table:
 
 def _pick(field: str, round_: int, chunk: Chunk) -> npt.NDArray[Any]:
     """Return an array of a chunk, which is still in its round."""
-    array: npt.NDArray[Any] = getattr(chunk.at(round_), field)
-    return read(array)
+    return read(chunk.at(round_).columns[field])
 
 
 def derived(

@@ -25,30 +25,30 @@ import xarray as xr
 
 from dqlearn.errors import ConfigurationError
 from dqlearn.spaces import Factor
+from dqlearn.table.columns import COLUMNS, Column
 
 __all__ = [
-    "VARIABLES",
+    "DERIVED",
     "dataset",
-    "dims_of",
     "factors_of",
     "factors_to_json",
     "state_coordinates",
     "unfold",
 ]
 
-VARIABLES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-    "q": (("state", "action"), {"long_name": "action value", "units": "reward"}),
-    "visits": (("state", "action"), {"long_name": "updates of the pair", "units": "1"}),
-    "value": (("state",), {"long_name": "state value", "units": "reward"}),
-    "policy": (("state",), {"long_name": "greedy action", "units": "1"}),
-}
-"""Dimensions and attributes of what a table's Dataset holds."""
+DERIVED = (
+    Column("value", ("state",), {"long_name": "state value", "units": "reward"}),
+    Column("policy", ("state",), {"long_name": "greedy action", "units": "1"}),
+)
+"""What a table's Dataset holds besides the columns of its chunks: it follows from q."""
 
 _STATES_WITH_COORDINATES = 2**22
 """Of larger tables the coordinates would outweigh what one asks for, such as the values alone."""
 
 _GROUPS = ("known", "environments", "batches", "history")
 """What stands beside a stored table, under names of their own."""
+
+_VARIABLES = [column.name for column in (*COLUMNS, *DERIVED)]
 
 _LABELS_WRITTEN_OUT = 100_000
 
@@ -58,20 +58,22 @@ def dataset(
     labels: Sequence[str] | None,
     attrs: Mapping[str, Any],
     states: npt.NDArray[np.int64] | None = None,
+    columns: Sequence[Column] = COLUMNS,
 ) -> xr.Dataset:
     """Label the arrays of a table.
 
     Parameters
     ----------
     arrays : mapping
-        ``q``, ``visits`` (state, action) or (state, member, action), ``value`` and ``policy``
-        (state,).
+        Those of the columns, ``value`` and ``policy``.
     labels : sequence of str, optional
         Names of the actions.
     attrs : mapping
         Of the Dataset, with ``state_factors``.
     states : int64 (n,), optional
         Which states the rows are, of a sparse table.
+    columns : sequence of Column
+        Of the table.
 
     Returns
     -------
@@ -87,19 +89,10 @@ def dataset(
         coords["state"] = ("state", states)
     if labels is not None:
         coords["action"] = ("action", np.array(labels, object))
-    variables = {
-        name: (dims_of(name, arrays[name].ndim), arrays[name], {**about})
-        for name, (_, about) in VARIABLES.items()
-    }
+    variables = {it.name: (it.dims, arrays[it.name], {**it.about}) for it in (*columns, *DERIVED)}
     if labels is not None:
         variables["policy"][2].update(_flags(labels, arrays["policy"].dtype))
     return xr.Dataset(variables, coords, _plain(attrs))
-
-
-def dims_of(name: str, ndim: int) -> tuple[str, ...]:
-    """Return the dimensions of a variable; several members are one more."""
-    dims, _ = VARIABLES[name]
-    return dims if len(dims) == ndim else (*dims[:-1], "member", dims[-1])
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,7 +292,7 @@ def factors_of(attrs: Mapping[str, Any]) -> tuple[Factor, ...]:
         raise ConfigurationError(
             f"expected a table's Dataset with the attribute 'state_factors', got {attrs}"
         ) from error
-    taken = {*VARIABLES, *_GROUPS, "action", "member", *(["state"] if len(factors) > 1 else [])}
+    taken = {*_VARIABLES, *_GROUPS, "action", "member", *(["state"] if len(factors) > 1 else [])}
     unique = []
     for factor in factors:
         name = re.sub(r"[\s/]", "_", factor.name)

@@ -27,6 +27,8 @@ from dask.utils import format_bytes
 from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
 from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.table.chunk import Chunk
+from dqlearn.table.columns import COLUMNS, Column
+from dqlearn.table.grid import table_nbytes
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import visited
 from dqlearn.table.keys import GraphNode, List, Task, TaskRef
@@ -37,8 +39,8 @@ __all__ = ["SparseTable", "merged"]
 
 _PART = 2**17  # states
 
-Rows = tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[np.uint32]]
-"""States, their Q-values and their visit counts."""
+Rows = tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]
+"""States, and the rows of each column that are theirs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +121,9 @@ class SparseTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of Q-values, visit counts and states together."""
-        values = self.grid.members * self.grid.n_actions
-        return self.n_visited * (values * (self.dtype.itemsize + 4) + 8)
+        """Bytes of the columns and the states together."""
+        shape = self.n_visited, self.grid.n_actions
+        return table_nbytes(shape, self.dtype, self.grid.members) + 8 * self.n_visited
 
     def to_xarray(self) -> xr.Dataset:
         """Return the visited part of the table as a labelled Dataset, lazily.
@@ -162,6 +164,7 @@ def merged(
     like: tuple[int, np.dtype[Any], Algorithm],
     seed: int,
     round_: int,
+    columns: Sequence[Column] = COLUMNS,
 ) -> dict[str, da.Array]:
     """Merge sparse chunks by state, lazily.
 
@@ -177,11 +180,13 @@ def merged(
         Number of actions, dtype of the Q-values, and the rule that they were learned by.
     seed, round_ : int
         They break ties.
+    columns : sequence of Column
+        Of the chunks.
 
     Returns
     -------
     dict of dask.array.Array
-        ``q`` and ``visits`` (n, n_actions), or with members between, ``value`` and ``policy`` (n,).
+        The columns, and ``value`` and ``policy`` (n,).
     """
     n, (n_actions, dtype, rule) = len(states), like
     inner = (n_actions,) if rule.members == 1 else (rule.members, n_actions)
@@ -190,17 +195,15 @@ def merged(
     parts = [states[first : first + _PART] for first in firsts]
     layer = _layer(name, nodes, parts, round_)
     arrays = {}
-    for field, own in (("q", dtype), ("visits", np.dtype(np.uint32))):
-        picked: dict[Any, GraphNode] = {
-            (key := (f"{name}-{field}", k, *[0] * len(inner))): Task(
-                key, _pick, field, TaskRef((f"{name}-rows", k))
-            )
-            for k in range(len(parts))
-        }
-        graph = HighLevelGraph.from_collections(f"{name}-{field}", layer | picked)
-        arrays[field] = da.Array(
-            graph, f"{name}-{field}", (sizes, *[(size,) for size in inner]), own
-        )
+    for column in columns:
+        array, others = f"{name}-{column.name}", {dim: (n,) for dim, n in column.sizes.items()}
+        picked: dict[Any, GraphNode] = {}
+        for k in range(len(parts)):
+            key = (array, k, *[0] * (len(column.dims) - 1))
+            picked[key] = Task(key, _pick, column.name, TaskRef((f"{name}-rows", k)))
+        graph = HighLevelGraph.from_collections(array, layer | picked)
+        chunks = column.along(sizes, (n_actions,), others)
+        arrays[column.name] = da.Array(graph, array, chunks, column.dtype_in(dtype))
     labels = da.from_array(states, chunks=(sizes,), name=f"{name}-states")
     along = labels[(slice(None), *[None] * len(inner))]
     of_state = (("value", rule.value, dtype), ("policy", rule.greedy, action_dtype(n_actions)))
@@ -249,13 +252,14 @@ def _part(
     """Return what a chunk says of its states from `first` to `last`."""
     states, rows = found
     own = slice(np.searchsorted(states, first), np.searchsorted(states, last, side="right"))
-    return states[own], chunk.q[rows[own]], chunk.visits[rows[own]]
+    return states[own], {name: array[rows[own]] for name, array in chunk.columns.items()}
 
 
 def _merge(parts: Sequence[Rows]) -> dict[str, npt.NDArray[Any]]:
-    states, q, visits = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.argsort(states)
-    return {"q": q[order], "visits": visits[order]}
+    order = np.argsort(np.concatenate([states for states, _ in parts]))
+    return {
+        name: np.concatenate([columns[name] for _, columns in parts])[order] for name in parts[0][1]
+    }
 
 
 def _pick(field: str, rows: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

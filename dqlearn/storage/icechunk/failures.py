@@ -1,15 +1,16 @@
-"""What storages say when they fail, told from what damaged chunks and our own code say.
+"""What Icechunk says when it fails: no answer of a storage, told from what damaged chunks say.
 
-Invariant: Icechunk is not imported for it: an error of Icechunk's comes from where it is.
+Invariant: texts are for people, on one line.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from itertools import dropwhile, takewhile
 
-__all__ = ["first_line", "of_icechunk", "unreachable"]
+import icechunk
+
+__all__ = ["first_line", "unreachable"]
 
 _MARGIN = re.compile(r"^\s+[x×|](?=\s|$)")  # that Icechunk draws beside its texts
 
@@ -21,12 +22,6 @@ _NO_ANSWER = re.compile(
 _MISSING = re.compile(r"NoSuchKey|not found|No such file")
 
 
-def of_icechunk(error: BaseException) -> bool:
-    """Whether an error is one of Icechunk's."""
-    icechunk = sys.modules.get("icechunk")
-    return icechunk is not None and isinstance(error, icechunk.IcechunkError)
-
-
 def first_line(error: BaseException) -> str:
     """Return what Icechunk's errors say, on one line, without the trace of its own calls."""
     lines = [_MARGIN.sub("", line).strip() for line in str(error).splitlines()]
@@ -36,6 +31,6 @@ def first_line(error: BaseException) -> str:
 
 def unreachable(error: BaseException) -> bool:
     """Whether an error says that a storage does not answer, not that something in it is damaged."""
-    if not of_icechunk(error):
+    if not isinstance(error, icechunk.IcechunkError):
         return False
     return bool(_NO_ANSWER.search(str(error))) and not _MISSING.search(str(error))

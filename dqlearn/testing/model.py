@@ -1,4 +1,4 @@
-r"""Checks of what users write, to be called from their tests.
+r"""Check of a compiled model, to be called from its tests.
 
 ::
 

@@ -1,0 +1,44 @@
+"""Attributes at rest: JSON within JSON, which anybody may have edited.
+
+Invariant: what cannot be understood is an error that names where it was found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dqlearn.errors import IncompatibleTableError
+from dqlearn.text import shortened
+
+__all__ = ["nested", "understood"]
+
+
+def nested(attrs: Mapping[str, Any], name: str) -> Any:
+    """Return a nested attribute as data."""
+    return json.loads(attrs[name])
+
+
+@contextmanager
+def understood(where: str) -> Iterator[None]:
+    """Give a name to whatever is raised by attributes that dqlearn did not write.
+
+    Parameters
+    ----------
+    where : str
+        Of the table.
+
+    Raises
+    ------
+    IncompatibleTableError
+        If something is raised.
+    """
+    try:
+        yield
+    except Exception as error:  # attributes may say anything
+        raise IncompatibleTableError(
+            f"expected the attributes that dqlearn saved, got others at {where!r}: "
+            f"{shortened(error)}; were they edited?"
+        ) from error
