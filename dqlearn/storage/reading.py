@@ -25,7 +25,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.spaces import SpaceIndex
-from dqlearn.stages.settings import chunks_of, number, sparse_of
+from dqlearn.stages.settings import loaded
 from dqlearn.storage.location import StoreLike, place_of
 from dqlearn.storage.paths import PathLike
 from dqlearn.storage.repository import LATEST, At, CheckpointInfo, Repository
@@ -100,7 +100,7 @@ def table_of(version: Version) -> xr.Dataset:
         grid = _grid(attrs)
         factors_of(attrs)
         labels = _action_labels(json.loads(attrs["action_labels"]), grid.shape[1])
-        seed, initial = int(np.uint64(int(attrs["seed"]))), number(attrs["initial_value"])
+        seed, initial = loaded(attrs, ["seed", "initial_value"]).values()
     if isinstance(grid, HashGrid):
         return _sparse(version, grid, labels, attrs, (seed, initial))
     _check_shape(version, "q", grid.shape)
@@ -115,14 +115,13 @@ def table_of(version: Version) -> xr.Dataset:
 
 
 def _grid(attrs: Mapping[str, Any]) -> Grid:
-    """Return the grid of a run; older runs do not say that they are not sparse."""
-    sparse, block = sparse_of(attrs)
-    chunks: Any = chunks_of(json.loads(attrs["chunks"]), sparse)
-    if not sparse:
-        return ChunkGrid(*chunks)
+    """Return the grid of a run."""
+    cut = loaded(attrs, ["chunks", "sparse", "sparse_block"])
+    if not cut["sparse"]:
+        return ChunkGrid(*cut["chunks"])
     spaces = (SpaceIndex.from_spec(json.loads(attrs[f"{kind}_space"])) for kind in _SPACES)
     n_states, n_actions = (space.n for space in spaces)
-    return HashGrid(n_states, n_actions, chunks, block)
+    return HashGrid(n_states, n_actions, cut["chunks"], cut["sparse_block"])
 
 
 def _action_labels(labels: Any, n_actions: int) -> list[str] | None:

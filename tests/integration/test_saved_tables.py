@@ -239,7 +239,7 @@ def test_tables_in_mid_run_have_the_history_until_then(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         table = dqlearn.load(path)
         assert table.history["round"].values.tolist() == list(range(table.table.round))
-        assert table.history["timesteps"].values[-1] == table.timesteps
+        assert table.history["timesteps"].values[-1] == table.num_timesteps
 
 
 def test_older_tables_have_no_history(tmp_path: Path) -> None:
