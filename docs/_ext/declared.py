@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from dqlearn.stages.settings import HYPERPARAMETERS
+from dqlearn.table.history import SHOWN
 
 Row = tuple[str, ...]
 
@@ -29,7 +30,17 @@ def hyperparameters() -> Iterator[Row]:
         yield f"``{name}``", it.kind.label, default, it.summary
 
 
-TABLES: dict[str, Callable[[], Iterator[Row]]] = {"hyperparameters": hyperparameters}
+def history() -> Iterator[Row]:
+    """Yield the head, and a row for each variable of `history`."""
+    yield "Variable", "Unit", "What"
+    for name, it in SHOWN.items():
+        yield f"``{name}``", it.unit, it.what
+
+
+TABLES: dict[str, Callable[[], Iterator[Row]]] = {
+    "history": history,
+    "hyperparameters": hyperparameters,
+}
 
 
 def list_table(rows: Iterator[Row]) -> str:

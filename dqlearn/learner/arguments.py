@@ -10,19 +10,16 @@ Invariant: both are made of the one declaration, :mod:`dqlearn.stages.settings.h
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
-from inspect import Parameter, cleandoc, signature
+from inspect import Parameter, signature
 from typing import Any, TypeVar, get_type_hints
 
-from dqlearn.stages.settings import HYPERPARAMETERS, Hyperparameter, Hyperparameters
+from dqlearn.stages.settings import HYPERPARAMETERS, Hyperparameters
+from dqlearn.text import with_entries
 
 __all__ = ["shows_hyperparameters"]
 
 Class = TypeVar("Class", bound=type[Any])
-
-_ENTRY = "**settings"
-_WIDTH = 92
 
 
 def shows_hyperparameters(cls: Class) -> Class:
@@ -42,11 +39,8 @@ def shows_hyperparameters(cls: Class) -> Class:
     taken = signature(init)
     own = [it for it in taken.parameters.values() if it.kind is not Parameter.VAR_KEYWORD]
     init.__signature__ = taken.replace(parameters=[*own, *_parameters()])
-    if cls.__doc__:  # python -OO has none
-        entries = "\n".join(_entry(name, it) for name, it in HYPERPARAMETERS.items())
-        before, _, after = cleandoc(cls.__doc__).partition(f"\n{_ENTRY}\n")
-        _, _, others = after.partition("\n\n")
-        cls.__doc__ = f"{before}\n{entries}\n\n{others}"
+    entries = [(name, it.label, it.description) for name, it in HYPERPARAMETERS.items()]
+    cls.__doc__ = with_entries(cls.__doc__, "**settings", entries)
     return cls
 
 
@@ -56,9 +50,3 @@ def _parameters() -> Iterator[Parameter]:
         yield Parameter(
             name, Parameter.KEYWORD_ONLY, default=it.shown_default, annotation=types[name]
         )
-
-
-def _entry(name: str, it: Hyperparameter) -> str:
-    """Return what a numpydoc section says of a hyperparameter."""
-    text = textwrap.fill(it.description, _WIDTH)
-    return f"{name} : {it.label}\n{textwrap.indent(text, '    ')}"

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from dqlearn.kernels.choose import Lookup, choose_greedily
 from dqlearn.stages.summary import Maxima
+from dqlearn.statistics import RoundStats
 from dqlearn.table.row_index import Known
-from dqlearn.table.transitions import Sized, Tally
+from dqlearn.table.transitions import Sized
 
 __all__ = ["KnownPolicy", "Part", "Policy"]
 
@@ -53,7 +54,7 @@ class Policy(Sized):
         The action that attains it; likewise.
     timesteps : int
         Transitions that Q_r has been learned from.
-    tally : Tally
+    tally : RoundStats
         Of the round that led to Q_r.
     td_abs_sum : float
         Sum of ``|y - q|`` over that round's updates.
@@ -64,7 +65,7 @@ class Policy(Sized):
     value: npt.NDArray[Any]
     action: npt.NDArray[Any]
     timesteps: int
-    tally: Tally
+    tally: RoundStats
     td_abs_sum: float = 0.0
     rows: npt.NDArray[np.int32] | None = None
 

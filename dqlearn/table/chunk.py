@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.errors import StaleShardError
+from dqlearn.statistics import RoundStats
 from dqlearn.table.paged import is_paged, put
 from dqlearn.table.row_index import Known
-from dqlearn.table.transitions import Sized, Tally
+from dqlearn.table.transitions import Sized
 
 __all__ = ["Answer", "Chunk", "Stamp", "filled"]
 
@@ -69,7 +70,7 @@ class Chunk(Sized):
         Q_r.
     visits : uint32 (states, actions)
         How often each pair was updated.
-    tally : Tally
+    tally : RoundStats
         Of the round that made this chunk, pooled over shards.
     td_abs_sum : float
         Sum of ``|y - q|`` over the updates of that round in this chunk.
@@ -85,7 +86,7 @@ class Chunk(Sized):
 
     q: npt.NDArray[Any]
     visits: npt.NDArray[np.uint32]
-    tally: Tally
+    tally: RoundStats
     td_abs_sum: float = 0.0
     changed: int = -1
     answers: tuple[Answer, ...] = ()
@@ -127,4 +128,4 @@ def filled(
     q = zeros(shape, dtype)
     if value:
         q.fill(value)
-    return Chunk(q, zeros(shape, np.uint32), Tally(0, 0.0))
+    return Chunk(q, zeros(shape, np.uint32), RoundStats(0, 0.0))

@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.hashing import offsets_of_rows, states_without_row
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.row_index import Known
-from dqlearn.table.transitions import Piece, Tally
+from dqlearn.table.transitions import Piece
 
 __all__ = ["filled_with", "settle", "unsettled", "visited"]
 
@@ -47,7 +48,7 @@ def unsettled(grid: HashGrid, value: float, dtype: np.dtype[Any]) -> Chunk:
     """
     shape = (grid.block, grid.n_actions)
     q, visits = np.full(shape, value, dtype), np.zeros(shape, np.uint32)
-    return Chunk(q, visits, Tally(0, 0.0), known=Known.nothing(grid.bits))
+    return Chunk(q, visits, RoundStats(0, 0.0), known=Known.nothing(grid.bits))
 
 
 def visited(chunk: Chunk) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -73,7 +74,7 @@ def filled_with(
     whole_q = _room(chunk.q, *sizes, chunk.q[0, 0], owned=False)
     whole_visits = _room(chunk.visits, *sizes, 0, owned=False)
     whole_q[rows], whole_visits[rows] = q, visits
-    tally = Tally(timesteps, 0.0)
+    tally = RoundStats(timesteps, 0.0)
     return Chunk(whole_q, whole_visits, tally, changed=timesteps, known=known)
 
 
@@ -107,7 +108,7 @@ def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, l
     >>> empty_chunk = unsettled(HashGrid(10**12, 2, 1), 0.0, np.dtype("float32"))
     >>> columns = np.array([10**11, 5]), np.array([1, 0]), np.array([0.5, 1.0], "float32")
     >>> chunk, (piece,) = settle(
-    ...     empty_chunk, [Piece(columns, Tally(0, 0.0))], owned=False
+    ...     empty_chunk, [Piece(columns, RoundStats(0, 0.0))], owned=False
     ... )
     >>> chunk.known.states, piece.columns[0]
     (array([100000000000,            5]), array([3, 4]))

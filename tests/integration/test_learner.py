@@ -84,12 +84,12 @@ def test_learn_in_pieces(make: Any, policy_lag: int) -> None:
     """Three calls make what one makes, whatever one looks at in between."""
     whole = make(policy_lag=policy_lag).learn(10 * ROUND)
     pieces = make(policy_lag=policy_lag)
-    assert pieces.timesteps == 0
+    assert pieces.num_timesteps == 0
     for n in (3 * ROUND - 1, 3 * ROUND, 7 * ROUND, 10 * ROUND):
         assert pieces.learn(n) is pieces
         pieces.predict(0)
         pieces.evaluate(3, max_steps=20)
-        assert pieces.timesteps == -(-n // ROUND) * ROUND
+        assert pieces.num_timesteps == -(-n // ROUND) * ROUND
     assert_same(pieces, whole)
     assert pieces.history.drop_vars("wall_time").equals(whole.history.drop_vars("wall_time"))
 

@@ -15,8 +15,8 @@ from scipy.stats import chisquare
 
 from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.stages.summary import Maxima, combine, join, maxima
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Chunk
-from dqlearn.table.transitions import Tally
 
 ROUND_SEED = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**6))
 
@@ -36,7 +36,7 @@ def best_of(
 ) -> Maxima:
     """Maxima over the actions ``first .. last - 1`` of a table."""
     own = np.ascontiguousarray(q[:, first:last])
-    chunk = Chunk(own, np.zeros(own.shape, np.uint32), Tally(0, 0.1), td_abs_sum=last - first)
+    chunk = Chunk(own, np.zeros(own.shape, np.uint32), RoundStats(0, 0.1), td_abs_sum=last - first)
     return maxima(chunk, (first_state, first), q.shape[1], key)
 
 
