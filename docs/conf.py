@@ -16,6 +16,7 @@ copyright = f"2026, {author}"
 version = release = dqlearn.__version__
 
 extensions = [
+    "declared",
     "mathml",
     "matplotlib.sphinxext.plot_directive",
     "myst_nb",

@@ -8,15 +8,15 @@ Rounds are counted from 0: round r takes the table Q_r to Q_{r+1}. `RoundReport.
 round that ended; `Evaluation.round` and `Checkpoint.round` name the table, so after that round they
 say r + 1. Timesteps are transitions, counted from the run's beginning.
 
-Invariant: what a report says of episodes and errors are sums and extremes, never means: they
-combine over shards and over rounds, and "nothing happened" needs no special number.
+Invariant: an event is a fact, and stays one: it holds no array that a later round writes to.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from dqlearn.statistics import RoundReport
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,83 +31,6 @@ __all__ = [
     "TrainingEnd",
     "TrainingStart",
 ]
-
-
-@dataclass(frozen=True)
-class RoundReport:
-    """What one round did.
-
-    Parameters
-    ----------
-    round : int
-        The round that ended, counted from 0.
-    timesteps : int
-        Transitions made from the run's beginning through this round.
-    n_transitions : int
-        Transitions of this round.
-    epsilon : float
-        Probability of a random action in this round.
-    learning_rate : float
-        Learning rate of this round; NaN when each pair has its own.
-    n_episodes : int
-        Episodes that ended in this round, terminated or truncated.
-    return_sum, return_sq_sum : float
-        Sum of their undiscounted returns, and of the squares, in units of reward.
-    length_sum : int
-        Sum of their lengths, in transitions.
-    return_min, return_max : float
-        Least and greatest of their returns; +inf and -inf when no episode ended.
-    td_abs_sum : float
-        Sum of abs(y - Q(s, a)) over the round's transitions, in units of reward.
-    wall_time : float
-        Seconds from the start of training until the report arrived.
-    n_restarts : int
-        Environments that were restarted in this round, after an error.
-
-    Examples
-    --------
-    >>> report = RoundReport(
-    ...     round=0, timesteps=1000, n_transitions=1000, epsilon=1.0, learning_rate=0.1,
-    ...     n_episodes=4, return_sum=6.0, return_sq_sum=10.0, length_sum=80,
-    ...     return_min=1.0, return_max=2.0, td_abs_sum=250.0, wall_time=0.5,
-    ... )
-    >>> report.mean_return, report.mean_length, report.mean_abs_td
-    (1.5, 20.0, 0.25)
-    """
-
-    round: int
-    timesteps: int
-    n_transitions: int
-    epsilon: float
-    learning_rate: float
-    n_episodes: int
-    return_sum: float
-    return_sq_sum: float
-    length_sum: int
-    return_min: float
-    return_max: float
-    td_abs_sum: float
-    wall_time: float
-    n_restarts: int = 0
-
-    @property
-    def mean_return(self) -> float:
-        """Mean return of the episodes that ended; NaN when none did."""
-        return _mean(self.return_sum, self.n_episodes)
-
-    @property
-    def mean_length(self) -> float:
-        """Mean length of the episodes that ended, in transitions; NaN when none did."""
-        return _mean(self.length_sum, self.n_episodes)
-
-    @property
-    def mean_abs_td(self) -> float:
-        """Mean abs(y - Q(s, a)); NaN when the round made no transition."""
-        return _mean(self.td_abs_sum, self.n_transitions)
-
-
-def _mean(total: float, count: int) -> float:
-    return total / count if count else math.nan
 
 
 class EvaluationResult(Protocol):

@@ -1,4 +1,4 @@
-"""Text to be shown: of unknown origin, in the message of an error, in a notebook.
+"""Text to be shown: of unknown origin, in the message of an error, in a notebook, in help().
 
 Invariant: what `printable` returns moves no cursor, changes no colour and reverses no direction:
 every character of it is one that Python calls printable. In HTML all text is escaped.
@@ -6,12 +6,15 @@ every character of it is one that Python calls printable. In HTML all text is es
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from html import escape
+from inspect import cleandoc
 
-__all__ = ["html_table", "printable", "shortened"]
+__all__ = ["html_table", "printable", "shortened", "with_entries"]
 
 _LONGEST = 300
+_WIDTH = 92
 
 
 def printable(text: str) -> str:
@@ -86,3 +89,36 @@ def html_table(caption: str, rows: Mapping[str, str]) -> str:
         f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items()
     )
     return f"<table><caption>{escape(caption)}</caption>{body}</table>"
+
+
+def with_entries(doc: str | None, stands: str, entries: Iterable[tuple[str, str, str]]) -> str:
+    r"""Return a docstring with entries in the place of one that stands for them.
+
+    Parameters
+    ----------
+    doc : str, optional
+        In numpydoc's form; python -OO has none.
+    stands : str
+        The last entry of its first section, and a line of its own.
+    entries : iterable of (name, type, description)
+        What it stands for.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> entries = [("gamma", "float", "Discount factor.")]
+    >>> with_entries("Learn.\n\n**settings\n    All of them.\n\nSee there.", "**settings", entries)
+    'Learn.\n\ngamma : float\n    Discount factor.\n\nSee there.'
+    """
+    before, found, after = cleandoc(doc or "").partition(f"\n{stands}\n")
+    if not found:
+        return before
+    told = [
+        f"{name} : {type_}\n{textwrap.indent(textwrap.fill(what, _WIDTH), '    ')}"
+        for name, type_, what in entries
+    ]
+    _, blank, others = after.partition("\n\n")
+    return "\n".join([before, *told]) + blank + others

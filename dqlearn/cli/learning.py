@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, fields
-from inspect import signature
 from typing import Any
 
 import click
 
 from dqlearn.cli.comparing import compared, echo_comparison
 from dqlearn.cli.hints import hints
-from dqlearn.cli.options import BINS, CHUNKS, EPSILON, EVERY, LEARNING_RATE, PAIR, Whole
+from dqlearn.cli.hyperparameters import hyperparameter_options
+from dqlearn.cli.options import BINS, EVERY, PAIR, Whole
 from dqlearn.cli.places import (
     at_option,
     check_apart,
@@ -63,7 +63,6 @@ Examples:
       --checkpoint-every 1e8 --keep-checkpoints 5
 """
 
-_DEFAULTS = {name: it.default for name, it in signature(QLearner).parameters.items()}
 _SAVING = ("checkpoint_every", "keep_checkpoints")
 
 Decorator = Callable[[Any], Any]
@@ -125,18 +124,6 @@ class _Task:
             check_apart(self.out, self.store)
         if self.out:
             check_out(self.out, self.overwrite)
-
-
-def _setting(name: str, kind: Any, text: str) -> Decorator:
-    """Make the option of one of QLearner's parameters, with the default it has there."""
-    default = int(_DEFAULTS[name]) if isinstance(_DEFAULTS[name], bool) else _DEFAULTS[name]
-    return click.option(
-        f"--{name.replace('_', '-')}",
-        type=kind,
-        default=default,
-        show_default=default is not None,
-        help=text,
-    )
 
 
 _ENDS = (
@@ -211,25 +198,12 @@ def _all(options: tuple[Decorator, ...]) -> Decorator:
     show_default=True,
     help="Compile ENV if it is a table, as Gymnasium's toy texts are.",
 )
-@_setting("bins", BINS, "Bins of real observations, of all dimensions or of each: see the guide.")
-@_setting("num_envs", Whole(1), "Environments that are stepped together.")
-@_setting("steps_per_round", Whole(1), "Steps of each of them in a round.")
-@_setting("shards", Whole(1), "Tasks they are divided over; threads, or processes, by default.")
-@_setting("gamma", click.FloatRange(0, 1), "Discount factor.")
-@_setting("learning_rate", LEARNING_RATE, "See below.")
-@_setting("epsilon", EPSILON, "Probability of a random action: see below.")
-@_setting("initial_value", click.FLOAT, "Q of every pair, at the beginning.")
-@_setting("policy_lag", Whole(0, 1), "1: act on the table of the round before, to overlap rounds.")
-@_setting(
-    "exchange", click.Choice(["auto", "broadcast", "gather"]), "How maxima reach environments."
+@click.option(
+    "--bins",
+    type=BINS,
+    help="Bins of real observations, of all dimensions or of each: see the guide.",
 )
-@click.option("--sparse", is_flag=True, help="Make a table of the visited states alone.")
-@_setting("sparse_block", Whole(1), "States that stand side by side in such a table.")
-@_setting("chunks", CHUNKS, "Chunks of the table: auto, N, or STATES,ACTIONS.")
-@_setting("dtype", click.Choice(["float32", "float64"]), "Of the table.")
-@_setting("seed", Whole(0, 2**64 - 1), "Of all randomness.")
-@_setting("on_env_error", click.Choice(["raise", "restart"]), "When an environment raises.")
-@_setting("env_timeout", click.FloatRange(0, min_open=True), "Seconds that a step may take.")
+@hyperparameter_options
 @_all(_WAYS)
 def train(env: str, restart_envs: bool, **options: Any) -> None:
     """Learn the Q-table of ENV, a Gymnasium id, and save it.

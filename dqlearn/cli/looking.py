@@ -24,12 +24,16 @@ from dqlearn.envs.arguments import texts
 from dqlearn.errors import DQLearnError, IncompatibleTableError
 from dqlearn.learner.q_learner import QLearner
 from dqlearn.learner.reopen import load, resume
-from dqlearn.schedules import from_spec
+from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.stages.settings import HYPERPARAMETERS, loaded
 from dqlearn.storage.attributes import nested, understood
 from dqlearn.storage.protocol import LATEST
 from dqlearn.storage.zarr_table import read_attributes
 
 __all__ = ["contents", "evaluate", "info", "learner_of", "lines", "settings"]
+
+_CONTENTS = ("chunks", "dtype")  # which the arrays tell, too
+_SCHEDULES = (Schedule, VisitCount)
 
 
 @click.command()
@@ -116,19 +120,12 @@ def contents(dataset: xr.Dataset) -> dict[str, Any]:
 
 def settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a table was learned with, schedules as `train` reads them."""
-    plain = ("num_envs", "steps_per_round", "shards", "gamma", "initial_value", "policy_lag")
+    values = loaded(attrs, [name for name in HYPERPARAMETERS if name not in _CONTENTS])
+    texts = {k: format_schedule(v) for k, v in values.items() if isinstance(v, _SCHEDULES)}
     return (
         {"environment": nested(attrs, "environment")}
-        | {name: attrs[name] for name in plain}
-        # Tables of earlier versions do not say the path.
-        | {
-            "exchange": attrs.get("exchange", attrs.get("path", "broadcast")),
-            "seed": int(attrs["seed"]),
-        }
-        | {
-            name: format_schedule(from_spec(nested(attrs, name)))
-            for name in ("learning_rate", "epsilon")
-        }
+        | values
+        | texts
         | {"versions": nested(attrs, "versions")}
     )
 
@@ -150,7 +147,7 @@ def lines(facts: Mapping[str, Any], learned_with: Mapping[str, Any]) -> dict[str
         said["size on disk"] = format_bytes(facts["size_on_disk"])
     return (
         said
-        | {name: str(value) for name, value in learned_with.items()}
+        | {name: str(value) for name, value in learned_with.items() if value is not None}
         | {
             "environment": " ".join([spec.get("id") or spec["name"], *arguments, *compiled]),
             "versions": ", ".join(f"{k} {v}" for k, v in learned_with["versions"].items()),

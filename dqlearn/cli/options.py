@@ -40,8 +40,6 @@ from dqlearn.schedules import (
     Piecewise,
     Schedule,
     VisitCount,
-    as_learning_rate,
-    as_schedule,
 )
 from dqlearn.spaces import Bins, BinsLike
 from dqlearn.training.every import Every
@@ -49,17 +47,15 @@ from dqlearn.training.every import Every
 __all__ = [
     "AT",
     "BINS",
-    "CHUNKS",
     "DURATION",
-    "EPSILON",
     "EVERY",
-    "LEARNING_RATE",
     "PAIR",
     "TAG",
     "Parsed",
     "Whole",
     "format_every",
     "format_schedule",
+    "parse_chunks",
     "parse_every",
     "parse_schedule",
     "parse_whole",
@@ -284,16 +280,28 @@ def _point(text: str) -> tuple[int, float]:
     return parse_whole(transitions), _number(value)
 
 
-def _parse_epsilon(text: str) -> Schedule:
-    schedule = parse_schedule(text)
-    return as_schedule(schedule, name="epsilon")  # type: ignore[arg-type]  # refuses VisitCount
+def parse_chunks(text: str) -> str | int | tuple[int, ...]:
+    """Return the chunks that a text describes.
 
+    Parameters
+    ----------
+    text : str
+        Such as ``auto``, ``1000000`` or ``1000000,4``; -1 stands for all.
 
-def _parse_learning_rate(text: str) -> Schedule | VisitCount:
-    return as_learning_rate(parse_schedule(text))
+    Returns
+    -------
+    "auto", int or tuple
 
+    Raises
+    ------
+    ValueError
+        If it describes none.
 
-def _parse_chunks(text: str) -> str | int | tuple[int, int]:
+    Examples
+    --------
+    >>> parse_chunks("1e6"), parse_chunks("1_000,-1")
+    (1000000, (1000, -1))
+    """
     if text == "auto":
         return text
     sizes = _parse_counts(text, all_of_them=-1)
@@ -370,9 +378,6 @@ def _parse_pair(text: str) -> tuple[str, Any]:
         return key, value
 
 
-EPSILON = Parsed("schedule", _parse_epsilon)
-LEARNING_RATE = Parsed("schedule", _parse_learning_rate)
-CHUNKS = Parsed("chunks", _parse_chunks)
 BINS = Parsed("n[,n...]|json", _parse_bins)
 PAIR = Parsed("key=value", _parse_pair)
 EVERY = Parsed("transitions|rounds|time", parse_every)

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dqlearn.algorithms import Algorithm, as_algorithm
+from dqlearn.algorithms import as_algorithm
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
 from dqlearn.checks import is_number
 from dqlearn.engine.cluster import LostWork, current_executor
@@ -35,12 +35,12 @@ from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ClusterLostError, ConfigurationError
 from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
-from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.learner.arguments import shows_hyperparameters
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.stages.evaluation import EpisodePlan, EvaluationResult
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import KnownPolicy, Policy
-from dqlearn.stages.settings import Settings, attributes
+from dqlearn.stages.settings import Hyperparameters, Settings, attributes, check_names
 from dqlearn.storage.description import (
     Stored,
     Trust,
@@ -52,7 +52,6 @@ from dqlearn.storage.location import StoreLike, store_of
 from dqlearn.storage.origin import Origin
 from dqlearn.storage.paths import PathLike
 from dqlearn.storage.zarr_table import FORMAT, read_history, write
-from dqlearn.table.grid import Chunks
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.history import History
 from dqlearn.table.views.arrays import Labels, Table
@@ -73,6 +72,7 @@ _A_MOMENT = 0.05  # seconds
 Answer = TypeVar("Answer")
 
 
+@shows_hyperparameters
 class QLearner:
     """Tabular Q-learning in rounds, on Dask.
 
@@ -84,46 +84,6 @@ class QLearner:
     env : str, TabularEnv or callable
         A Gymnasium id, a compiled model, or a factory: ``make() -> gymnasium.Env``, or
         ``make(num_envs=n) -> gymnasium.vector.VectorEnv``.
-    num_envs : int, optional
-        Environments that are stepped together; 4096 of a compiled model, 65,536 with
-        ``exchange="gather"``, and 64 of any other.
-    shards : int, optional
-        Tasks that they are divided over; of a compiled model the number of threads there are, of
-        any other the number of processes, whose threads would wait for one interpreter. For results
-        that are equal on other machines, say it.
-    steps_per_round : int, optional
-        Steps of each environment in a round; about as many as make one transition per pair, 1 with
-        ``exchange="gather"``.
-    gamma : float, optional
-        Discount factor, 0 .. 1; by default 0.99. Of this and the next three, as of `num_envs` and
-        `steps_per_round`, the network environments have defaults of their own, which
-        :doc:`/environments/index` lists.
-    learning_rate : float, Schedule or VisitCount, optional
-        Alpha, 0 .. 1; by default 0.1.
-    epsilon : float or Schedule, optional
-        Probability of a random action, 0 .. 1; by default 0.1.
-    initial_value : float, optional
-        Q of every pair, in units of reward; by default 0.
-    policy_lag : int, optional
-        0: round r acts on Q_r. 1: it acts on Q_{r-1}, so that the rollouts of one round overlap
-        the updates of the one before. By default 1 on the gather path, and 0 on the other.
-    chunks : "auto", int or tuple
-        Chunks of the table, as ``dask.array`` takes them for (states, actions). With "auto" those
-        of compiled models are cut anew while the learner learns if their loads are uneven; see
-        :doc:`/explanation/round`.
-    dtype : "float32" or "float64"
-        Of the table.
-    seed : int
-        Of all randomness.
-    on_env_error : {"raise", "restart"}
-        When an environment raises in a step or reset: stop with an `EnvironmentFault`; or build it
-        anew, drop the step, and go on. Restarts are counted in `history`, and the logger
-        ``dqlearn`` tells of them. They need a factory of single environments, or an id.
-    env_timeout : float, optional
-        Seconds that one step of a shard's environments may take, and the making, resetting or
-        closing of one of them. Beyond that the thread that hangs is left behind, with an
-        `EnvironmentFault`. Steps are made in threads of their own then. Not seen: C code that
-        never releases the GIL, and evaluations. By default there is no limit.
     bins : Bins, int, tuple, mapping or sequence, optional
         How to cut `Box` observations: see :class:`dqlearn.spaces.Bins`.
     env_kwargs : mapping, optional
@@ -134,20 +94,8 @@ class QLearner:
         Compile an environment that is named by its id, if it is one of Gymnasium's toy texts and
         its table ``P`` describes all of it: the same chances, ends and time limit, other random
         numbers, a hundred times as fast. False steps its code.
-    exchange : {"auto", "broadcast", "gather"}
-        How the maxima of the table reach the environments: "broadcast", all of them after every
-        round; "gather", those that are asked for, with `steps_per_round` and `policy_lag` 1. At
-        those both give the same bits. "auto" gathers if `steps_per_round` is 1, `policy_lag` is not
-        0, and the table has a million states or more and 16 for each environment. See
-        :doc:`/explanation/round`.
-    sparse : bool
-        Keep room for visited states only, of up to 2**62 states; on the gather path. `chunks` is
-        then how many there are. See :doc:`/how-to/sparse-tables`.
-    sparse_block : int
-        How many successive states of a sparse table stand side by side, a power of two: 1 where
-        visits scatter, more where they stay near.
-    algorithm : {"q_learning", "double_q", "expected_sarsa"} or Algorithm
-        The rule to learn by; see :doc:`/explanation/algorithms`.
+    **settings
+        Hyperparameters: :class:`~dqlearn.stages.settings.Hyperparameters` says which there are.
 
     Raises
     ------
@@ -172,57 +120,24 @@ class QLearner:
         self,
         env: EnvLike,
         *,
-        num_envs: int | None = None,
-        shards: int | None = None,
-        steps_per_round: int | None = None,
-        gamma: float | None = None,
-        learning_rate: float | Schedule | VisitCount | None = None,
-        epsilon: float | Schedule | None = None,
-        initial_value: float | None = None,
-        policy_lag: int | None = None,
-        chunks: Chunks = "auto",
-        dtype: npt.DTypeLike = "float32",
-        seed: int = 0,
-        on_env_error: Literal["raise", "restart"] = "raise",
-        env_timeout: float | None = None,
         bins: BinsLike = None,
         env_kwargs: Mapping[str, Any] | None = None,
         compile: bool = True,
-        exchange: Literal["auto", "broadcast", "gather"] = "auto",
-        sparse: bool = False,
-        sparse_block: int = 1,
-        algorithm: str | Algorithm = "q_learning",
+        **settings: Unpack[Hyperparameters],
     ) -> None:
-        given = {
-            "num_envs": num_envs,
-            "shards": shards,
-            "steps_per_round": steps_per_round,
-            "gamma": gamma,
-            "learning_rate": learning_rate,
-            "epsilon": epsilon,
-            "initial_value": initial_value,
-            "policy_lag": policy_lag,
-            "chunks": chunks,
-            "dtype": dtype,
-            "seed": seed,
-            "on_env_error": on_env_error,
-            "env_timeout": env_timeout,
-            "exchange": exchange,
-            "sparse": sparse,
-            "sparse_block": sparse_block,
-            "algorithm": algorithm,
-        }
+        check_names(settings)
         self._resolved = resolve(env, env_kwargs, bins, compile)
-        settings = Settings.of(given, self._resolved.recipe)
-        self._prepare(settings, None)
+        self._prepare(Settings.of(settings, self._resolved.recipe), None)
 
     def _prepare(self, settings: Settings, origin: Origin | None) -> None:
         executor, shape = current_executor(), (self._resolved.states.n, self._resolved.actions.n)
+        chosen = settings.values
         # Before there is a grid of it, which may choose the path.
-        if not settings.sparse:
-            maxima = settings.exchange == "broadcast"
-            members = as_algorithm(settings.algorithm).members
-            check_room(shape, settings.table_dtype, executor, maxima=maxima, members=members)
+        if not chosen["sparse"]:
+            maxima = chosen["exchange"] == "broadcast"
+            members = as_algorithm(chosen["algorithm"]).members
+            dtype = np.dtype(chosen["dtype"])
+            check_room(shape, dtype, executor, maxima=maxima, members=members)
         compiled = isinstance(self._resolved.env, TabularEnv)
         width = executor.width if compiled else executor.memories  # each has one interpreter
         self._plan = fitted(settings.plan(self._resolved, width, origin), executor)
@@ -233,7 +148,7 @@ class QLearner:
         self._callbacks = CallbackList()
         self._policy: tuple[Key, Policy | KnownPolicy] | None = None
         self._recorder: Recorder | None = None
-        self._sampler = np.random.default_rng(settings.seed)
+        self._sampler = np.random.default_rng(chosen["seed"])
         self._began = time.monotonic()
 
     # learning
@@ -695,7 +610,7 @@ class QLearner:
         bins: BinsLike = None,
         env_kwargs: Mapping[str, Any] | None = None,
         trust: Trust = (),
-        **settings: Any,
+        **settings: Unpack[Hyperparameters],
     ) -> Self:
         """Make a learner of a stored table; it goes on from its counters, in fresh episodes.
 
@@ -716,7 +631,8 @@ class QLearner:
             Modules that may be imported because the table names them, and what is in them. Others
             must be imported already.
         **settings
-            Parameters of :class:`QLearner` to change, for example ``num_envs`` or ``epsilon``.
+            Hyperparameters to change, as :class:`QLearner` takes them, for example ``num_envs`` or
+            ``epsilon``.
 
         Returns
         -------

@@ -11,10 +11,11 @@ Invariant: what is read is data; environments are made as :mod:`dqlearn.storage.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from dqlearn.envs.resolve import EnvLike
 from dqlearn.learner.q_learner import QLearner
+from dqlearn.stages.settings import Hyperparameters
 from dqlearn.storage.description import Stored, Trust, check_fingerprint, environment_of
 from dqlearn.storage.location import StoreLike, store_of
 from dqlearn.storage.paths import PathLike
@@ -31,7 +32,7 @@ def load(
     env: EnvLike | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     trust: Trust = (),
-    **settings: Any,
+    **settings: Unpack[Hyperparameters],
 ) -> QLearner:
     """Make a learner of a stored table: see :meth:`QLearner.load`.
 
@@ -46,7 +47,7 @@ def load(
     trust : str or iterable of str
         Modules that may be imported because the table names them, and what is in them.
     **settings
-        Parameters of :class:`QLearner` to change.
+        Hyperparameters to change, as :class:`QLearner` takes them.
 
     Returns
     -------

@@ -6,7 +6,6 @@ pickled once.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -15,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
-from dqlearn.checks import check_count, is_number, is_whole
 from dqlearn.envs.python.faults import RAISE, Faults
 from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
@@ -31,15 +29,14 @@ from dqlearn.table.snapshot import Snapshot
 __all__ = ["Plan"]
 
 _MOST_SHARDS = 2**20
-_NUMBERS: dict[type[int] | type[float], tuple[str, ...]] = {  # Python's own, which JSON can hold
-    int: ("num_envs", "shards", "steps_per_round", "policy_lag", "seed"),
-    float: ("gamma", "initial_value"),
-}
 
 
 @dataclass(frozen=True)
 class Plan(PackedOnce):
     """What a run does.
+
+    Hyperparameters have their names, and are what
+    :class:`~dqlearn.stages.settings.Hyperparameters` says, checked, with nothing left open.
 
     Attributes
     ----------
@@ -47,28 +44,14 @@ class Plan(PackedOnce):
         The environment.
     grid : ChunkGrid or HashGrid
         The table's chunks; of a sparse table the latter.
-    num_envs, shards, steps_per_round : int
-        Environments, the tasks they are divided over, and the steps of each in a round.
-    gamma : float
-        Discount factor, 0 .. 1.
-    learning_rate : Schedule or VisitCount
-        Alpha.
-    epsilon : Schedule
-        Probability of exploring.
-    initial_value : float
-        Of every pair, before anything is learned.
-    policy_lag : int
-        0: round r acts on Q_r; 1: on Q_{r-1}, so that rollouts overlap updates.
-    dtype : dtype
-        Of the table: float32 or float64.
-    seed : int
-        0 .. 2**64 - 1.
+    num_envs, shards, steps_per_round, gamma, learning_rate, epsilon, initial_value, policy_lag
+        Hyperparameters.
+    dtype, seed, exchange
+        Hyperparameters.
     origin : Snapshot, optional
         The stored table that the run begins with; without one, `initial_value` everywhere.
     faults : Faults
         What to do about environments that raise, or never return.
-    exchange : {"broadcast", "gather"}
-        Whether every shard receives the maxima of all states, or asks for those that it needs.
     out_of_core : bool
         Whether the table lies on disks; decided where the run is placed, and never by the user.
     balanced : bool
@@ -101,9 +84,6 @@ class Plan(PackedOnce):
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""
-        check_count("num_envs", self.num_envs)
-        check_count("shards", self.shards)
-        check_count("steps_per_round", self.steps_per_round)
         if self.shards > _MOST_SHARDS:
             raise ConfigurationError(
                 f"shards must be at most {_MOST_SHARDS}, each is a task of every round; got "
@@ -112,16 +92,6 @@ class Plan(PackedOnce):
         if self.shards > self.num_envs:
             raise ConfigurationError(
                 f"shards must be at most num_envs={self.num_envs}, got {self.shards}"
-            )
-        if not (is_number(self.gamma) and 0.0 <= self.gamma <= 1.0):
-            raise ConfigurationError(f"gamma must be in 0 .. 1, got {self.gamma!r}")
-        if not (is_number(self.initial_value) and math.isfinite(self.initial_value)):
-            raise ConfigurationError(f"initial_value must be finite, got {self.initial_value!r}")
-        if not is_whole(self.policy_lag) or self.policy_lag not in (0, 1):
-            raise ConfigurationError(f"policy_lag must be 0 or 1, got {self.policy_lag!r}")
-        if self.exchange not in ("broadcast", "gather"):
-            raise ConfigurationError(
-                f"exchange must be 'auto', 'broadcast' or 'gather', got {self.exchange!r}"
             )
         if self.exchange == "gather" and (self.steps_per_round, self.policy_lag) != (1, 1):
             raise ConfigurationError(
@@ -140,22 +110,12 @@ class Plan(PackedOnce):
                 f"in the order of the sum, so chunks must not split the {self.n_actions} actions; "
                 f"got {self.grid.n_columns} chunks of them: pass chunks=(states, {self.n_actions})"
             )
-        if self.dtype not in (np.float32, np.float64):
-            raise ConfigurationError(f"dtype must be float32 or float64, got {self.dtype}")
-        if not (is_whole(self.seed) and 0 <= self.seed < 2**64):
-            raise ConfigurationError(
-                f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
-            )
-
         if self.faults.on_error == "restart" and not self._one_by_one:
             raise ConfigurationError(
                 "on_env_error='restart' needs a factory of single environments, make() -> "
                 "gymnasium.Env, got one that takes num_envs: those of a VectorEnv cannot be built "
                 "anew one by one; pass on_env_error='raise'"
             )
-        for kind, names in _NUMBERS.items():
-            for name in names:
-                object.__setattr__(self, name, kind(getattr(self, name)))
 
     @property
     def _one_by_one(self) -> bool:
@@ -176,6 +136,26 @@ class Plan(PackedOnce):
     def columns(self) -> tuple[Column, ...]:
         """What a chunk has."""
         return columns_of(self.grid.members)
+
+    @property
+    def chunks(self) -> int | tuple[tuple[int, ...], tuple[int, ...]]:
+        """How the table is cut: how many chunks of a sparse one, else their sizes."""
+        return self.grid.chunks
+
+    @property
+    def sparse_block(self) -> int:
+        """States of a sparse table that stand side by side."""
+        return self.grid.block if isinstance(self.grid, HashGrid) else 1
+
+    @property
+    def on_env_error(self) -> str:
+        """What is done about environments that raise."""
+        return self.faults.on_error
+
+    @property
+    def env_timeout(self) -> float | None:
+        """Seconds that a step may take."""
+        return self.faults.timeout
 
     @property
     def kind(self) -> str:

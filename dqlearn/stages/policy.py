@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from dqlearn.kernels.choose import Lookup, choose_greedily
 from dqlearn.stages.summary import Summary
+from dqlearn.statistics import RoundStats
 from dqlearn.table.row_index import Known
-from dqlearn.table.transitions import Sized, Tally
+from dqlearn.table.transitions import Sized
 
 __all__ = ["KnownPolicy", "Part", "Policy"]
 
@@ -54,7 +55,7 @@ class Policy(Sized):
         The greedy action; likewise.
     timesteps : int
         Transitions that Q_r has been learned from.
-    tally : Tally
+    tally : RoundStats
         Of the round that led to Q_r.
     td_abs_sum : float
         Sum of ``|y - q|`` over that round's updates.
@@ -65,7 +66,7 @@ class Policy(Sized):
     value: npt.NDArray[Any]
     action: npt.NDArray[Any]
     timesteps: int
-    tally: Tally
+    tally: RoundStats
     td_abs_sum: float = 0.0
     rows: npt.NDArray[np.int32] | None = None
 

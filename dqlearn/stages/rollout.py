@@ -31,8 +31,9 @@ from dqlearn.kernels.summary import action_dtype
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.route import TILE, Router
+from dqlearn.statistics import RoundStats, no_episodes
 from dqlearn.table.grid import ChunkGrid
-from dqlearn.table.transitions import Routed, Sized, Tally, Transitions
+from dqlearn.table.transitions import Routed, Sized, Transitions
 
 __all__ = [
     "BLOCK",
@@ -166,7 +167,7 @@ class Walk:
         self._streams = streams(np.uint64(seed), STEPS, shard.first_env, self.n_envs)
         self._moving = (shard.state.copy(), shard.elapsed.copy(), shard.returns.copy())
         self._rows = policy.rows_of(self._moving[0])
-        self._episodes = np.array([0.0, 0.0, 0.0, 0.0, np.inf, -np.inf])
+        self._episodes = no_episodes()
 
     def room(self, n_envs: int) -> Columns:
         """Make arrays for the transitions of so many environments: (s, a, r, s')."""
@@ -205,19 +206,13 @@ class Walk:
             shape = self._members, self.env.n_actions
             columns_of_walk(self._streams, self._shard.steps, self.n_steps, BLOCK, *shape, action)
 
-    def tally(self) -> Tally:
+    def tally(self) -> RoundStats:
         """Count what was taken."""
-        count, total, squares, lengths, least, most = self._episodes.tolist()
-        return Tally(
-            self.policy.timesteps,
-            self.epsilon,
-            self.n_envs * self.n_steps,
-            int(count),
-            total,
-            squares,
-            int(lengths),
-            least,
-            most,
+        return RoundStats.of_kernel(
+            self._episodes.tolist(),
+            timesteps=self.policy.timesteps,
+            epsilon=self.epsilon,
+            n_transitions=self.n_envs * self.n_steps,
         )
 
     def after(self) -> CompiledShard:

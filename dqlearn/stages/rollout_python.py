@@ -14,6 +14,7 @@ only.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,8 @@ from dqlearn.kernels.summary import action_dtype
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import BLOCK, state_dtype
-from dqlearn.table.transitions import Tally, Transitions
+from dqlearn.statistics import RoundStats
+from dqlearn.table.transitions import Transitions
 
 __all__ = ["python_rollout"]
 
@@ -264,17 +266,17 @@ class _Rows:
     def transitions(self, timesteps: int, epsilon: float, n_restarts: int) -> Transitions:
         """Return the true transitions, in the order of a batch."""
         real = _by_block(self.real)
-        tally = Tally(
-            timesteps,
-            epsilon,
-            int(real.sum()),
-            len(self.returns),
-            float(sum(self.returns)),
-            float(sum(r * r for r in self.returns)),
-            int(sum(self.lengths)),
-            min(self.returns, default=float("inf")),
-            max(self.returns, default=float("-inf")),
-            n_restarts,
+        tally = RoundStats(
+            timesteps=timesteps,
+            epsilon=epsilon,
+            n_transitions=int(real.sum()),
+            n_episodes=len(self.returns),
+            return_sum=float(sum(self.returns)),
+            return_sq_sum=float(sum(r * r for r in self.returns)),
+            length_sum=int(sum(self.lengths)),
+            return_min=min(self.returns, default=math.inf),
+            return_max=max(self.returns, default=-math.inf),
+            n_restarts=n_restarts,
         )
         state, action, reward, next_state = (
             _by_block(column)[real]

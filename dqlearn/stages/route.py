@@ -18,9 +18,10 @@ import numpy.typing as npt
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.members import bootstrap_rows
 from dqlearn.kernels.route import count_owners, find_targets, route_tiles, scatter_pairs
+from dqlearn.statistics import RoundStats
 from dqlearn.table.grid import ChunkGrid, owner_dtype
 from dqlearn.table.hash_grid import Grid, HashGrid
-from dqlearn.table.transitions import Routed, Tally, Transitions
+from dqlearn.table.transitions import Routed, Transitions
 
 __all__ = ["TILE", "Router", "route", "route_pairs"]
 
@@ -52,9 +53,9 @@ def route(
     Examples
     --------
     >>> import numpy as np
-    >>> from dqlearn.table.transitions import Tally
+    >>> from dqlearn.statistics import RoundStats
     >>> batch = Transitions(np.array([3, 0]), np.array([1, 0]), np.array([1.0, 2.0]),
-    ...                     np.array([-1, 3]), Tally(0, 0.1))
+    ...                     np.array([-1, 3]), RoundStats(0, 0.1))
     >>> routed = route(batch, np.array([0.0, 0.0, 0.0, 10.0]), 0.5, ChunkGrid((2, 2), (2,)))
     >>> routed.piece(0).columns[1], routed.piece(1).columns[0]
     (array([7.]), array([3], dtype=int32))
@@ -142,6 +143,6 @@ class Router:
         shape = grid.bases, grid.widths, grid.members, grid.shape[1]
         self.arguments = bootstrap, (*axes, *shape), room, self._out
 
-    def routed(self, tally: Tally) -> Routed:
+    def routed(self, tally: RoundStats) -> Routed:
         """Return the batch; kernels must have routed all of it."""
         return Routed(self._out[:2], self._out[2], tally)

@@ -22,8 +22,9 @@ import numpy.typing as npt
 from dqlearn.algorithms.fields import Columns, Extent
 from dqlearn.algorithms.rule import Algorithm, Found
 from dqlearn.kernels.buffers import copy, empty
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Chunk
-from dqlearn.table.transitions import Sized, Tally
+from dqlearn.table.transitions import Sized
 
 __all__ = ["Summary", "combine", "join", "summarize"]
 
@@ -38,7 +39,7 @@ class Summary(Sized):
         Columns of each field of the rule's summary, of shape (n,).
     first_state : int
         State of the first row.
-    tally : Tally
+    tally : RoundStats
         Of the round that made the table.
     td_abs_sum : float
         Over the chunks seen.
@@ -46,7 +47,7 @@ class Summary(Sized):
 
     found: Found
     first_state: int
-    tally: Tally
+    tally: RoundStats
     td_abs_sum: float
 
 
@@ -72,8 +73,9 @@ def summarize(chunk: Chunk, rule: Algorithm, extent: Extent) -> Summary:
     >>> import numpy as np
     >>> from dqlearn.algorithms import Q_LEARNING
     >>> from dqlearn.kernels.summary import ties
-    >>> from dqlearn.table.transitions import Tally
-    >>> chunk = Chunk(np.array([[1.0, 3.0], [2.0, 0.5]]), np.zeros((2, 2), np.uint32), Tally(0, 0))
+    >>> from dqlearn.statistics import RoundStats
+    >>> q, visits = np.array([[1.0, 3.0], [2.0, 0.5]]), np.zeros((2, 2), np.uint32)
+    >>> chunk = Chunk(q, visits, RoundStats(0, 0))
     >>> extent = Extent(6, ties(seed=0, round_=1), first_state=10, first_action=4)
     >>> summarize(chunk, Q_LEARNING, extent).found
     ((array([3., 2.]), array([5, 4], dtype=uint8)),)

@@ -21,13 +21,14 @@ import numpy.typing as npt
 
 from dqlearn.errors import DamagedChunkError
 from dqlearn.stages.rollout import CompiledShard
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import filled_with
 from dqlearn.table.snapshot import Snapshot
-from dqlearn.table.transitions import Tally, Transitions
+from dqlearn.table.transitions import Transitions
 
 __all__ = [
     "read_batch",
@@ -72,7 +73,7 @@ def read_chunk(
         )
         for column in columns
     }
-    tally = Tally(snapshot.timesteps, 0.0)
+    tally = RoundStats(snapshot.timesteps, 0.0)
     return Chunk.of(arrays, tally, changed=snapshot.timesteps)
 
 
@@ -158,8 +159,8 @@ def _known(snapshot: Snapshot, c: int, name: str) -> npt.NDArray[Any]:
     return known
 
 
-def _tally(texts: dict[str, str]) -> Tally:
+def _tally(texts: dict[str, str]) -> RoundStats:
     """Read the numbers that are stored as text."""
-    kinds = {field.name: int if field.type == "int" else float for field in fields(Tally)}
+    kinds = {field.name: int if field.type == "int" else float for field in fields(RoundStats)}
     values: dict[str, Any] = {name: kinds[name](text) for name, text in texts.items()}
-    return Tally(**values)
+    return RoundStats(**values)

@@ -26,7 +26,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError, IncompatibleTableError
 from dqlearn.spaces import SpaceIndex
-from dqlearn.stages.settings import chunks_of, number, rule_of, sparse_of
+from dqlearn.stages.settings import loaded
 from dqlearn.storage.attributes import understood
 from dqlearn.storage.location import StoreLike, store_of
 from dqlearn.storage.paths import PathLike
@@ -103,10 +103,10 @@ def table_of(version: Version) -> xr.Dataset:
         grid = _grid(attrs)
         factors_of(attrs)
         labels = _action_labels(json.loads(attrs["action_labels"]), grid.shape[1])
-        seed, initial = int(np.uint64(int(attrs["seed"]))), number(attrs["initial_value"])
+        seed, initial = loaded(attrs, ["seed", "initial_value"]).values()
     if isinstance(grid, HashGrid):
         return _sparse(version, grid, labels, attrs, (seed, initial))
-    columns, rule = columns_of(grid.members), rule_of(attrs)
+    columns, rule = columns_of(grid.members), loaded(attrs, ["algorithm"])["algorithm"]
     arrays = {column.name: _lazy(version, column, grid) for column in columns}
     derive = partial(derived, arrays["q"], seed=seed, round_=version.round, rule=rule)
     arrays |= {column.name: derive(column.name) for column in DERIVED}
@@ -114,16 +114,15 @@ def table_of(version: Version) -> xr.Dataset:
 
 
 def _grid(attrs: Mapping[str, Any]) -> Grid:
-    """Return the grid of a run; older runs do not say that they are not sparse."""
-    sparse, block = sparse_of(attrs)
-    members = rule_of(attrs).members
-    chunks: Any = chunks_of(json.loads(attrs["chunks"]), sparse)
-    if not sparse:
+    """Return the grid of a run."""
+    cut = loaded(attrs, ["chunks", "sparse", "sparse_block", "algorithm"])
+    chunks, members = cut["chunks"], cut["algorithm"].members
+    if not cut["sparse"]:
         rows, columns = chunks
         return ChunkGrid(rows, columns, members)
     spaces = (SpaceIndex.from_spec(json.loads(attrs[f"{kind}_space"])) for kind in _SPACES)
     n_states, n_actions = (space.n for space in spaces)
-    return HashGrid(n_states, n_actions, chunks, block, members)
+    return HashGrid(n_states, n_actions, chunks, cut["sparse_block"], members)
 
 
 def _action_labels(labels: Any, n_actions: int) -> list[str] | None:
@@ -155,7 +154,7 @@ def _sparse(
     name, dtype = f"dqlearn-stored-{version.snapshot}", version.array("known/q").dtype
     _check_shape(version, "known/n", (grid.n_chunks,))
     states = np.sort(np.concatenate([read_visited(version, c) for c in range(grid.n_chunks)]))
-    (seed, initial), rule = begun, rule_of(attrs)
+    (seed, initial), rule = begun, loaded(attrs, ["algorithm"])["algorithm"]
     empty = unsettled(grid, initial, dtype, columns_of(grid.members))
     like = (grid.n_actions, dtype, rule)
     nodes = [Task((name, "chunk", c), read_known, version, c, empty) for c in range(grid.n_chunks)]

@@ -19,10 +19,11 @@ import numpy.typing as npt
 
 from dqlearn.algorithms.rule import Found
 from dqlearn.errors import StaleShardError
+from dqlearn.statistics import RoundStats
 from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.paged import is_paged, put
 from dqlearn.table.row_index import Known
-from dqlearn.table.transitions import Sized, Tally
+from dqlearn.table.transitions import Sized
 
 __all__ = ["Answer", "Chunk", "Stamp", "filled"]
 
@@ -68,7 +69,7 @@ class Chunk(Sized):
         Q_r; the latter of several members.
     visits : uint32, shaped as q
         How often each pair was updated.
-    tally : Tally
+    tally : RoundStats
         Of the round that made this chunk, pooled over shards.
     td_abs_sum : float
         Sum of ``|y - q|`` over the updates of that round in this chunk.
@@ -86,7 +87,7 @@ class Chunk(Sized):
 
     q: npt.NDArray[Any]
     visits: npt.NDArray[np.uint32]
-    tally: Tally
+    tally: RoundStats
     td_abs_sum: float = 0.0
     changed: int = -1
     answers: tuple[Answer, ...] = ()
@@ -95,7 +96,7 @@ class Chunk(Sized):
     more: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, columns: Mapping[str, npt.NDArray[Any]], tally: Tally, **rest: Any) -> Self:
+    def of(cls, columns: Mapping[str, npt.NDArray[Any]], tally: RoundStats, **rest: Any) -> Self:
         """Make a chunk of its arrays by their names."""
         return cls(tally=tally, **_own(columns), **rest)
 
@@ -154,4 +155,4 @@ def filled(
         arrays[column.name] = zeros(column.shape(*shape), column.dtype_in(np.dtype(dtype)))
         if fill := column.fill_in(value):
             arrays[column.name].fill(fill)
-    return Chunk.of(arrays, Tally(0, 0.0))
+    return Chunk.of(arrays, RoundStats(0, 0.0))

@@ -5,8 +5,9 @@
     RoundReport ── append ──►  rows[round - first]  ── to_xarray ──►  Dataset over `round`
                                ◄── truncate(round) ── (the run went back to a cut)
 
-Invariant: the rows are of consecutive rounds, in order. A row is 15 numbers of 8 bytes; appending
-costs the same whether it is the first row or the millionth (the array doubles when full).
+Invariant: the rows are of consecutive rounds, in order. A row is a number of 8 bytes for each
+statistic; appending costs the same whether it is the first row or the millionth (the array doubles
+when full).
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from dqlearn.checks import check_count
-from dqlearn.events import RoundReport
+from dqlearn.statistics import Derived, RoundReport, Statistic, statistic_of
 
-__all__ = ["STORED", "History", "learning_curve"]
+__all__ = ["SHOWN", "STORED", "History", "learning_curve"]
 
 _FIELDS = [field.name for field in fields(RoundReport)]
 _report_row = attrgetter(*_FIELDS)
@@ -42,27 +43,16 @@ STORED = {
 }
 """The columns of the two arrays of a stored history, by their dtype."""
 
-_ATTRS = {  # variable: (long_name, units); "s", as xarray would decode "seconds" to timedelta64
-    "timesteps": ("transitions from the beginning through the round", "transitions"),
-    "n_transitions": ("transitions in the round", "transitions"),
-    "epsilon": ("probability of a random action", "1"),
-    "learning_rate": ("learning rate", "1"),
-    "n_episodes": ("episodes that ended in the round", "episodes"),
-    "mean_return": ("mean return of the episodes that ended", "reward"),
-    "return_std": ("standard deviation of their returns", "reward"),
-    "return_min": ("least of their returns", "reward"),
-    "return_max": ("greatest of their returns", "reward"),
-    "mean_length": ("mean length of the episodes that ended", "transitions"),
-    "mean_abs_td": ("mean absolute temporal-difference error", "reward"),
-    "wall_time": ("time since training started", "s"),
-    "n_restarts": ("environments restarted after an error", "environments"),
+_DECLARED = {field.name: statistic_of(field) for field in fields(RoundReport)}
+SHOWN: dict[str, Statistic | Derived] = {
+    it.shown.name if it.shown else name: it.shown or it
+    for name, it in _DECLARED.items()
+    if name != "round"  # the dimension
 }
-_SUMS = {  # what a saved history has besides, so that it is exact
-    "return_sum": ("sum of their returns", "reward"),
-    "return_sq_sum": ("sum of the squares of their returns", "reward^2"),
-    "length_sum": ("sum of their lengths", "transitions"),
-    "td_abs_sum": ("sum of the absolute temporal-difference errors", "reward"),
-}
+"""The variables of a history, for people: statistics, and what is derived instead of sums."""
+
+_SUMS = {name: it for name, it in _DECLARED.items() if it.shown}
+"""What a saved history has besides, so that it is exact."""
 
 
 class History:
@@ -202,7 +192,7 @@ class History:
             attributes `long_name` and `units`. What is taken over episodes is NaN where none ended.
         """
         rows = self._rows[: self._size].copy()
-        return _labelled(rows, _columns(rows), _ATTRS)
+        return _labelled(rows, _columns(rows), SHOWN)
 
     def saved(self, before: int) -> xr.Dataset:
         """Return a copy as a Dataset that :meth:`of_saved` takes back.
@@ -220,7 +210,7 @@ class History:
         rows = self._rows[: self._size]
         rows = rows[rows["round"] < before]
         sums = {name: rows[name] for name in _SUMS}
-        return _labelled(rows, _columns(rows) | sums, _ATTRS | _SUMS)
+        return _labelled(rows, _columns(rows) | sums, SHOWN | _SUMS)
 
     @classmethod
     def of_saved(cls, columns: Mapping[str, npt.NDArray[np.generic]]) -> History:
@@ -316,33 +306,25 @@ def learning_curve(history: xr.Dataset, n_episodes: int = 100) -> xr.DataArray:
 def _labelled(
     rows: npt.NDArray[np.void],
     columns: Mapping[str, npt.NDArray[np.generic]],
-    attrs: Mapping[str, tuple[str, str]],
+    declared: Mapping[str, Statistic | Derived],
 ) -> xr.Dataset:
     variables = {
-        name: ("round", column, dict(zip(("long_name", "units"), attrs[name], strict=True)))
+        name: ("round", column, {"long_name": declared[name].what, "units": declared[name].unit})
         for name, column in columns.items()
     }
     return xr.Dataset(variables, coords={"round": ("round", rows["round"])})
 
 
 def _columns(rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[np.generic]]:
-    """Return the Dataset's variables: the rows' own, and means instead of sums."""
-    n, steps = rows["n_episodes"], rows["n_transitions"]
-    mean = _ratio(rows["return_sum"], n)
-    variance = _ratio(rows["return_sq_sum"], n) - mean**2
-    derived = {
-        "mean_return": mean,
-        "return_std": np.sqrt(np.maximum(variance, 0.0)),  # rounding may leave -1e-17; NaN stays
-        "return_min": np.where(n > 0, rows["return_min"], np.nan),
-        "return_max": np.where(n > 0, rows["return_max"], np.nan),
-        "mean_length": _ratio(rows["length_sum"], n),
-        "mean_abs_td": _ratio(rows["td_abs_sum"], steps),
+    """Return the Dataset's variables: the rows' own, and what is derived instead of sums."""
+    return {
+        name: it.column(rows) if isinstance(it, Derived) else _finite(rows[name], it)
+        for name, it in SHOWN.items()
     }
-    return {name: derived[name] if name in derived else rows[name] for name in _ATTRS}
 
 
-def _ratio(total: npt.NDArray[np.number], count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Divide; 0 / 0, the mean of nothing, is NaN without a warning."""
-    ratio = np.full(len(total), np.nan)
-    np.divide(total, count, out=ratio, where=count > 0)
-    return ratio
+def _finite(column: npt.NDArray[np.generic], it: Statistic) -> npt.NDArray[np.generic]:
+    """Return NaN for the extreme of nothing, which is infinite to combine."""
+    if it.combine not in (min, max):
+        return column
+    return np.where(np.isfinite(column), column, np.nan)

@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.hashing import offsets_of_rows, states_without_row
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Chunk, filled
 from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.row_index import Known
-from dqlearn.table.transitions import Piece, Tally
+from dqlearn.table.transitions import Piece
 
 __all__ = ["filled_with", "settle", "unsettled", "visited"]
 
@@ -80,7 +81,7 @@ def filled_with(
     whole = {name: _room(array, *sizes, owned=False) for name, array in chunk.columns.items()}
     for name, values in columns.items():
         whole[name][rows] = values
-    return Chunk.of(whole, Tally(timesteps, 0.0), changed=timesteps, known=known)
+    return Chunk.of(whole, RoundStats(timesteps, 0.0), changed=timesteps, known=known)
 
 
 def _index(chunk: Chunk) -> Known:
@@ -113,7 +114,7 @@ def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, l
     >>> empty_chunk = unsettled(HashGrid(10**12, 2, 1), 0.0, np.dtype("float32"))
     >>> columns = np.array([10**11, 5]), np.array([1, 0]), np.array([0.5, 1.0], "float32")
     >>> chunk, (piece,) = settle(
-    ...     empty_chunk, [Piece(columns, Tally(0, 0.0))], owned=False
+    ...     empty_chunk, [Piece(columns, RoundStats(0, 0.0))], owned=False
     ... )
     >>> chunk.known.states, piece.columns[0]
     (array([100000000000,            5]), array([3, 4]))

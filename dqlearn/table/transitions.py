@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.kernels.buffers import empty
+from dqlearn.statistics import RoundStats
 from dqlearn.table.paged import is_paged
 
-__all__ = ["Piece", "Routed", "Tally", "Transitions"]
+__all__ = ["Piece", "Routed", "Transitions"]
 
 
 class Sized:
@@ -49,53 +50,6 @@ def _nbytes(value: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What one or more shards counted in a round.
-
-    Attributes
-    ----------
-    timesteps : int
-        Transitions made by all shards before this round.
-    epsilon : float
-        Probability of exploring that the transitions were made with.
-    n_transitions, n_episodes : int
-        Transitions made; episodes ended.
-    return_sum, return_sq_sum, length_sum : float
-        Sums over those episodes.
-    return_min, return_max : float
-        Over those episodes; +inf and -inf without any.
-    n_restarts : int
-        Environments built anew after an error; their steps that failed are no transitions.
-    """
-
-    timesteps: int
-    epsilon: float
-    n_transitions: int = 0
-    n_episodes: int = 0
-    return_sum: float = 0.0
-    return_sq_sum: float = 0.0
-    length_sum: int = 0
-    return_min: float = float("inf")
-    return_max: float = float("-inf")
-    n_restarts: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        """Pool with another shard's tally of the same round."""
-        return Tally(
-            self.timesteps,
-            self.epsilon,
-            self.n_transitions + other.n_transitions,
-            self.n_episodes + other.n_episodes,
-            self.return_sum + other.return_sum,
-            self.return_sq_sum + other.return_sq_sum,
-            self.length_sum + other.length_sum,
-            min(self.return_min, other.return_min),
-            max(self.return_max, other.return_max),
-            self.n_restarts + other.n_restarts,
-        )
-
-
-@dataclass(frozen=True)
 class Transitions(Sized):
     """A shard's transitions of one round.
 
@@ -108,7 +62,7 @@ class Transitions(Sized):
         In the table's dtype.
     next_state : int (n,)
         Where to bootstrap; -1 when the episode terminated. A truncated episode bootstraps.
-    tally : Tally
+    tally : RoundStats
         Counts of the round.
     """
 
@@ -116,7 +70,7 @@ class Transitions(Sized):
     action: npt.NDArray[Any]
     reward: npt.NDArray[Any]
     next_state: npt.NDArray[Any]
-    tally: Tally
+    tally: RoundStats
 
 
 Columns = tuple[npt.NDArray[Any], ...]
@@ -131,14 +85,14 @@ class Piece(Sized):
     ----------
     columns : tuple of arrays (m,)
         The transitions, and with `runs` those of other chunks among them.
-    tally : Tally
+    tally : RoundStats
         Of the shard.
     runs : int64 (tiles, 2), optional
         Where the chunk's own begin and end; without it, all are its own.
     """
 
     columns: Columns
-    tally: Tally
+    tally: RoundStats
     runs: npt.NDArray[np.int64] | None = None
 
     @property
@@ -172,13 +126,13 @@ class Routed(Sized):
         Tile by tile.
     starts : int64 (tiles, chunks + 1)
         In tile i chunk c owns ``starts[i, c] : starts[i, c + 1]``.
-    tally : Tally
+    tally : RoundStats
         Counts of the round.
     """
 
     columns: Columns
     starts: npt.NDArray[np.int64]
-    tally: Tally
+    tally: RoundStats
 
     def own(self, chunk: int) -> Piece:
         """Return what a chunk receives, where it is."""

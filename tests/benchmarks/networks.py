@@ -38,7 +38,7 @@ from dqlearn.envs import Family, PacketDispatch, PowerGrid, TrafficGrid
 from dqlearn.envs.problems.family import Baseline
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import open_shard, rollout
-from dqlearn.table.transitions import Tally
+from dqlearn.statistics import RoundStats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import coupling
@@ -166,7 +166,7 @@ def steps_of(name: str, size: str) -> Callable[[], int]:
     env = getattr(envs, name).make(size)
     width = np.uint8 if env.n_actions <= 256 else np.uint16
     first = np.zeros(env.n_states, width)  # of a large instance the pages that are read only
-    policy = Policy(np.zeros(1, np.float32), first, 0, Tally(0, 1.0))
+    policy = Policy(np.zeros(1, np.float32), first, 0, RoundStats(0, 1.0))
     shard = open_shard(env, 0, LANES, seed=0)
 
     def steps() -> int:

@@ -49,7 +49,8 @@ from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.spaces import SpaceIndex
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout_python import python_rollout
-from dqlearn.table.transitions import Tally, Transitions
+from dqlearn.statistics import RoundStats
+from dqlearn.table.transitions import Transitions
 
 RESTART = Faults("restart")
 SEED = 3
@@ -64,7 +65,7 @@ def indexed(make: Callable[..., Any], n_states: int, n_actions: int = 2) -> Pyth
 def zero_policy(n_states: int) -> Policy:
     """Action 0 everywhere."""
     values, actions = np.zeros(n_states, np.float32), np.zeros(n_states, np.uint8)
-    return Policy(values, actions, 0, Tally(0, 0.0))
+    return Policy(values, actions, 0, RoundStats(0, 0.0))
 
 
 def rolled_out(env: PythonEnv, shard: PythonShard, rounds: int, steps: int) -> list[Transitions]:
@@ -249,7 +250,7 @@ def policy_of_seeds() -> Policy:
     zero = np.zeros(1, np.uint8)
     actions = np.lib.stride_tricks.as_strided(zero, (2**31,), (0,), writeable=False)
     values = np.zeros(1, np.float32)
-    return Policy(values, actions, 0, Tally(0, 0.0))
+    return Policy(values, actions, 0, RoundStats(0, 0.0))
 
 
 def test_seeds_of_restarts() -> None:

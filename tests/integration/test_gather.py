@@ -5,6 +5,7 @@ Laws P1 and P2 are tried on it with all others, in tests/laws.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -289,7 +290,7 @@ def test_a_table_of_an_earlier_version(tmp_path: Path) -> None:
     del group.attrs["exchange"]
     assert plan_of(dqlearn.load(tmp_path / "q.zarr")).exchange == "broadcast"
     said = CliRunner().invoke(main, ["info", str(tmp_path / "q.zarr")]).stdout
-    assert "exchange         broadcast" in said
+    assert re.search(r"exchange +broadcast", said)
 
 
 # runs
@@ -536,8 +537,8 @@ def test_tasks_of_a_round(memories: int) -> None:
 
 
 def tasks_of_a_round(memories: int, **settings: Any) -> int:
-    chosen = Settings(num_envs=6, shards=3, chunks=(18, 4), steps_per_round=1, **settings)
-    plan = chosen.plan(walk()._resolved, 1)
+    chosen = {"num_envs": 6, "shards": 3, "chunks": (18, 4), "steps_per_round": 1, **settings}
+    plan = Settings.of(chosen).plan(walk()._resolved, 1)
     assert plan.grid.n_chunks == 8
     keys = [tuple((name, "run", w) for w in range(n)) for name, n in (("c", 8), ("s", 3), ("b", 3))]
     drawn = round_graph(plan, State(5, ("plan", "run"), (("p", "run", 0),), *keys), memories)

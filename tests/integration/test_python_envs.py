@@ -35,8 +35,9 @@ from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import BLOCK
 from dqlearn.stages.rollout_python import python_rollout
 from dqlearn.stages.route import route
+from dqlearn.statistics import RoundStats
 from dqlearn.table.grid import ChunkGrid
-from dqlearn.table.transitions import Tally, Transitions
+from dqlearn.table.transitions import Transitions
 
 EPISODES, STEPS = 40, 5  # of one environment, before its states run out
 N_ACTIONS = 6
@@ -136,7 +137,7 @@ def greedy_policy(n_states: int, n_actions: int = N_ACTIONS, timesteps: int = 0)
     """Action ``state % n_actions``, value ``1000 + state``."""
     states = np.arange(n_states)
     action = (states % n_actions).astype(np.uint8)
-    return Policy((1000 + states).astype(np.float32), action, timesteps, Tally(timesteps, 0.0))
+    return Policy((1000 + states).astype(np.float32), action, timesteps, RoundStats(timesteps, 0.0))
 
 
 def make_rounds(

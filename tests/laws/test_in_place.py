@@ -62,7 +62,8 @@ def contents(table: Table) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_round_writes_where_it_may(in_place: bool) -> None:
     """To a chunk's own arrays, or to copies that the next round may write to."""
-    plan = Settings(4, 1, 1, policy_lag=1, exchange="gather", chunks=-1).plan(resolve(MODEL), 1)
+    chosen = {"num_envs": 4, "steps_per_round": 1, "exchange": "gather", "chunks": -1}
+    plan = Settings.of(chosen).plan(resolve(MODEL), 1)
     chunk, shard = begin.fill_task(plan, 0), begin.open_task(plan, 0)
     asked = asking.answer_task(plan, 0, chunk, [asking.ask_task(plan, shard, 0)], 0)
     batch, shard, _ = asking.turn_task(plan, 0, shard, [asked], 0)

@@ -23,7 +23,7 @@ LAYERS = (
     {"errors", "text"},
     {"checks"},
     {"jit"},
-    {"random"},
+    {"random", "statistics"},
     {"kernels", "schedules", "spaces"},
     {"events"},
     {"envs", "table"},

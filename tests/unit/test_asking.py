@@ -20,14 +20,15 @@ from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.kernels.summary import ties
 from dqlearn.stages.lookup import Asked, Parcel, answer, ask, told
 from dqlearn.stages.summary import Summary, combine, join, summarize
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Answer, Chunk
 from dqlearn.table.grid import ChunkGrid
-from dqlearn.table.transitions import Routed, Tally
+from dqlearn.table.transitions import Routed
 
 ROUND_SEED = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**6))
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
 GRIDS = st.builds(ChunkGrid, SIZES, SIZES)
-TALLY = Tally(70, 0.1, n_transitions=30)
+TALLY = RoundStats(70, 0.1, n_transitions=30)
 
 
 def table(shape: tuple[int, int], dtype: Any, seed: int) -> npt.NDArray[Any]:

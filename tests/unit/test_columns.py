@@ -15,6 +15,7 @@ from dqlearn import QLearner
 from dqlearn.engine.tasks.begin import recut_task
 from dqlearn.runs import store_of
 from dqlearn.spaces import Factor
+from dqlearn.statistics import RoundStats
 from dqlearn.storage.protocol import CheckpointStore, Version
 from dqlearn.storage.reader import read_chunk, read_known
 from dqlearn.storage.schema import Layout, arrays_of
@@ -26,7 +27,6 @@ from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import filled_with, unsettled
 from dqlearn.table.keys import Task
 from dqlearn.table.paged import is_paged
-from dqlearn.table.transitions import Tally
 from dqlearn.table.views.arrays import Labels, Table
 from dqlearn.table.views.sparse import merged
 
@@ -71,7 +71,7 @@ def part(grid: ChunkGrid, c: int) -> Chunk:
     """Return chunk c of that table."""
     region = grid.region(c)
     columns = {it.name: whole()[it.name][it.region(*region)].copy() for it in WIDER}
-    return Chunk.of(columns, Tally(40, 0.0), changed=40)
+    return Chunk.of(columns, RoundStats(40, 0.0), changed=40)
 
 
 def assert_columns(chunk: Chunk, expected: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from dqlearn.errors import GridError
 from dqlearn.stages.route import route
+from dqlearn.statistics import RoundStats
 from dqlearn.table.grid import ChunkGrid, Locator
-from dqlearn.table.transitions import Tally, Transitions
+from dqlearn.table.transitions import Transitions
 
 sizes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
 grids = st.builds(ChunkGrid, sizes, sizes)
@@ -85,7 +86,7 @@ def test_the_kernel_locates_as_the_grid_does(n_states: int, data: st.DataObject)
         actions.astype(np.uint8),
         np.arange(len(pairs), dtype=np.float32),
         np.full(len(pairs), -1, np.int32),
-        Tally(0, 0.0),
+        RoundStats(0, 0.0),
     )
     routed = route(batch, np.zeros(1, np.float32), 0.0, grid)
     for c in range(grid.n_chunks):

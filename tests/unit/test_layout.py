@@ -13,12 +13,12 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dqlearn.statistics import RoundStats
 from dqlearn.storage.icechunk.arrays import ForkWriter
 from dqlearn.storage.schema import Layout
 from dqlearn.storage.writer import write_chunk
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.grid import ChunkGrid
-from dqlearn.table.transitions import Tally
 
 sizes = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
 grids = st.builds(ChunkGrid, sizes, sizes)
@@ -169,4 +169,4 @@ def test_written_in_chunks_and_read_as_one(
 
 def learned(q: np.ndarray[Any, Any], changed: int) -> Chunk:
     """Return a chunk whose visits are its values."""
-    return Chunk(np.ascontiguousarray(q), q.astype(np.uint32), Tally(0, 0.0), changed=changed)
+    return Chunk(np.ascontiguousarray(q), q.astype(np.uint32), RoundStats(0, 0.0), changed=changed)

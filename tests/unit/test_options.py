@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from dqlearn.cli.options import (
     AT,
     BINS,
-    CHUNKS,
     DURATION,
     PAIR,
     TAG,
     format_every,
     format_schedule,
+    parse_chunks,
     parse_every,
     parse_schedule,
     parse_whole,
@@ -133,13 +133,13 @@ def test_no_environment_arguments(text: str) -> None:
 
 
 def test_chunks_and_bins() -> None:
-    assert CHUNKS.parse("auto") == "auto"
-    assert CHUNKS.parse("1e6") == 1_000_000
-    assert CHUNKS.parse("1_000,-1") == (1000, -1)
+    assert parse_chunks("auto") == "auto"
+    assert parse_chunks("1e6") == 1_000_000
+    assert parse_chunks("1_000,-1") == (1000, -1)
     assert BINS.parse("8") == 8
     assert BINS.parse("3,3,6,6") == (3, 3, 6, 6)
     with pytest.raises(ValueError, match="STATES,ACTIONS"):
-        CHUNKS.parse("1,2,3")
+        parse_chunks("1,2,3")
 
 
 @pytest.mark.parametrize(

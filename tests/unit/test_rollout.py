@@ -18,14 +18,14 @@ from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.random import integers, uniform
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import CompiledShard, open_shard, rollout
-from dqlearn.table.transitions import Tally
+from dqlearn.statistics import RoundStats
 
 SEED = 11
 
 
 def policy_of(q: np.ndarray, timesteps: int = 0) -> Policy:
     best = reference.policy_of(q[:, None], SEED, 0, timesteps)
-    return Policy(best.value, best.action.astype(np.uint8), timesteps, Tally(timesteps, 0.0))
+    return Policy(best.value, best.action.astype(np.uint8), timesteps, RoundStats(timesteps, 0.0))
 
 
 def blank(env: TabularEnv) -> Policy:
@@ -76,7 +76,7 @@ def test_equals_the_reference(name: str, n_envs: int, n_steps: int) -> None:
             NO_BOOTSTRAP if row.terminated else row.next_state for row in wanted
         ] == batch.next_state.tolist()
         returns, lengths = zip(*worlds.episodes, strict=True) if worlds.episodes else ((), ())
-        assert batch.tally == Tally(
+        assert batch.tally == RoundStats(
             0,
             0.3,
             n_envs * n_steps,
@@ -146,7 +146,7 @@ def test_termination_stops_the_bootstrap_by_hand() -> None:
     batch, shard = rollout(env, open_shard(env, 0, 1, SEED), blank(env), 0.0, SEED, 5)
     assert batch.state.tolist() == [0, 1, 2, 0, 1]
     assert batch.next_state.tolist() == [1, 2, NO_BOOTSTRAP, 1, 2]
-    assert batch.tally == Tally(0, 0.0, 5, 1, 3.0, 9.0, 3, 3.0, 3.0)
+    assert batch.tally == RoundStats(0, 0.0, 5, 1, 3.0, 9.0, 3, 3.0, 3.0)
     assert contents(shard) == [0, [2], [2], [2.0], 5]
 
 
@@ -156,7 +156,7 @@ def test_truncation_does_not_stop_the_bootstrap_by_hand() -> None:
     batch, shard = rollout(env, open_shard(env, 0, 1, SEED), blank(env), 0.0, SEED, 5)
     assert batch.state.tolist() == [0, 1, 0, 1, 0]
     assert batch.next_state.tolist() == [1, 2, 1, 2, 1]
-    assert batch.tally == Tally(0, 0.0, 5, 2, 4.0, 8.0, 4, 2.0, 2.0)
+    assert batch.tally == RoundStats(0, 0.0, 5, 2, 4.0, 8.0, 4, 2.0, 2.0)
     assert contents(shard) == [0, [1], [1], [1.0], 5]
 
 

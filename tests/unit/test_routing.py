@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.stages.route import TILE, route
+from dqlearn.statistics import RoundStats
 from dqlearn.table.grid import ChunkGrid
-from dqlearn.table.transitions import Tally, Transitions
+from dqlearn.table.transitions import Transitions
 
-TALLY = Tally(100, 0.25, n_transitions=5)
+TALLY = RoundStats(100, 0.25, n_transitions=5)
 
 
 def batch_of(rows: list[tuple[int, int, float, int]], dtype: Any = np.float32) -> Transitions:

@@ -15,14 +15,15 @@ from dqlearn.schedules import Constant, VisitCount
 from dqlearn.stages.lookup import answer
 from dqlearn.stages.route import route, route_pairs
 from dqlearn.stages.update import update
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Chunk, filled
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import filled_with, unsettled, visited
-from dqlearn.table.transitions import Tally, Transitions
+from dqlearn.table.transitions import Transitions
 
 N, ACTIONS, VALUE = 40, 3, 0.5
-TALLY = Tally(10, 0.1, n_transitions=5)
+TALLY = RoundStats(10, 0.1, n_transitions=5)
 ROWS = st.tuples(
     st.integers(0, N - 1), st.integers(0, ACTIONS - 1), st.floats(-2, 2), st.integers(-1, N - 1)
 )

@@ -18,8 +18,8 @@ from dqlearn.algorithms import ALGORITHMS, Q_LEARNING, Algorithm, Best, Extent, 
 from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.stages.summary import Summary, combine, join, summarize
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Chunk
-from dqlearn.table.transitions import Tally
 
 ROUND_SEED = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10**6))
 
@@ -48,7 +48,7 @@ def best_of(
 ) -> Summary:
     """Summary over the actions ``first .. last - 1``, of as many members as a rule has."""
     own = np.ascontiguousarray(q[:, : rule.members, first:last])
-    chunk = Chunk(own, np.zeros(own.shape, np.uint32), Tally(0, 0.1), td_abs_sum=last - first)
+    chunk = Chunk(own, np.zeros(own.shape, np.uint32), RoundStats(0, 0.1), td_abs_sum=last - first)
     return summarize(chunk, rule, Extent(q.shape[-1], key, first_state, first))
 
 

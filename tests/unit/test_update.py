@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from dqlearn.kernels.update import visit_rate
 from dqlearn.schedules import Constant, Linear, VisitCount
 from dqlearn.stages.update import update
+from dqlearn.statistics import RoundStats
 from dqlearn.table.chunk import Chunk, filled
-from dqlearn.table.transitions import Piece, Tally
+from dqlearn.table.transitions import Piece
 
 
 def piece_of(
-    *rows: tuple[int, float], tally: Tally | None = None, dtype: Any = np.float32
+    *rows: tuple[int, float], tally: RoundStats | None = None, dtype: Any = np.float32
 ) -> Piece:
     """What a chunk receives: rows (offset, target)."""
     offset, target = zip(*rows, strict=True) if rows else ((), ())
-    counted = tally or Tally(0, 0.1, n_transitions=len(rows))
+    counted = tally or RoundStats(0, 0.1, n_transitions=len(rows))
     return Piece((np.array(offset, np.int32), np.array(target, dtype)), counted)
 
 
@@ -49,7 +50,11 @@ def test_by_hand() -> None:
         (1, 1)   8     -     8
     """
     before = Chunk(
-        np.array([[1.0, 2.0], [4.0, 8.0]], np.float32), np.zeros((2, 2), np.uint32), Tally(0, 0.0)
+        np.array([[1.0, 2.0], [4.0, 8.0]], np.float32),
+        np.zeros((2, 2), np.uint32),
+        RoundStats(0, 0.0),
+        np.zeros((2, 2), np.uint32),
+        RoundStats(0, 0.0),
     )
     after = update(before, [piece_of((1, 6.0), (2, -4.0))], Constant(0.25))
     assert after.q.tolist() == [[1.0, 3.0], [2.0, 8.0]]
@@ -98,20 +103,20 @@ def test_the_kernels_rate_is_the_schedules(
 @pytest.mark.parametrize("policy_lag", [0, 1])
 def test_the_schedule_is_read_at_the_transitions_made_before_the_round(policy_lag: int) -> None:
     """Also at lag 1, where the piece was made on the policy of the round before."""
-    chunk = replace(filled((1, 1), 0.0, np.float32), tally=Tally(30, 0.0, n_transitions=10))
-    piece = piece_of((0, 1.0), tally=Tally(40 - 10 * policy_lag, 0.2, n_transitions=10))
+    chunk = replace(filled((1, 1), 0.0, np.float32), tally=RoundStats(30, 0.0, n_transitions=10))
+    piece = piece_of((0, 1.0), tally=RoundStats(40 - 10 * policy_lag, 0.2, n_transitions=10))
     after = update(chunk, [piece], Linear(1.0, 0.0, over=100))
     assert after.q.item() == np.float32(0.6)
-    assert after.tally == Tally(40, 0.2, n_transitions=10)
+    assert after.tally == RoundStats(40, 0.2, n_transitions=10)
 
 
 def test_tallies_of_all_shards_are_pooled() -> None:
     pieces = [
-        piece_of(tally=Tally(0, 0.1, 3, 1, 2.0, 4.0, 3, 2.0, 2.0, 1)),
-        piece_of(tally=Tally(0, 0.1, 5, 2, 4.0, 10.0, 5, 1.0, 3.0, 4)),
+        piece_of(tally=RoundStats(0, 0.1, 3, 1, 2.0, 4.0, 3, 2.0, 2.0, 1)),
+        piece_of(tally=RoundStats(0, 0.1, 5, 2, 4.0, 10.0, 5, 1.0, 3.0, 4)),
     ]
     after = update(filled((1, 1), 0.0, np.float32), pieces, Constant(0.5))
-    assert after.tally == Tally(0, 0.1, 8, 3, 6.0, 14.0, 8, 1.0, 3.0, 5)
+    assert after.tally == RoundStats(0, 0.1, 8, 3, 6.0, 14.0, 8, 1.0, 3.0, 5)
 
 
 def test_the_chunk_is_not_written_to() -> None:
@@ -125,7 +130,7 @@ def test_the_chunk_is_not_written_to() -> None:
 
 def test_a_chunk_that_receives_nothing_shares_its_arrays() -> None:
     chunk = filled((2, 2), 1.0, np.float32)
-    after = update(chunk, [piece_of(tally=Tally(0, 0.1, 7)), piece_of()], Constant(1.0))
+    after = update(chunk, [piece_of(tally=RoundStats(0, 0.1, 7)), piece_of()], Constant(1.0))
     assert after.q is chunk.q
     assert after.visits is chunk.visits
     assert after.td_abs_sum == 0.0

@@ -18,9 +18,10 @@ from dqlearn.events import RoundReport
 from dqlearn.stages.lookup import Asked, Parcel, ParcelPiece, answer, ask, told
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
+from dqlearn.statistics import RoundStats
 from dqlearn.table import paged
 from dqlearn.table.chunk import Answer, Chunk
-from dqlearn.table.transitions import Tally, Transitions
+from dqlearn.table.transitions import Transitions
 
 __all__ = [
     "answer_task",
@@ -50,7 +51,7 @@ def turn_task(
     answers = _answers(said, w)
     best = told(asked, answers, plan.grid, plan.algorithm, plan.extent(round_))
     decided = plan.decide(best.found, best.timesteps)
-    policy = Policy(*decided, best.timesteps, Tally(best.timesteps, 0.0))
+    policy = Policy(*decided, best.timesteps, RoundStats(best.timesteps, 0.0))
     routed = [sorted_by_owner(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
     policy = replace(policy, rows=asked.of_env)
     after, shard = rolled_out(plan, shard, policy, round_ + len(batch))
@@ -115,11 +116,11 @@ def learn_task(
     return answer_task(plan, c, learned(plan, chunk, pieces, round_, in_place), sent, round_)
 
 
-def note_task(chunk: Chunk) -> tuple[Tally, float]:
+def note_task(chunk: Chunk) -> tuple[RoundStats, float]:
     """Say what the round of a chunk counted."""
     return chunk.tally, chunk.td_abs_sum
 
 
-def notes_task(plan: Plan, notes: list[tuple[Tally, float]], round_: int) -> RoundReport:
+def notes_task(plan: Plan, notes: list[tuple[RoundStats, float]], round_: int) -> RoundReport:
     """Say what a round did, as :func:`report_task`, from the notes of all chunks."""
     return report_of(plan, notes[0][0], sum(td_abs_sum for _, td_abs_sum in notes), round_)

@@ -23,10 +23,11 @@ from dqlearn.stages.rollout_python import python_rollout
 from dqlearn.stages.route import route, route_pairs
 from dqlearn.stages.summary import Summary, combine, join, summarize
 from dqlearn.stages.update import update
+from dqlearn.statistics import RoundStats
 from dqlearn.table import paged
 from dqlearn.table.chunk import Answer, Chunk, Stamp
 from dqlearn.table.hash_grid import HashGrid
-from dqlearn.table.transitions import Piece, Routed, Tally, Transitions
+from dqlearn.table.transitions import Piece, Routed, Transitions
 
 __all__ = [
     "best_task",
@@ -210,22 +211,14 @@ def report_task(plan: Plan, parts: list[Part | Policy], round_: int) -> RoundRep
     return report_of(plan, best[0].tally, sum(chunk.td_abs_sum for chunk in best), round_)
 
 
-def report_of(plan: Plan, tally: Tally, td_abs_sum: float, round_: int) -> RoundReport:
+def report_of(plan: Plan, tally: RoundStats, td_abs_sum: float, round_: int) -> RoundReport:
     """Say what a round did, from what its chunks counted."""
     rate = plan.learning_rate
     return RoundReport(
         round=round_,
         timesteps=tally.timesteps + tally.n_transitions,
-        n_transitions=tally.n_transitions,
         epsilon=tally.epsilon,
         learning_rate=rate(tally.timesteps) if isinstance(rate, Schedule) else math.nan,
-        n_episodes=tally.n_episodes,
-        return_sum=tally.return_sum,
-        return_sq_sum=tally.return_sq_sum,
-        length_sum=tally.length_sum,
-        return_min=tally.return_min,
-        return_max=tally.return_max,
         td_abs_sum=td_abs_sum,
-        wall_time=math.nan,  # the client's clock, not a worker's
-        n_restarts=tally.n_restarts,
+        **tally.counts,
     )

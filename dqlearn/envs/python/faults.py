@@ -13,19 +13,16 @@ and says where.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from numbers import Real
 
 from dqlearn.envs.python.marks import Mark, Scene
 from dqlearn.errors import (
     ClusterLostError,
-    ConfigurationError,
     DQLearnError,
     EnvironmentFault,
 )
@@ -56,27 +53,9 @@ class Faults:
     on_error: str = "raise"
     timeout: float | None = None
 
-    def __post_init__(self) -> None:
-        """Check both."""
-        if self.on_error not in ("raise", "restart"):
-            raise ConfigurationError(
-                f"on_env_error must be 'raise' or 'restart', got {self.on_error!r}"
-            )
-        if self.timeout is not None and not _is_wait(self.timeout):
-            raise ConfigurationError(
-                f"env_timeout must be None or a number of seconds above 0, got {self.timeout!r}"
-            )
-
 
 RAISE = Faults()
 """Stop at the first fault, and wait for ever: what is done unless something else is said."""
-
-
-def _is_wait(seconds: object) -> bool:
-    """Whether one can wait so long."""
-    if isinstance(seconds, bool) or not isinstance(seconds, Real):
-        return False
-    return 0.0 < float(seconds) <= threading.TIMEOUT_MAX
 
 
 @dataclass

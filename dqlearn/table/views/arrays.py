@@ -27,7 +27,7 @@ from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
 from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.spaces import Factor
 from dqlearn.table.chunk import Chunk
-from dqlearn.table.columns import Column
+from dqlearn.table.columns import Column, columns_of
 from dqlearn.table.grid import ChunkGrid, table_nbytes
 from dqlearn.table.keys import GraphNode, Task, TaskRef
 from dqlearn.table.paged import read

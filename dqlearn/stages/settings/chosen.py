@@ -1,0 +1,151 @@
+"""A run's settings: what was chosen, and the defaults that depend on the environment.
+
+::
+
+    what a user says, else a recipe, else the default ──► Settings ── environment ──► Plan
+
+Invariant: settings are checked, one by one. A default depends on the environment and on what was
+chosen, except `shards`, which is the number of threads or processes there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+import numpy as np
+
+from dqlearn.algorithms import as_algorithm
+from dqlearn.envs.problems.recipe import Recipe
+from dqlearn.envs.python.faults import Faults
+from dqlearn.envs.resolve import Resolved
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError
+from dqlearn.stages.plan import Plan
+from dqlearn.stages.settings.hyperparameters import HYPERPARAMETERS, Hyperparameters
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.hash_grid import Grid, HashGrid
+from dqlearn.table.snapshot import Snapshot
+
+__all__ = ["Settings"]
+
+_COMPILED_ENVS, _PYTHON_ENVS = 4096, 64
+_COMPILED_STEPS, _PYTHON_STEPS = 1024, 64
+_GATHER_ENVS = 65_536  # compiled ones: there is one step a round
+_GATHER_STATES = 16  # for each transition of a round, and at least a million: then it pays to ask
+_GATHER_STATES_AT_LEAST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was chosen for a run.
+
+    Attributes
+    ----------
+    values : Hyperparameters
+        All of them, checked; None where the environment decides.
+    balanced : bool, optional
+        Whether chunks were once chosen automatically, of a stored table that has others by now;
+        None where `chunks` itself says so.
+    """
+
+    values: Hyperparameters
+    balanced: bool | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], recipe: Recipe | None = None) -> Settings:
+        """Take what is given, then what a recipe says, then what holds for all."""
+        check_names(given)
+        advice = recipe.settings if recipe else {}
+        values = {}
+        for name, it in HYPERPARAMETERS.items():
+            value = given.get(name, it.shown_default)
+            if value is None and it.advised:
+                value = advice.get(name, it.default)
+            values[name] = it.check(name, value)
+        return cls(cast("Hyperparameters", values))
+
+    def changed(self, **changes: Any) -> Settings:
+        """Return others; chunks that are among the changes are not the ones chosen before."""
+        check_names(changes)
+        values = {**self.values, **{k: HYPERPARAMETERS[k].check(k, v) for k, v in changes.items()}}
+        balanced = None if "chunks" in changes else self.balanced
+        return Settings(cast("Hyperparameters", values), balanced)
+
+    def plan(self, resolved: Resolved, width: int, origin: Snapshot | None = None) -> Plan:
+        """Make the plan of a run, of `width` shards if nobody says how many."""
+        it, (n_states, n_actions) = self.values, (resolved.states.n, resolved.actions.n)
+        compiled = isinstance(resolved.env, TabularEnv)
+        num_envs = it["num_envs"] or (_COMPILED_ENVS if compiled else _PYTHON_ENVS)
+        exchange = self._exchange(n_states, num_envs)
+        if exchange == "gather":
+            default_steps = 1
+            num_envs = _GATHER_ENVS if compiled and it["num_envs"] is None else num_envs
+        else:
+            most = _COMPILED_STEPS if compiled else _PYTHON_STEPS
+            default_steps = min(max(1, math.ceil(n_states * n_actions / num_envs)), most)
+        lag = int(exchange == "gather") if it["policy_lag"] is None else it["policy_lag"]
+        settled: dict[str, Any] = {
+            **it,
+            "num_envs": num_envs,
+            "shards": it["shards"] or min(width, num_envs),
+            "steps_per_round": it["steps_per_round"] or default_steps,
+            "exchange": exchange,
+            "policy_lag": lag,
+        }
+        used = {field.name for field in fields(Plan)}  # the others make its parts
+        return Plan(
+            env=resolved.env,
+            grid=self._grid(n_states, n_actions),
+            origin=origin,
+            faults=Faults(it["on_env_error"], it["env_timeout"]),
+            balanced=compiled and not it["sparse"] and self._chosen,
+            **{name: value for name, value in settled.items() if name in used},
+        )
+
+    @property
+    def _chosen(self) -> bool:
+        """Whether the chunks are, or were once, chosen automatically."""
+        chunks = self.values["chunks"]
+        auto = isinstance(chunks, str) and chunks == "auto"
+        return auto if self.balanced is None else self.balanced
+
+    def _grid(self, n_states: int, n_actions: int) -> Grid:
+        it, members = self.values, as_algorithm(self.values["algorithm"]).members
+        if it["sparse"]:
+            return HashGrid.of(n_states, n_actions, it["chunks"], it["sparse_block"], members)
+        if (block := it["sparse_block"]) != 1:
+            raise ConfigurationError(f"sparse_block={block} is of sparse tables: pass sparse=True")
+        itemsize = np.dtype(it["dtype"]).itemsize
+        return ChunkGrid.of(n_states, n_actions, it["chunks"], itemsize, members)
+
+    def _exchange(self, n_states: int, num_envs: int) -> str:
+        """Choose the exchange by the size of the table, between rounds of the same transitions."""
+        it = self.values
+        if it["exchange"] != "auto":
+            return it["exchange"]
+        large = n_states >= max(_GATHER_STATES * num_envs, _GATHER_STATES_AT_LEAST)
+        one_step = it["steps_per_round"] == 1 and it["policy_lag"] in (None, 1)
+        return "gather" if it["sparse"] or (large and one_step) else "broadcast"
+
+
+def check_names(given: Iterable[str]) -> None:
+    """Refuse names of no hyperparameter, as Python refuses those of no argument.
+
+    Parameters
+    ----------
+    given : iterable of str
+
+    Raises
+    ------
+    TypeError
+        If there is one.
+    """
+    for name in given:
+        if name not in HYPERPARAMETERS:
+            raise TypeError(
+                f"QLearner() got an unexpected keyword argument {name!r}: its hyperparameters are "
+                f"{', '.join(HYPERPARAMETERS)}"
+            )

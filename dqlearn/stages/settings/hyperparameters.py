@@ -1,0 +1,295 @@
+"""Hyperparameters: each is declared here, once.
+
+::
+
+    Hyperparameters ─┬─► keyword arguments of QLearner: signature, types, docstring
+                     ├─► checks, defaults                    (`Settings`)
+                     ├─► attributes of a stored table, and back
+                     ├─► options of ``dqlearn train``, and their help
+                     └─► the table of the reference
+
+Invariant: who needs a list of them takes this one. A plan has each by its name, with nothing left
+open, for the stages that use it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypedDict, get_args, get_type_hints
+
+import numpy.typing as npt
+
+from dqlearn.algorithms import Algorithm
+from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.stages.settings.kinds import (
+    ChunkSizes,
+    Flag,
+    FloatType,
+    Integer,
+    Kind,
+    Number,
+    OneOf,
+    Rule,
+    Scheduled,
+    Seconds,
+    Seed,
+)
+from dqlearn.table.grid import Chunks
+
+__all__ = ["HYPERPARAMETERS", "Hyperparameter", "Hyperparameters"]
+
+Exchange = Literal["auto", "broadcast", "gather"]
+OnError = Literal["raise", "restart"]
+
+_SENTENCE_END = re.compile(r"(?<=[^.]\.) ")  # and not the dots of "0 .. 1"
+
+REQUIRED: Final = object()
+"""Instead of an earlier value: all tables that were ever stored say theirs."""
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """What there is to know of a hyperparameter besides its name and its type.
+
+    Attributes
+    ----------
+    kind : Kind
+        Which values it takes, and how they are stored.
+    default : object
+        Its value where nobody says one; None if that depends on the environment.
+    doc : str
+        What it is, in sentences; the first alone is the help of the command line.
+    unit : str
+        Of its value; "" of one that has none.
+    advised : bool
+        Whether an environment may bring a value of its own. It then defaults to None, which stands
+        for that value, or for `default`.
+    earlier : object
+        The attribute of tables that were stored before there was this hyperparameter.
+    """
+
+    kind: Kind
+    default: Any
+    doc: str
+    unit: str = ""
+    advised: bool = False
+    earlier: Any = REQUIRED
+
+    @property
+    def shown_default(self) -> Any:
+        """The default of QLearner's argument."""
+        return None if self.advised else self.default
+
+    @property
+    def label(self) -> str:
+        """The type, as docstrings name it."""
+        return f"{self.kind.label}, optional" if self.shown_default is None else self.kind.label
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of its description, and the unit."""
+        return _SENTENCE_END.split(self.doc, maxsplit=1)[0] + self._measured
+
+    @property
+    def description(self) -> str:
+        """Its description, and the unit."""
+        return self.doc + self._measured
+
+    @property
+    def _measured(self) -> str:
+        return f" Unit: {self.unit}." if self.unit else ""
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return what a run takes a value for; None where that is still open.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is none of the kind.
+        """
+        is_open = value is None and self.default is None
+        return None if is_open else self.kind.check(name, value)
+
+    def load(self, name: str, attrs: Mapping[str, Any]) -> Any:
+        """Return the value that the attributes of a stored table say."""
+        return self.kind.load(
+            attrs[name] if self.earlier is REQUIRED else attrs.get(name, self.earlier)
+        )
+
+
+class Hyperparameters(TypedDict, total=False):
+    """Keyword arguments of :class:`dqlearn.QLearner`, besides those that make its environment."""
+
+    num_envs: Annotated[
+        int | None,
+        Hyperparameter(
+            Integer(),
+            None,
+            "Environments that are stepped together. By default 4096 of a compiled model, 65,536 "
+            'with ``exchange="gather"``, and 64 of any other.',
+            advised=True,
+        ),
+    ]
+    shards: Annotated[
+        int | None,
+        Hyperparameter(
+            Integer(),
+            None,
+            "Tasks that the environments are divided over. By default, of a compiled model the "
+            "number of threads there are, of any other the number of processes, whose threads "
+            "would wait for one interpreter. For results that are equal on other machines, say it.",
+        ),
+    ]
+    steps_per_round: Annotated[
+        int | None,
+        Hyperparameter(
+            Integer(),
+            None,
+            "Steps of each environment in a round. By default about as many as make one transition "
+            'per pair, 1 with ``exchange="gather"``.',
+            advised=True,
+        ),
+    ]
+    gamma: Annotated[
+        float | None,
+        Hyperparameter(
+            Number(0, 1),
+            0.99,
+            "Discount factor, 0 .. 1. By default 0.99. Of this and the next three, as of "
+            "`num_envs` and `steps_per_round`, the network environments have defaults of their "
+            "own, which :doc:`/environments/index` lists.",
+            advised=True,
+        ),
+    ]
+    learning_rate: Annotated[
+        float | Schedule | VisitCount | None,
+        Hyperparameter(
+            Scheduled(visits=True), 0.1, "Alpha, 0 .. 1: a schedule. By default 0.1.", advised=True
+        ),
+    ]
+    epsilon: Annotated[
+        float | Schedule | None,
+        Hyperparameter(
+            Scheduled(),
+            0.1,
+            "Probability of a random action, 0 .. 1: a schedule. By default 0.1.",
+            advised=True,
+        ),
+    ]
+    initial_value: Annotated[
+        float | None,
+        Hyperparameter(
+            Number(),
+            0.0,
+            "Q of every pair at the beginning. By default 0.",
+            unit="reward",
+            advised=True,
+        ),
+    ]
+    policy_lag: Annotated[
+        int | None,
+        Hyperparameter(
+            Integer(0, 1),
+            None,
+            "0: round r acts on Q_r; 1: on Q_{r-1}, so that rounds overlap. The rollouts of one "
+            "round then go on beside the updates of the one before. By default 1 on the gather "
+            "path, and 0 on the other.",
+        ),
+    ]
+    exchange: Annotated[
+        Exchange,
+        Hyperparameter(
+            OneOf(get_args(Exchange), open_="auto"),
+            "auto",
+            "How the maxima of the table reach the environments. "
+            '"broadcast": all of them after every round; "gather": those that are asked for, with '
+            "`steps_per_round` and `policy_lag` 1. At those both give the same bits. "
+            '"auto" gathers if `steps_per_round` is 1, `policy_lag` is not 0, and the table has a '
+            "million states or more and 16 for each environment. See :doc:`/explanation/round`.",
+            earlier="broadcast",
+        ),
+    ]
+    chunks: Annotated[
+        Chunks,
+        Hyperparameter(
+            ChunkSizes(),
+            "auto",
+            "Chunks of the table along states and actions. They are what ``dask.array`` takes; "
+            'of a sparse table, how many there are. With "auto" those of compiled models are cut '
+            "anew while the learner learns if their loads are uneven; see "
+            ":doc:`/explanation/round`.",
+        ),
+    ]
+    sparse: Annotated[
+        bool,
+        Hyperparameter(
+            Flag("sparse_block says how many states stand side by side"),
+            False,
+            "Keep room for visited states only. There may be 2**62 states then; on the gather "
+            "path. See :doc:`/how-to/sparse-tables`.",
+            earlier=0,
+        ),
+    ]
+    sparse_block: Annotated[
+        int,
+        Hyperparameter(
+            Integer(),
+            1,
+            "How many successive states of a sparse table stand side by side. A power of two: 1 "
+            "where visits scatter, more where they stay near.",
+            earlier=1,
+        ),
+    ]
+    algorithm: Annotated[
+        str | Algorithm,
+        Hyperparameter(
+            Rule(),
+            "q_learning",
+            "The rule to learn by. One of one's own is an `Algorithm`; see "
+            ":doc:`/explanation/algorithms`.",
+            earlier="q_learning",
+        ),
+    ]
+    dtype: Annotated[
+        npt.DTypeLike,
+        Hyperparameter(FloatType(), "float32", "Type of the values of the table."),
+    ]
+    seed: Annotated[
+        int,
+        Hyperparameter(Seed(0, 2**64 - 1), 0, "Seed of all randomness."),
+    ]
+    on_env_error: Annotated[
+        OnError,
+        Hyperparameter(
+            OneOf(get_args(OnError)),
+            "raise",
+            "What to do when an environment raises in a step or reset. "
+            '"raise": stop with an `EnvironmentFault`; "restart": build it anew, drop the step, '
+            "and go on. Restarts are counted in `history`, and the logger ``dqlearn`` tells of "
+            "them. They need a factory of single environments, or an id.",
+            earlier="raise",
+        ),
+    ]
+    env_timeout: Annotated[
+        float | None,
+        Hyperparameter(
+            Seconds(),
+            None,
+            "How long one step of a shard's environments may take. So may the making, "
+            "resetting or closing of one of them. Beyond that the thread that hangs is left "
+            "behind, with an `EnvironmentFault`. Steps are made in threads of their own then. Not "
+            "seen: C code that never releases the GIL, and evaluations. By default there is no "
+            "limit.",
+            unit="seconds",
+            earlier="null",
+        ),
+    ]
+
+
+HYPERPARAMETERS: Final[Mapping[str, Hyperparameter]] = {
+    name: get_args(hint)[1]
+    for name, hint in get_type_hints(Hyperparameters, include_extras=True).items()
+}
+"""All of them, by their names."""

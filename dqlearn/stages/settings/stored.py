@@ -1,0 +1,72 @@
+"""The settings of a run as attributes of a stored table, and back.
+
+Invariant: ``from_attributes(attributes(plan, ...))`` makes a plan that learns as that plan does. A
+stored table leaves nothing open.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any, cast
+
+from dqlearn.envs.resolve import Resolved
+from dqlearn.stages.plan import Plan
+from dqlearn.stages.settings.chosen import Settings
+from dqlearn.stages.settings.hyperparameters import HYPERPARAMETERS, Hyperparameters
+from dqlearn.stages.settings.kinds import whole_number
+
+__all__ = ["attributes", "from_attributes", "loaded"]
+
+
+def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
+    """Return all that a stored table says of its run, nested parts as JSON text."""
+    return {
+        **{name: it.kind.dump(getattr(plan, name)) for name, it in HYPERPARAMETERS.items()},
+        "balanced": int(plan.balanced),
+        "environment": json.dumps(resolved.spec),
+        "observation_space": json.dumps(resolved.states.spec()),
+        "action_space": json.dumps(resolved.actions.spec()),
+        "versions": json.dumps({name: version(name) for name in ("dqlearn", "numpy", "gymnasium")}),
+    }
+
+
+def from_attributes(attrs: Mapping[str, Any]) -> Settings:
+    """Return the settings that a stored table was learned with.
+
+    Raises what it likes for attributes that :func:`attributes` does not make.
+    """
+    values = cast("Hyperparameters", loaded(attrs, HYPERPARAMETERS))
+    return Settings(values, bool(attrs.get("balanced", False)))
+
+
+def loaded(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the values that a stored table says of some hyperparameters.
+
+    Parameters
+    ----------
+    attrs : mapping
+        Of the table, of this version or of an earlier one.
+    names : iterable of str
+        Of which.
+
+    Returns
+    -------
+    dict
+        Checked values, by these names. Raises what it likes for others that :func:`attributes` does
+        not make.
+    """
+    today = _renamed(attrs)
+    values = {name: HYPERPARAMETERS[name].load(name, today) for name in names}
+    if {"chunks", "sparse"} <= values.keys():
+        if values["sparse"] != isinstance(values["chunks"], int):
+            raise ValueError("expected the number of chunks of a sparse table, else their sizes")
+    return {name: HYPERPARAMETERS[name].check(name, value) for name, value in values.items()}
+
+
+def _renamed(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Say as today what earlier versions said otherwise: `exchange`, and the block in `sparse`."""
+    earlier = {"exchange": attrs["path"]} if "path" in attrs else {}
+    block = whole_number(attrs.get("sparse", 0)) or 1
+    return {"sparse_block": block, **earlier, **attrs}
