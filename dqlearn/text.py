@@ -1,4 +1,4 @@
-"""Text to be shown: of unknown origin, in the message of an error, in a notebook.
+"""Text to be shown: of unknown origin, in the message of an error or a warning, in a notebook.
 
 Invariant: what `printable` returns moves no cursor, changes no colour and reverses no direction:
 every character of it is one that Python calls printable. In HTML all text is escaped.
@@ -6,12 +6,15 @@ every character of it is one that Python calls printable. In HTML all text is es
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping
 from html import escape
 
-__all__ = ["html_table", "printable", "shortened"]
+__all__ = ["html_table", "printable", "shortened", "warn_caller"]
 
 _LONGEST = 300
+_OURS = {"dqlearn", "contextlib"}
 
 
 def printable(text: str) -> str:
@@ -86,3 +89,17 @@ def html_table(caption: str, rows: Mapping[str, str]) -> str:
         f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items()
     )
     return f"<table><caption>{escape(caption)}</caption>{body}</table>"
+
+
+def warn_caller(message: str) -> None:
+    """Warn of something at the line that has called dqlearn, however deep inside it is noticed.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and what to do about it.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _OURS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

@@ -20,7 +20,8 @@ from dqlearn.storage.location import StoreLike, place_of
 from dqlearn.storage.paths import PathLike
 from dqlearn.storage.reading import history_of
 from dqlearn.storage.repository import LATEST, At, Repository
-from dqlearn.training.recorder import Recorder, Saving
+from dqlearn.training.checkpointer import Checkpointer
+from dqlearn.training.every import Saving
 
 __all__ = ["load", "resume"]
 
@@ -123,6 +124,6 @@ def resume(
     stored = Stored.of(attrs, version.run)
     resolved = environment_of(stored, env, None, env_kwargs, trust)
     check_fingerprint(stored, resolved)
-    recorder = Recorder(place, Saving.from_attributes(attrs, version.run), version, tip)
+    checkpointer = Checkpointer(place, Saving.from_attributes(attrs, version.run), version, tip)
     history = history_of(version)
-    return QLearner.made(resolved, stored.settings, stored.origin, history, recorder)
+    return QLearner.made(resolved, stored.settings, stored.origin, history, checkpointer)

@@ -1,110 +1,97 @@
-"""The recorder: writes a run's checkpoints while it learns.
+"""The checkpointer: writes a run's checkpoints while it learns.
 
 ::
 
-    round r is over ──► hold, fork ──► workers write ──► commit ──► Version: what to go back to
+    round r is over ──► hold, fork ──► workers write ──► commit ──► RecoveryPoint, handed over
          └─► rounds r+1, r+2, ... are made meanwhile, on copies
 
 The waiting and the commit are in a thread of their own, one checkpoint at a time. Invariant: a
-checkpoint is of one round, whole; the run goes back to it only after its commit.
+checkpoint is of one round, whole; it is handed over only after its commit.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
-from dqlearn.checks import check_count
-from dqlearn.errors import (
-    ConfigurationError,
-    DQLearnError,
-    NoCheckpointError,
-    StoreError,
-)
+from dqlearn.engine.graph import Key, State
+from dqlearn.errors import DQLearnError, NoCheckpointError, StoreError
 from dqlearn.stages.plan import Plan
-from dqlearn.stages.settings import whole_number
 from dqlearn.storage.location import Place
 from dqlearn.storage.repository import Draft, Repository
 from dqlearn.storage.snapshot import Version
-from dqlearn.storage.zarr_table import understood
 from dqlearn.table.history import History
-from dqlearn.training.every import Every
-from dqlearn.training.pipeline import Runner
+from dqlearn.training.every import Saving
+from dqlearn.training.pipeline import Pipeline
+from dqlearn.training.placement import RecoveryPoint
 
-__all__ = ["Recorder", "Saving"]
+__all__ = ["Checkpointer"]
 
 Result = TypeVar("Result")
 
 
-_MINUTE = Every(seconds=60)
-
-
 @dataclass(frozen=True)
-class Saving:
-    """How checkpoints are made.
+class Begun:
+    """A checkpoint that is begun, and not known to be committed.
 
     Attributes
     ----------
-    checkpoint_every : Every
-        When.
-    keep_checkpoints : int, optional
-        How many; None for all.
-    restart_envs : bool
-        Whether Python environments begin new episodes at each.
+    draft : Draft
+        What the repository knows of it.
+    state : State
+        The state that is written.
+    copies : dict
+        Copies of donated shards, which the repository does not hold.
     """
 
-    checkpoint_every: Every = _MINUTE
-    keep_checkpoints: int | None = None
-    restart_envs: bool = False
+    draft: Draft
+    state: State
+    copies: dict[Key, Any]
 
-    def changed(self, changes: Mapping[str, Any]) -> Saving:
-        """Return the same but for the changes that are not None."""
-        return replace(self, **{name: new for name, new in changes.items() if new is not None})
+    def committed(self, version: Version) -> RecoveryPoint:
+        """Return what a run can go back to when it is committed."""
+        return RecoveryPoint(version.round, self.state, self.copies, version)
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """The same as attributes of a repository; without a number of checkpoints all are kept."""
-        # The numbers may be NumPy's, which are no JSON.
-        every = json.dumps(self.checkpoint_every.spec(), default=np.generic.item)
-        keep = {"keep_checkpoints": int(self.keep_checkpoints)} if self.keep_checkpoints else {}
-        return {"checkpoint_every": every, "restart_envs": int(self.restart_envs), **keep}
 
-    @classmethod
-    def from_attributes(cls, attrs: Mapping[str, Any], where: str) -> Saving:
-        """Return what the repository of a name says.
+class Bests:
+    """Evaluations that were the best so far, of tables that have no checkpoint yet."""
 
-        Raises
-        ------
-        IncompatibleTableError
-            If it says nothing of that.
+    def __init__(self) -> None:
+        self._means: dict[int, float] = {}  # by the table's round
+
+    def __contains__(self, round_: int) -> bool:
+        """Whether no table before was better than that of a round."""
+        return round_ in self._means
+
+    def add(self, round_: int, mean: float, base: Version | None) -> None:
+        """Take up the evaluation of a table, if it is the best so far.
+
+        That outlasts a loss: callbacks are told of a round once, even if it is made again.
         """
-        with understood(where):
-            every = Every(**json.loads(attrs["checkpoint_every"]))
-            kept = attrs.get("keep_checkpoints")
-            return cls(every, kept and whole_number(kept), bool(attrs["restart_envs"]))
+        if mean > self.before(round_, base)[0]:
+            self._means[round_] = mean
 
-    def __post_init__(self) -> None:
-        """Check that what must be equal after a resume can be."""
-        if self.keep_checkpoints is not None:
-            check_count("keep_checkpoints", self.keep_checkpoints)
-        if self.restart_envs and not self.checkpoint_every.counted:
-            raise ConfigurationError(
-                "restart_envs makes a resumed run equal to the undisturbed one, which needs "
-                "checkpoints at the same rounds: pass checkpoint_every in transitions or rounds, "
-                f"got {self.checkpoint_every}"
-            )
+    def before(self, round_: int, base: Version | None) -> tuple[float, int]:
+        """Return the mean return of the best evaluation of an earlier round's table; that round."""
+        return max([_best(base), *((m, r) for r, m in self._means.items() if r < round_)])
+
+    def counters(self, round_: int, base: Version | None) -> dict[str, float]:
+        """Return what the checkpoint of a round says of the best evaluation until then."""
+        mean, best_round = self.before(round_ + 1, base)
+        return {"best_mean": mean, "best_round": best_round} if math.isfinite(mean) else {}
+
+    def forget(self) -> None:
+        """Forget all of them."""
+        self._means.clear()
 
 
-class Recorder:
+class Checkpointer:
     """Writes checkpoints to one repository.
 
     Parameters
@@ -124,14 +111,14 @@ class Recorder:
     ) -> None:
         self.place, self.saving, self.base = place, saving, base
         self._tip = tip or (base.snapshot if base else "")  # where the branch was seen last
-        self._bests: dict[int, float] = {}  # means that were the best so far, by the table's round
+        self._bests = Bests()
         self._repository: Repository | None = None
         self._release: Callable[[], None] = lambda: None
+        self._begun: Begun | None = None
         self._writing: Future[tuple[Version, StoreError | None]] | None = None
-        self._take: Callable[[Version], None] = lambda version: None
-        self._draft: Draft | None = None  # begun, and not known to be committed
-        self._news: list[Version] = []  # committed, and not asked for yet
         self._flushing: threading.Thread | None = None  # what was committed, to the disk
+        self._committed: list[RecoveryPoint] = []  # not handed over yet
+        self._news: list[Version] = []  # committed, and not told of yet
         self._began = time.monotonic()
 
     def open(self, plan: Plan, attrs: Mapping[str, Any], round_: int) -> None:
@@ -185,28 +172,11 @@ class Recorder:
         )
 
     def evaluated(self, round_: int, mean: float) -> None:
-        """Let the checkpoint of a table be due at once, and "best", if no policy was better so far.
+        """Let the checkpoint of a table be due at once, and "best", if none was better so far."""
+        self._bests.add(round_, mean, self.base)
 
-        That outlasts a loss: callbacks are told of a round once, even if it is made again.
-        """
-        if mean > self._best_before(round_)[0]:
-            self._bests[round_] = mean
-
-    def _best_before(self, round_: int) -> tuple[float, int]:
-        """Return the mean return of the best evaluation of an earlier round's table; that round."""
-        return max([_best(self.base), *((m, r) for r, m in self._bests.items() if r < round_)])
-
-    def _missed(self) -> Version | None:
-        """Return the checkpoint before if it is the best, which nobody may have noted.
-
-        The process died after its commit, or the name could not be written.
-        """
-        base = self.base
-        there = base is not None and self._tip == base.snapshot and _best(base)[1] == base.round
-        return base if there else None
-
-    def begin(self, runner: Runner, timesteps: int, history: History) -> None:
-        """Begin a checkpoint of the settled round; the one before must be finished.
+    def begin(self, run: Pipeline, timesteps: int, history: History) -> None:
+        """Begin a checkpoint of the collected round; the one before must be finished.
 
         Raises
         ------
@@ -217,43 +187,41 @@ class Recorder:
         if repository is None or self._writing is not None:
             raise StoreError("the repository is not open, or is being written to")
         self._began = time.monotonic()
-        self._reclaim(repository, runner.settled.round)
-        self._draft = draft = repository.begin(self.base, self._tip)
-        copies = runner.set_down(restart=self.saving.restart_envs)
-        state, written = runner.settled, runner.write(draft.fork, draft.since)
-        best_mean, best_round = self._best_before(state.round + 1)
+        self._reclaim(repository, run.round)
+        draft = repository.begin(self.base, self._tip)
+        copies = run.points.set_down(restart=self.saving.restart_envs)
+        state, written = run.ownership.state, run.reader.write(draft.fork, draft.since)
         counters = {
             "round": state.round,
             "timesteps": timesteps,
             **self.saving.attributes,
+            **self._bests.counters(state.round, self.base),
         }
-        if math.isfinite(best_mean):
-            counters |= {"best_mean": best_mean, "best_round": best_round}
-        rows = history.stored(draft.rows)
+        rows, flushing = history.stored(draft.rows), self._flushing
         best, missed = state.round in self._bests, self._missed()
-        flushing = self._flushing
+        keep = self.saving.keep_checkpoints
 
         def write() -> tuple[Version, StoreError | None]:
             parts = written()
             if flushing is not None:
                 flushing.join()  # so that a power cut damages this checkpoint at most
             version = repository.commit(draft, parts, counters, rows)
-            try:
-                if marked := version if best else missed:
-                    repository.mark_best(marked)
-                if self.saving.keep_checkpoints is not None:
-                    repository.keep_last(self.saving.keep_checkpoints)
-            except StoreError as error:
-                return version, error
-            return version, None
+            return version, _name_and_expire(repository, version if best else missed, keep)
 
-        self._take = lambda version: runner.cut_at(version, state, copies)
+        self._begun = Begun(draft, state, copies)
         self._writing, self._flushing = _in_thread(write, afterwards=self.place.flush)
 
-    def finished(self, *, at_once: bool = False) -> list[Version]:
-        """Return the checkpoints that were committed since the last call.
+    def _missed(self) -> Version | None:
+        """Return the checkpoint before if it is the best, which nobody may have noted.
 
-        With `at_once`, wait for the one that is under way.
+        The process died after its commit, or the name could not be written.
+        """
+        base = self.base
+        there = base is not None and self._tip == base.snapshot and _best(base)[1] == base.round
+        return base if there else None
+
+    def finish(self, *, at_once: bool = False) -> None:
+        """Take note of a checkpoint that was written; with `at_once`, wait for it.
 
         Raises
         ------
@@ -263,10 +231,18 @@ class Recorder:
         try:
             self._end_writing(at_once)
         except StoreError:
-            self._bests.clear()
+            self._bests.forget()
             raise
-        news, self._news = self._news, []
-        return news
+
+    def committed(self) -> list[RecoveryPoint]:
+        """Hand over the checkpoints that were committed since the last call."""
+        points, self._committed = self._committed, []
+        return points
+
+    def news(self) -> Iterator[Version]:
+        """Yield the checkpoints that were committed, each once."""
+        while self._news:
+            yield self._news.pop(0)
 
     def _end_writing(self, at_once: bool) -> None:
         writing = self._writing
@@ -275,28 +251,29 @@ class Recorder:
         wait([writing])  # so that an interrupted wait leaves it under way
         self._writing = None
         version, late = writing.result()
-        self._committed(version)
+        self._go_on_from(version)
         if late is not None:
             raise late
 
-    def _committed(self, version: Version) -> None:
-        """Go on from a checkpoint that is there now."""
-        self.base, self._tip, self._draft = version, version.snapshot, None
+    def _go_on_from(self, version: Version) -> None:
+        """Go on from the checkpoint that was begun, which is there now."""
+        if self._begun is not None:
+            self._committed.append(self._begun.committed(version))
+        self.base, self._tip, self._begun = version, version.snapshot, None
         self._news.append(version)
-        self._take(version)
 
     def _reclaim(self, repository: Repository, round_: int) -> None:
         """Take a commit that seemed to fail for what it is, if it is there: the answer was lost.
 
         A run that has gone back behind it since gives it up, and makes it again.
         """
-        version = repository.landed(self._draft) if self._draft else None
+        version = repository.landed(self._begun.draft) if self._begun else None
         if version is None:
             return
         if version.round <= round_:
-            self._committed(version)
+            self._go_on_from(version)
         else:
-            self._tip, self._draft = version.snapshot, None
+            self._tip, self._begun = version.snapshot, None
 
     def abandon(self) -> None:
         """Give the checkpoint under way up, unless it is whole already: then callbacks hear of it.
@@ -306,6 +283,20 @@ class Recorder:
         """
         with suppress(DQLearnError, OSError):
             self._end_writing(at_once=True)
+
+
+def _name_and_expire(
+    repository: Repository, best: Version | None, keep: int | None
+) -> StoreError | None:
+    """Name the best checkpoint, let go of old ones; return the error if that failed."""
+    try:
+        if best:
+            repository.mark_best(best)
+        if keep is not None:
+            repository.keep_last(keep)
+    except StoreError as error:
+        return error
+    return None
 
 
 def _best(base: Version | None) -> tuple[float, int]:
