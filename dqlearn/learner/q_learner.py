@@ -332,7 +332,7 @@ class QLearner:
         try:
             known.open(self._plan, self._described(), run.round)
         finally:
-            run.points.adopt(known.committed())
+            run.points.adopt(known.hand_over())
         try:
             yield known
         finally:
@@ -360,7 +360,7 @@ class QLearner:
             elif not self._learner:
                 if self._checkpointer:
                     self._checkpointer.abandon()  # what an interrupted call left under way
-                    self._run.points.adopt(self._checkpointer.committed())
+                    self._run.points.adopt(self._checkpointer.hand_over())
                 self._run.move()
                 self._history.truncate(self._run.round)
             return self._run

@@ -166,7 +166,7 @@ class Balancer:
         after = self._placement.recut(plan, before)
         with uninterrupted():  # the grid and the chunks change together
             self._ownership.acquire()
-            self._placement.plan = plan
+            self._placement.adopt(plan)
             self._ownership.rename(after)
             self._ownership.release()
             self._looked = grid, before.round

@@ -234,12 +234,12 @@ class Checkpointer:
             self._bests.forget()
             raise
 
-    def committed(self) -> list[RecoveryPoint]:
+    def hand_over(self) -> list[RecoveryPoint]:
         """Hand over the checkpoints that were committed since the last call."""
         points, self._committed = self._committed, []
         return points
 
-    def news(self) -> Iterator[Version]:
+    def pop_news(self) -> Iterator[Version]:
         """Yield the checkpoints that were committed, each once."""
         while self._news:
             yield self._news.pop(0)

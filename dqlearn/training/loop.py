@@ -163,7 +163,7 @@ class Loop:
     def _announce(self) -> Stop | None:
         """Tell the callbacks of the checkpoints that were committed."""
         stop = None
-        for made in self._saves.news():
+        for made in self._saves.pop_news():
             counters = (made.round, made.timesteps, made.run, made.number)
             stop = self._tell(Checkpoint(self._learner, *counters)) or stop
         return stop
@@ -259,17 +259,17 @@ class Saves:
         try:
             self._checkpointer.finish(at_once=at_once)
         finally:
-            self._run.points.adopt(self._checkpointer.committed())
+            self._run.points.adopt(self._checkpointer.hand_over())
 
     def give_up(self, error: BaseException) -> None:
         """Give the one under way up after an error, unless it is whole, or Ctrl-C is the error."""
         if isinstance(error, Exception):
             self._checkpointer.abandon()
-        self._run.points.adopt(self._checkpointer.committed())
+        self._run.points.adopt(self._checkpointer.hand_over())
 
-    def news(self) -> Iterator[Version]:
+    def pop_news(self) -> Iterator[Version]:
         """Yield those that callbacks were not told of."""
-        return self._checkpointer.news()
+        return self._checkpointer.pop_news()
 
 
 class NoSaves:
@@ -297,7 +297,7 @@ class NoSaves:
     def give_up(self, error: BaseException) -> None:
         """Give nothing up."""
 
-    def news(self) -> Iterator[Version]:
+    def pop_news(self) -> Iterator[Version]:
         """Yield nothing."""
         return iter(())
 

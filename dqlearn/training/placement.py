@@ -89,9 +89,9 @@ class Placement:
         self.plan, self.executor = plan, executor
         self._run, self._placed = uuid.uuid4().hex[:8], 0
 
-    def move(self, plan: Plan, executor: Executor) -> None:
-        """Go to another executor, with a plan for which there is room there."""
-        self.plan, self.executor = plan, executor
+    def adopt(self, plan: Plan, executor: Executor | None = None) -> None:
+        """Go on with another plan, and on another executor if one is given."""
+        self.plan, self.executor = plan, executor or self.executor
 
     @property
     def in_place(self) -> bool:
@@ -106,7 +106,7 @@ class Placement:
     def place(self, point: RecoveryPoint | None) -> State:
         """Place a recovery point in its own chunks, or make the state of round 0."""
         if point and point.grid is not None and point.grid != self.plan.grid:
-            self.plan = self.plan.recut(point.grid)
+            self.adopt(self.plan.recut(point.grid))
         if self.plan.out_of_core or self.in_place:
             self.executor.bind()
         name = self._place_plan(self.plan)

@@ -237,7 +237,7 @@ class Recovery:
         """Go to another executor, with the state or the last recovery point."""
         plan = fitted(self._placement.plan, executor)
         self._points.carry(plan.out_of_core)
-        self._placement.move(plan, executor)
+        self._placement.adopt(plan, executor)
         self._go_back()
 
     def come_back(self) -> None:
