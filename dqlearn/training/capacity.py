@@ -48,11 +48,11 @@ def check_room(
     Parameters
     ----------
     shape : (int, int)
-        Of the table.
+        The table's states and actions.
     dtype : dtype
-        Of its values.
+        The type of its values.
     executor : Executor
-        Where it is to be made.
+        Where the table is to be made.
     maxima : bool
         Whether the maxima of all states are made: by chunks, and joined; they stay in memory.
     in_place : bool
@@ -139,7 +139,7 @@ class Balancer:
     placement : Placement
         Where the chunks are.
     ownership : Ownership
-        Has the state that they are of.
+        The holder of the collected state.
     """
 
     def __init__(self, placement: Placement, ownership: Ownership) -> None:

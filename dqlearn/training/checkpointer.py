@@ -37,13 +37,13 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A checkpoint that is begun, and not known to be committed.
+class Attempt:
+    """A checkpoint that was begun, and is not known to be committed.
 
     Attributes
     ----------
     draft : Draft
-        What the repository knows of it.
+        What the repository knows of the checkpoint.
     state : State
         The state that is written.
     copies : dict
@@ -55,7 +55,7 @@ class Begun:
     copies: dict[Key, Any]
 
     def committed(self, version: Version) -> RecoveryPoint:
-        """Return what a run can go back to when it is committed."""
+        """Return what the run can go back to, now that the checkpoint is committed."""
         return RecoveryPoint(version.round, self.state, self.copies, version)
 
 
@@ -78,7 +78,7 @@ class Bests:
             self._means[round_] = mean
 
     def before(self, round_: int, base: Version | None) -> tuple[float, int]:
-        """Return the mean return of the best evaluation of an earlier round's table; that round."""
+        """Return the best mean return that a table before a round was evaluated at; its round."""
         return max([_best(base), *((m, r) for r, m in self._means.items() if r < round_)])
 
     def counters(self, round_: int, base: Version | None) -> dict[str, float]:
@@ -97,13 +97,14 @@ class Checkpointer:
     Parameters
     ----------
     place : Place
-        Where it is.
+        Where the repository is.
     saving : Saving
-        When, and how.
+        When checkpoints are made, and how.
     base : Version, optional
         The checkpoint that the run has gone on from.
     tip : str, optional
-        The latest one when `base` was chosen, if that is another; what lies between is given up.
+        Icechunk's name of the latest checkpoint when `base` was chosen, if that is another one;
+        what lies between is given up.
     """
 
     def __init__(
@@ -114,15 +115,15 @@ class Checkpointer:
         self._bests = Bests()
         self._repository: Repository | None = None
         self._release: Callable[[], None] = lambda: None
-        self._begun: Begun | None = None
+        self._attempt: Attempt | None = None
         self._writing: Future[tuple[Version, StoreError | None]] | None = None
         self._flushing: threading.Thread | None = None  # what was committed, to the disk
         self._committed: list[RecoveryPoint] = []  # not handed over yet
         self._news: list[Version] = []  # committed, and not told of yet
-        self._began = time.monotonic()
+        self._since = time.monotonic()
 
     def open(self, plan: Plan, attrs: Mapping[str, Any], round_: int) -> None:
-        """Keep other runs away; make the arrays of a run that begins, which is at a round.
+        """Keep other runs away, and make the arrays of a run that begins; it is at `round_` now.
 
         Raises
         ------
@@ -148,7 +149,7 @@ class Checkpointer:
             raise
         if self.base and not self._flushing:  # the process before may have died before it was done
             self._flushing = _begin(self.place.flush)
-        self._began = time.monotonic()
+        self._since = time.monotonic()
 
     @property
     def begun(self) -> bool:
@@ -168,7 +169,7 @@ class Checkpointer:
         return round_ + 1 in self._bests or self.saving.checkpoint_every.passed(
             rounds=(round_, round_ + 1),
             transitions=(before, after),
-            seconds=time.monotonic() - self._began,
+            seconds=time.monotonic() - self._since,
         )
 
     def evaluated(self, round_: int, mean: float) -> None:
@@ -186,7 +187,7 @@ class Checkpointer:
         repository = self._repository
         if repository is None or self._writing is not None:
             raise StoreError("the repository is not open, or is being written to")
-        self._began = time.monotonic()
+        self._since = time.monotonic()
         self._reclaim(repository, run.round)
         draft = repository.begin(self.base, self._tip)
         copies = run.points.set_down(restart=self.saving.restart_envs)
@@ -208,11 +209,11 @@ class Checkpointer:
             version = repository.commit(draft, parts, counters, rows)
             return version, _name_and_expire(repository, version if best else missed, keep)
 
-        self._begun = Begun(draft, state, copies)
+        self._attempt = Attempt(draft, state, copies)
         self._writing, self._flushing = _in_thread(write, afterwards=self.place.flush)
 
     def _missed(self) -> Version | None:
-        """Return the checkpoint before if it is the best, which nobody may have noted.
+        """Return the last checkpoint if it is the best one, and may not have that name.
 
         The process died after its commit, or the name could not be written.
         """
@@ -257,9 +258,9 @@ class Checkpointer:
 
     def _go_on_from(self, version: Version) -> None:
         """Go on from the checkpoint that was begun, which is there now."""
-        if self._begun is not None:
-            self._committed.append(self._begun.committed(version))
-        self.base, self._tip, self._begun = version, version.snapshot, None
+        if self._attempt is not None:
+            self._committed.append(self._attempt.committed(version))
+        self.base, self._tip, self._attempt = version, version.snapshot, None
         self._news.append(version)
 
     def _reclaim(self, repository: Repository, round_: int) -> None:
@@ -267,19 +268,19 @@ class Checkpointer:
 
         A run that has gone back behind it since gives it up, and makes it again.
         """
-        version = repository.landed(self._begun.draft) if self._begun else None
+        version = repository.landed(self._attempt.draft) if self._attempt else None
         if version is None:
             return
         if version.round <= round_:
             self._go_on_from(version)
         else:
-            self._tip, self._begun = version.snapshot, None
+            self._tip, self._attempt = version.snapshot, None
 
     def abandon(self) -> None:
         """Give the checkpoint under way up, unless it is whole already: then callbacks hear of it.
 
-        For a run that has failed, or is to move. The evaluations that were best stay so: their
-        rounds are made again.
+        A run that has failed, or is to move, needs this. The evaluations that were best stay so:
+        their rounds are made again.
         """
         with suppress(DQLearnError, OSError):
             self._end_writing(at_once=True)

@@ -34,7 +34,7 @@ class Environments:
     placement : Placement
         Where they are.
     ownership : Ownership
-        Has the state whose shards they are.
+        The holder of the state whose shards they are.
     """
 
     def __init__(self, placement: Placement, ownership: Ownership) -> None:

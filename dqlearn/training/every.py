@@ -141,11 +141,11 @@ class Saving:
     Attributes
     ----------
     checkpoint_every : Every
-        When.
+        The interval between checkpoints.
     keep_checkpoints : int, optional
-        How many; None for all.
+        The number of checkpoints that stay; None keeps all.
     restart_envs : bool
-        Whether Python environments begin new episodes at each.
+        Whether Python environments begin new episodes at each checkpoint.
     """
 
     checkpoint_every: Every = _MINUTE
@@ -158,7 +158,7 @@ class Saving:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The same as attributes of a repository; without a number of checkpoints all are kept."""
+        """What a repository says of this; without a number of checkpoints all are kept."""
         # The numbers may be NumPy's, which are no JSON.
         every = json.dumps(self.checkpoint_every.spec(), default=np.generic.item)
         keep = {"keep_checkpoints": int(self.keep_checkpoints)} if self.keep_checkpoints else {}
@@ -166,12 +166,12 @@ class Saving:
 
     @classmethod
     def from_attributes(cls, attrs: Mapping[str, Any], where: str) -> Saving:
-        """Return what the repository of a name says.
+        """Return what the attributes of a repository say, whose name is `where`.
 
         Raises
         ------
         IncompatibleTableError
-            If it says nothing of that.
+            If they do not say it.
         """
         with understood(where):
             every = Every(**json.loads(attrs["checkpoint_every"]))

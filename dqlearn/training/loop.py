@@ -66,7 +66,9 @@ class Loop:
     ) -> None:
         self._learner, self._run, self._history = learner, run, history
         self._callbacks, self._bar = callbacks, bar
-        self._saves = Saves(run, history, checkpointer) if checkpointer else NoSaves(run)
+        self._checkpoints = (
+            Checkpoints(run, history, checkpointer) if checkpointer else NoCheckpoints(run)
+        )
         self._began = time.monotonic()
 
     def run(
@@ -104,7 +106,7 @@ class Loop:
         report = self._round()
         stop = self._tell(RoundEnd(self._learner, report)) if report else None
         with self._whole():
-            self._saves.record(report)
+            self._checkpoints.record(report)
         return self._announce() or stop
 
     def _round(self) -> RoundReport | None:
@@ -112,25 +114,23 @@ class Loop:
         with self._whole():
             before, round_ = self._expected, self._run.submit()
             wait = self._callbacks.due(round_) or not self._run.plan.steady
-            return self._take(wait=wait or self._saves.due(round_, before, self._expected))
+            return self._take(wait=wait or self._checkpoints.due(round_, before, self._expected))
         return None
 
     @property
     def _expected(self) -> int:
         """Transitions that there are when the rounds under way are over."""
-        plan, under_way = self._run.plan, self._run.under_way
-        return _timesteps(self._run, self._history) + (
-            under_way * plan.num_envs * plan.steps_per_round
-        )
+        plan, made = self._run.plan, _timesteps(self._run, self._history)
+        return made + self._run.under_way * plan.num_envs * plan.steps_per_round
 
     def _begin(self) -> None:
         """Begin the first checkpoint of a repository, so that there is always one to go back to.
 
         It is begun again if it was lost with a worker.
         """
-        while not self._saves.begun:
+        while not self._checkpoints.begun:
             with self._whole():
-                self._saves.begin()
+                self._checkpoints.begin()
 
     def _finish(self) -> bool:
         """Take in the rounds under way, and keep what was learned where it outlives the cluster.
@@ -142,7 +142,7 @@ class Loop:
         """
         with self._whole():
             self._take(wait=True)
-            self._saves.finish()
+            self._checkpoints.finish()
             return True
         return False
 
@@ -163,7 +163,7 @@ class Loop:
     def _announce(self) -> Stop | None:
         """Tell the callbacks of the checkpoints that were committed."""
         stop = None
-        for made in self._saves.pop_news():
+        for made in self._checkpoints.pop_news():
             counters = (made.round, made.timesteps, made.run, made.number)
             stop = self._tell(Checkpoint(self._learner, *counters)) or stop
         return stop
@@ -206,7 +206,7 @@ class Loop:
             raise
 
     def _go_back(self, error: BaseException) -> None:
-        self._saves.give_up(error)
+        self._checkpoints.give_up(error)
         self._keep(self._run.over())
         try:
             self._run.recover(error)
@@ -214,8 +214,8 @@ class Loop:
             self._history.truncate(self._run.recovery.round)
 
 
-class Saves:
-    """The checkpoints of one loop, each of which is handed to the run as what it can go back to."""
+class Checkpoints:
+    """The checkpoints of one loop, each of which becomes a recovery point of the run."""
 
     def __init__(self, run: Pipeline, history: History, checkpointer: Checkpointer) -> None:
         self._run, self._history, self._checkpointer = run, history, checkpointer
@@ -272,7 +272,7 @@ class Saves:
         return self._checkpointer.pop_news()
 
 
-class NoSaves:
+class NoCheckpoints:
     """What stands for checkpoints where there is no store."""
 
     def __init__(self, run: Pipeline) -> None:

@@ -167,7 +167,7 @@ class Reader:
     placement : Placement
         Where the state is.
     ownership : Ownership
-        Lends the state.
+        The holder of the state, who shares it.
     """
 
     def __init__(self, placement: Placement, ownership: Ownership) -> None:

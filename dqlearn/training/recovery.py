@@ -84,7 +84,7 @@ class Recovery:
     placement : Placement
         Where the run is.
     ownership : Ownership
-        Has the collected state.
+        The holder of the collected state.
     environments : Environments
         Those of that state.
     points : RecoveryPoints

@@ -67,7 +67,7 @@ class RecoveryPoints:
     placement : Placement
         Where the run is.
     ownership : Ownership
-        Has the collected state.
+        The holder of the collected state.
     environments : Environments
         Those of that state.
     last : RecoveryPoint, optional
