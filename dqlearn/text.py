@@ -1,4 +1,4 @@
-"""Text to be shown: of unknown origin, in the message of an error, in a notebook, in help().
+"""Text to be shown: of unknown origin, in the message of an error or a warning, in a notebook.
 
 Invariant: what `printable` returns moves no cursor, changes no colour and reverses no direction:
 every character of it is one that Python calls printable. In HTML all text is escaped.
@@ -6,15 +6,18 @@ every character of it is one that Python calls printable. In HTML all text is es
 
 from __future__ import annotations
 
+import sys
 import textwrap
+import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
 from inspect import cleandoc
 
-__all__ = ["html_table", "printable", "shortened", "with_entries"]
+__all__ = ["html_table", "printable", "shortened", "warn_caller", "with_entries"]
 
 _LONGEST = 300
 _WIDTH = 92
+_OURS = {"dqlearn", "contextlib"}
 
 
 def printable(text: str) -> str:
@@ -122,3 +125,17 @@ def with_entries(doc: str | None, stands: str, entries: Iterable[tuple[str, str,
     ]
     _, blank, others = after.partition("\n\n")
     return "\n".join([before, *told]) + blank + others
+
+
+def warn_caller(message: str) -> None:
+    """Warn of something at the line that has called dqlearn, however deep inside it is noticed.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and what to do about it.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _OURS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

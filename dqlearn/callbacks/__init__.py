@@ -16,7 +16,7 @@ the event says. So let a callback ask seldom: `every_rounds = 10` waits a tenth 
 `every_rounds = None`, for a callback that only listens to evaluations or checkpoints, never.
 
 Invariant: within one call of `learn`, `on_round_end` is called at most once for each round, in
-order, even when a worker is lost and the run goes back to a cut: rounds made again are not
+order, even when a worker is lost and the run goes back: rounds made again are not
 announced again.
 """
 

@@ -6,10 +6,10 @@
 
 Chunks and shards have homes, dealt over the workers in turn, so that a round moves pieces and
 policies and never a chunk. Tasks may run elsewhere when their home has gone; donated shards may not
-(their home's death sends the run back to its last cut).
+(their home's death sends the run back to its last recovery point).
 
 Invariant: no result is fetched that nobody asked for; lost work raises :class:`LostWork`, which
-the run answers by going back to its last cut.
+the run answers by going back to its last recovery point.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from distributed.system import MEMORY_LIMIT
 from dqlearn.engine.executor import Executor, local_executor
 from dqlearn.engine.graph import Drawn, Key, State
 from dqlearn.engine.holding import hold, take
-from dqlearn.engine.lending import Lent
+from dqlearn.engine.sharing import SharedFutures
 from dqlearn.envs.python import marks
 from dqlearn.envs.python.gymnasium_env import close_open_shards
 from dqlearn.errors import (
@@ -107,7 +107,7 @@ def _ignore_interrupts() -> None:
 
 
 class LostWork(ClusterError):
-    """Results that a run needs have gone with their worker; its last cut has them."""
+    """Results that a run needs have gone with their worker; its last recovery point has them."""
 
 
 def current_executor(here: Executor | None = None) -> Executor:
@@ -203,7 +203,7 @@ class ClusterExecutor:
         self._chunks_pinned = False  # to their homes, as donated shards always are
         self._bound: set[str] = set()  # workers that a state was held on
         self._moves = 0  # how often homes were dealt anew
-        self._lent = Lent(client)
+        self._shared = SharedFutures(client)
         # One for all rounds: else each would be one of its own, and metrics of it kept for ever.
         with span("dqlearn"):
             self._span = get_annotations()["span"]
@@ -482,7 +482,7 @@ class ClusterExecutor:
     def _wait(self, future: Future, moves: int) -> None:
         """Wait for one future, with an eye on workers that took along what cannot be made again.
 
-        While a thread waits that only reads, the one that learns may go back to a cut, and homes be
+        While a thread waits that only reads, the one that learns may go back, and homes be
         dealt anew: nobody makes then what was asked for before.
         """
         idle = False
@@ -521,7 +521,7 @@ class ClusterExecutor:
         future = self._settle([key])[0]
         if future.status != "finished":  # somebody else has asked for it, in vain
             raise LostWork(f"{key} has gone with its worker")
-        self._lent.add(future)
+        self._shared.add(future)
         node: TaskRef = future
         return node
 
@@ -576,7 +576,7 @@ class ClusterExecutor:
     def _lost(self) -> ClusterLostError:
         return ClusterLostError(
             f"the scheduler of {self.client!r} has gone: connect a new Client, or close this one "
-            "to go on in this process; the learner keeps what its last cut holds"
+            "to go on in this process; the learner keeps what its last recovery point holds"
         )
 
     def _check_versions(self) -> None:

@@ -10,7 +10,7 @@ may forget what was before. Nothing is copied. What Dask remembers of the keys t
 then, too: ``key_split`` keeps the last 100,000, some 40 MiB, and no key of a round comes again.
 
 Invariant: a value is taken once; asked for again, because its worker died, `take` says so, and the
-run goes back to its last cut.
+run goes back to its last recovery point.
 """
 
 from __future__ import annotations
@@ -69,5 +69,5 @@ def take(run: str, ticket: str, name: str) -> Any:
         return _held.pop((run, ticket, name))
     except KeyError:
         raise StaleShardError(
-            f"{name} is no longer in this process: the run goes back to its last cut"
+            f"{name} is no longer in this process: the run goes back to its last recovery point"
         ) from None

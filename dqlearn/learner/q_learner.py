@@ -34,7 +34,7 @@ from dqlearn.engine.round import evaluation_graph
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ClusterLostError, ConfigurationError
-from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, TrainingEnd, TrainingStart
+from dqlearn.events import Evaluation, Event, TrainingEnd, TrainingStart
 from dqlearn.learner.arguments import shows_hyperparameters
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.stages.evaluation import EpisodePlan, EvaluationResult
@@ -57,13 +57,14 @@ from dqlearn.table.history import History
 from dqlearn.table.views.arrays import Labels, Table
 from dqlearn.table.views.sparse import SparseTable
 from dqlearn.text import html_table
-from dqlearn.training.cuts import Cut, check_room, fitted
-from dqlearn.training.every import EveryLike, as_every
+from dqlearn.training.capacity import check_room, fitted
+from dqlearn.training.checkpointer import Checkpointer
+from dqlearn.training.every import EveryLike, Saving, as_every
 from dqlearn.training.interrupt import interruptible
 from dqlearn.training.loop import Loop
-from dqlearn.training.pipeline import Runner
+from dqlearn.training.pipeline import Pipeline
+from dqlearn.training.placement import RecoveryPoint
 from dqlearn.training.progress import ProgressBar
-from dqlearn.training.recorder import Recorder, Saving
 
 __all__ = ["QLearner"]
 
@@ -141,13 +142,13 @@ class QLearner:
         compiled = isinstance(self._resolved.env, TabularEnv)
         width = executor.width if compiled else executor.memories  # each has one interpreter
         self._plan = fitted(settings.plan(self._resolved, width, origin), executor)
-        self._runner: Runner | None = None
+        self._run: Pipeline | None = None
         self._learner: threading.Thread | None = None  # which learns
         self._moving = threading.RLock()  # for as long as another thread may not move the run
         self._history = History()
         self._callbacks = CallbackList()
         self._policy: tuple[Key, Policy | KnownPolicy] | None = None
-        self._recorder: Recorder | None = None
+        self._checkpointer: Checkpointer | None = None
         self._sampler = np.random.default_rng(chosen["seed"])
         self._began = time.monotonic()
 
@@ -222,66 +223,44 @@ class QLearner:
             "restart_envs": restart_envs,
         }
         self._callbacks = as_callbacks(callback)
-        runner, began = self._at_hand(), time.monotonic()
+        run, began = self._at_hand(), time.monotonic()
         with ExitStack() as stack:
-            recorder = stack.enter_context(self._recording(runner, store, changes))
+            checkpointer = stack.enter_context(self._checkpointing(run, store, changes))
             shown = ProgressBar(
                 total_timesteps, self._history, initial=self.num_timesteps, disable=not progress_bar
             )
             bar = stack.enter_context(shown)
             interrupted = stack.enter_context(interruptible())
-            loop = Loop(runner, self._history, self._callbacks, bar, recorder)
+            loop = Loop(self, run, self._history, self._callbacks, bar, checkpointer)
             stop = self.emit(TrainingStart(self, total_timesteps))
             stack.enter_context(self._learn_in_progress())
-            stack.enter_context(_interruptible(runner, interrupted))
-            loop.start()
-            while stop is None and not interrupted.is_set():
-                stop = self._advance(loop, total_timesteps)
-            loop.finish()
-            self._tell(loop)
+            stack.enter_context(_interruptible(run, interrupted))
+            stop = loop.run(total_timesteps, interrupted, stop)
         reason = stop.reason if stop else "interrupted"
         self.emit(TrainingEnd(self, reason, time.monotonic() - began))
         if interrupted.is_set():
             raise KeyboardInterrupt
         return self
 
-    def _advance(self, loop: Loop, total_timesteps: int) -> Stop | None:
-        """Make a round, tell the callbacks that are due, write the checkpoint that is due."""
-        if loop.enough(total_timesteps):
-            return Stop("all timesteps are made") if loop.finish() else None
-        report, stop = loop.round(), None
-        if report:
-            with loop.going_back():
-                stop = self.emit(RoundEnd(self, report))
-        loop.record(report)
-        return self._tell(loop) or stop
-
-    def _tell(self, loop: Loop) -> Stop | None:
-        """Tell the callbacks of the checkpoints that were committed."""
-        stop = None
-        while loop.committed:
-            version = loop.committed.pop(0)
-            made = (version.round, version.timesteps, version.name, version.number)
-            with loop.going_back():
-                stop = self.emit(Checkpoint(self, *made)) or stop
-        return stop
-
     @contextmanager
-    def _recording(
-        self, runner: Runner, store: StoreLike | None, changes: Mapping[str, Any]
-    ) -> Iterator[Recorder | None]:
+    def _checkpointing(
+        self, run: Pipeline, store: StoreLike | None, changes: Mapping[str, Any]
+    ) -> Iterator[Checkpointer | None]:
         """Hold the repository open, if there is one."""
         where = None if store is None else store_of(store)
-        known = self._recorder
+        known = self._checkpointer
         if where is not None and not (known and known.store == where):
-            self._recorder = known = Recorder(where, Saving())
+            self._checkpointer = known = Checkpointer(where, Saving())
         if known is None:
             if given := [name for name, value in changes.items() if value is not None]:
                 raise ConfigurationError(f"without a store= there are no checkpoints, got {given}")
             yield None
             return
         known.saving = known.saving.changed(changes)
-        known.open(self._plan, self._described(), runner.settled.round)
+        try:
+            known.open(self._plan, self._described(), run.round)
+        finally:
+            run.points.adopt(known.hand_over())
         try:
             yield known
         finally:
@@ -300,18 +279,19 @@ class QLearner:
         attrs = attributes(self._plan, self._resolved) | {"dqlearn_format": FORMAT} | counters
         return Labels(self._resolved.factors, self._resolved.action_labels, attrs)
 
-    def _at_hand(self) -> Runner:
+    def _at_hand(self) -> Pipeline:
         """Return the run, where Dask would run now; where it is, while it learns."""
         with self._moving:
-            if self._runner is None:
-                base = self._recorder.base if self._recorder else None
-                self._runner = Runner(self._plan, Cut.at(base) if base else None)
+            if self._run is None:
+                base = self._checkpointer.base if self._checkpointer else None
+                self._run = Pipeline(self._plan, RecoveryPoint.at(base) if base else None)
             elif not self._learner:
-                if self._recorder:
-                    self._recorder.abandon()  # what an interrupted call left under way
-                self._runner.move()
-                self._history.truncate(self._runner.settled.round)
-            return self._runner
+                if self._checkpointer:
+                    self._checkpointer.abandon()  # what an interrupted call left under way
+                    self._run.points.adopt(self._checkpointer.hand_over())
+                self._run.move()
+                self._history.truncate(self._run.round)
+            return self._run
 
     @contextmanager
     def _learn_in_progress(self) -> Iterator[None]:
@@ -322,23 +302,23 @@ class QLearner:
         finally:
             self._learner = None
 
-    def _ask(self, question: Callable[[Runner], Answer]) -> Answer:
+    def _ask(self, question: Callable[[Pipeline], Answer]) -> Answer:
         """Ask the run; after a loss, where it has gone back to."""
-        runner = self._at_hand()
+        run = self._at_hand()
         while True:
             try:
-                return question(runner)
+                return question(run)
             except LostWork as error:
                 if self._learner is threading.current_thread():
                     raise  # for the loop, which goes back and makes the round again
-                self._go_back(runner, error)
+                self._go_back(run, error)
 
-    def _go_back(self, runner: Runner, error: LostWork) -> None:
+    def _go_back(self, run: Pipeline, error: LostWork) -> None:
         """Go back after a loss; where another thread learns, it does so."""
         with self._moving:
             if not self._learner:
-                runner.recover(error)
-                self._history.truncate(runner.settled.round)
+                run.recover(error)
+                self._history.truncate(run.round)
                 return
         time.sleep(_A_MOMENT)
 
@@ -355,8 +335,8 @@ class QLearner:
         Stop or None
             The first that a callback answers.
         """
-        if isinstance(event, Evaluation) and self._recorder:
-            self._recorder.evaluated(event.round, event.result.mean)
+        if isinstance(event, Evaluation) and self._checkpointer:
+            self._checkpointer.evaluated(event.round, event.result.mean)
         return self._callbacks.dispatch(event)
 
     # using what was learned
@@ -441,13 +421,13 @@ class QLearner:
             If an environment raises.
         """
 
-        def play(runner: Runner) -> EvaluationResult:
-            round_ = runner.whole_state().round
+        def play(run: Pipeline) -> EvaluationResult:
+            round_ = run.ownership.whole().round
             fresh = (self._plan.seed + 1 + round_) % 2**64 if seed is None else seed
             episodes = EpisodePlan(n_episodes, fresh, max_steps)
-            parts = min(runner.executor.width, n_episodes)
+            parts = min(run.executor.width, n_episodes)
             draw = partial(evaluation_graph, self._plan, episodes=episodes, parts=parts)
-            return EvaluationResult.of(runner.ask(draw))
+            return EvaluationResult.of(run.reader.ask(draw))
 
         return self._ask(play)
 
@@ -456,9 +436,9 @@ class QLearner:
         """The table after the newest round collected: live Dask arrays, of one round."""
         plan = self._plan
         if isinstance(plan.grid, HashGrid):
-            state, nodes, visited = self._ask(Runner.visited)
+            state, nodes, visited = self._ask(lambda run: run.reader.visited())
         else:
-            grid, state, nodes = self._ask(Runner.nodes)
+            grid, state, nodes = self._ask(lambda run: run.reader.nodes())
         labels = self._labels(round=state.round, timesteps=self.num_timesteps)
         run = state.plan[1]
         if isinstance(plan.grid, HashGrid):
@@ -542,8 +522,8 @@ class QLearner:
                 "close() is for a learner that does not learn: to end learn(), let a callback "
                 "return callbacks.Stop(reason)"
             )
-        if self._runner:
-            self._runner.close_environments()
+        if self._run:
+            self._run.environments.close()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -595,8 +575,8 @@ class QLearner:
             If the disk has no room for it.
         """
 
-        def write_out(runner: Runner) -> None:
-            with runner.executor.losses():
+        def write_out(run: Pipeline) -> None:
+            with run.executor.losses():
                 write(self.table, path, self._history, overwrite)
 
         self._ask(write_out)
@@ -664,11 +644,11 @@ class QLearner:
     def _current_policy(self) -> Policy | KnownPolicy:
         """Fetch the policy, once a round."""
 
-        def fetch(runner: Runner) -> tuple[Key, Policy | KnownPolicy]:
-            key, known = runner.whole_state().chunks[0], self._policy
+        def fetch(run: Pipeline) -> tuple[Key, Policy | KnownPolicy]:
+            key, known = run.ownership.whole().chunks[0], self._policy
             if known and known[0] == key:
                 return known
-            return key, runner.policy()
+            return key, run.reader.policy()
 
         self._policy = self._ask(fetch)
         return self._policy[1]
@@ -680,19 +660,19 @@ class QLearner:
         settings: Settings,
         origin: Origin | None,
         history: History,
-        recorder: Recorder,
+        checkpointer: Checkpointer,
     ) -> Self:
         """Make the learner that a checkpoint is of; used by :func:`dqlearn.resume`."""
         learner = cls.__new__(cls)
         learner._resolved = resolved
         learner._prepare(settings, origin)
-        learner._history, learner._recorder = history, recorder
+        learner._history, learner._checkpointer = history, checkpointer
         return learner
 
     @property
     def _placed_plan(self) -> Plan:
         """The plan where the run is: in which chunks its table is, and whether out of core."""
-        return self._runner.plan if self._runner else self._plan
+        return self._run.plan if self._run else self._plan
 
     def __repr__(self) -> str:
         """Environment, table, counters."""
@@ -722,19 +702,19 @@ class QLearner:
                 "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.kind}",
                 "learned from": f"{self.num_timesteps:,} transitions",
                 "recent mean return": f"{self._history.recent_mean_return():.4g}",
-                "runs on": self._runner.executor.name if self._runner else "not begun",
-                "checkpoints": self._recorder.store.name if self._recorder else "none",
+                "runs on": self._run.executor.name if self._run else "not begun",
+                "checkpoints": self._checkpointer.store.name if self._checkpointer else "none",
             },
         )
 
 
 @contextmanager
-def _interruptible(runner: Runner, interrupted: threading.Event) -> Iterator[None]:
+def _interruptible(run: Pipeline, interrupted: threading.Event) -> Iterator[None]:
     """Wait for no workers once it is interrupted, which whoever did that is told of.
 
-    The workers may have got the same Ctrl-C. What the last cut holds is kept, and the store.
+    The workers may have got the same Ctrl-C. The last recovery point is kept, and the store.
     """
-    runner.interrupted = interrupted
+    run.recovery.interrupted = interrupted
     try:
         yield
     except ClusterLostError as error:
@@ -742,4 +722,4 @@ def _interruptible(runner: Runner, interrupted: threading.Event) -> Iterator[Non
             raise KeyboardInterrupt(f"the workers are gone, too: {error}") from error
         raise
     finally:
-        runner.interrupted = threading.Event()
+        run.recovery.interrupted = threading.Event()

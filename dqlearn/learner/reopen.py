@@ -21,7 +21,8 @@ from dqlearn.storage.location import StoreLike, store_of
 from dqlearn.storage.paths import PathLike
 from dqlearn.storage.protocol import LATEST, At
 from dqlearn.storage.reading import history_of
-from dqlearn.training.recorder import Recorder, Saving
+from dqlearn.training.checkpointer import Checkpointer
+from dqlearn.training.every import Saving
 
 __all__ = ["load", "resume"]
 
@@ -123,6 +124,6 @@ def resume(
     stored = Stored.of(attrs, version.name)
     resolved = environment_of(stored, env, None, env_kwargs, trust)
     check_fingerprint(stored, resolved)
-    recorder = Recorder(opened, Saving.from_attributes(attrs, version.name), version, tip)
+    checkpointer = Checkpointer(opened, Saving.from_attributes(attrs, version.name), version, tip)
     history = history_of(version)
-    return QLearner.made(resolved, stored.settings, stored.origin, history, recorder)
+    return QLearner.made(resolved, stored.settings, stored.origin, history, checkpointer)

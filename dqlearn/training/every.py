@@ -1,4 +1,4 @@
-"""When a checkpoint is due: every so many transitions, rounds or seconds.
+"""When a checkpoint is due, every so many transitions, rounds or seconds, and how it is made.
 
 Invariant: by transitions or rounds it is decided by the run's counters alone, so that a run that
 was resumed has its checkpoints where the undisturbed one has them.
@@ -6,15 +6,21 @@ was resumed has its checkpoints where the undisturbed one has them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from numbers import Real
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError
+from dqlearn.stages.settings import whole_number
+from dqlearn.storage.attributes import understood
 
-__all__ = ["Every", "EveryLike", "as_every"]
+__all__ = ["Every", "EveryLike", "Saving", "as_every"]
 
 
 @dataclass(frozen=True)
@@ -123,3 +129,62 @@ def as_every(given: EveryLike) -> Every:
     if isinstance(given, timedelta):
         return Every(seconds=given.total_seconds())
     return Every(transitions=check_count("checkpoint_every", given))
+
+
+_MINUTE = Every(seconds=60)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How checkpoints are made.
+
+    Attributes
+    ----------
+    checkpoint_every : Every
+        The interval between checkpoints.
+    keep_checkpoints : int, optional
+        The number of checkpoints that stay; None keeps all.
+    restart_envs : bool
+        Whether Python environments begin new episodes at each checkpoint.
+    """
+
+    checkpoint_every: Every = _MINUTE
+    keep_checkpoints: int | None = None
+    restart_envs: bool = False
+
+    def changed(self, changes: Mapping[str, Any]) -> Saving:
+        """Return the same but for the changes that are not None."""
+        return replace(self, **{name: new for name, new in changes.items() if new is not None})
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a repository says of this; without a number of checkpoints all are kept."""
+        # The numbers may be NumPy's, which are no JSON.
+        every = json.dumps(self.checkpoint_every.spec(), default=np.generic.item)
+        keep = {"keep_checkpoints": int(self.keep_checkpoints)} if self.keep_checkpoints else {}
+        return {"checkpoint_every": every, "restart_envs": int(self.restart_envs), **keep}
+
+    @classmethod
+    def from_attributes(cls, attrs: Mapping[str, Any], where: str) -> Saving:
+        """Return what the attributes of a repository say, whose name is `where`.
+
+        Raises
+        ------
+        IncompatibleTableError
+            If they do not say it.
+        """
+        with understood(where):
+            every = Every(**json.loads(attrs["checkpoint_every"]))
+            kept = attrs.get("keep_checkpoints")
+            return cls(every, kept and whole_number(kept), bool(attrs["restart_envs"]))
+
+    def __post_init__(self) -> None:
+        """Check that what must be equal after a resume can be."""
+        if self.keep_checkpoints is not None:
+            check_count("keep_checkpoints", self.keep_checkpoints)
+        if self.restart_envs and not self.checkpoint_every.counted:
+            raise ConfigurationError(
+                "restart_envs makes a resumed run equal to the undisturbed one, which needs "
+                "checkpoints at the same rounds: pass checkpoint_every in transitions or rounds, "
+                f"got {self.checkpoint_every}"
+            )

@@ -2,11 +2,14 @@
 
 ::
 
+    begin the first checkpoint
     while transitions are missing:
         submit a round
         for every report that has come: history, progress bar
         if a callback is due:   wait for this round, tell it; it may stop
         if a checkpoint is due: wait for this round, begin to write it, go on
+        tell the callbacks of the checkpoints that were committed
+    wait for all rounds, and keep what was learned
 
 Invariant: between two calls of its methods, the run is at the end of a round, whatever happened:
 an error, a stop, Ctrl-C, a worker's death.
@@ -14,6 +17,7 @@ an error, a stop, Ctrl-C, a worker's death.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,12 +26,12 @@ from dataclasses import replace
 from dqlearn.callbacks import CallbackList
 from dqlearn.engine.cluster import LostWork
 from dqlearn.errors import StoreError
-from dqlearn.events import RoundReport
+from dqlearn.events import Checkpoint, Event, Learner, RoundEnd, RoundReport, Stop
 from dqlearn.storage.protocol import Version
 from dqlearn.table.history import History
-from dqlearn.training.pipeline import Runner
+from dqlearn.training.checkpointer import Checkpointer
+from dqlearn.training.pipeline import Pipeline
 from dqlearn.training.progress import ProgressBar
-from dqlearn.training.recorder import Recorder
 
 __all__ = ["Loop"]
 
@@ -37,93 +41,98 @@ class Loop:
 
     Parameters
     ----------
-    runner : Runner
-        Submits and collects them.
+    learner : Learner
+        Tells its callbacks of events.
+    run : Pipeline
+        Submits and collects the rounds.
     history : History
         Takes their reports up.
     callbacks : CallbackList
         Asked which rounds they want to be told of.
     bar : ProgressBar
-        Shows how far it is.
-    recorder : Recorder, optional
+        Shows how far the run is.
+    checkpointer : Checkpointer, optional
         Writes checkpoints.
-
-    Attributes
-    ----------
-    committed : list of Version
-        Checkpoints that the callbacks were not told of yet.
     """
 
     def __init__(
         self,
-        runner: Runner,
+        learner: Learner,
+        run: Pipeline,
         history: History,
         callbacks: CallbackList,
         bar: ProgressBar,
-        recorder: Recorder | None = None,
+        checkpointer: Checkpointer | None = None,
     ) -> None:
-        self._runner, self._history, self._callbacks = runner, history, callbacks
-        self._bar, self._recorder = bar, recorder
-        self.committed: list[Version] = []
+        self._learner, self._run, self._history = learner, run, history
+        self._callbacks, self._bar = callbacks, bar
+        self._checkpoints = (
+            Checkpoints(run, history, checkpointer) if checkpointer else NoCheckpoints(run)
+        )
         self._began = time.monotonic()
 
-    @property
-    def timesteps(self) -> int:
-        """Transitions that the table was learned from."""
-        origin = self._runner.plan.origin
-        return self._history.timesteps or (origin.timesteps if origin else 0)
+    def run(
+        self, total_timesteps: int, interrupted: threading.Event, stop: Stop | None
+    ) -> Stop | None:
+        """Make rounds until there are enough, a callback stops them, or somebody interrupts them.
 
-    def start(self) -> None:
-        """Begin the first checkpoint of a repository, so that there is always one to go back to.
-
-        It is begun again if it was lost with a worker.
-        """
-        if self._recorder is None:
-            self._runner.warn_without_store()
-        while self._recorder and not self._recorder.begun:
-            with self._whole():
-                self._checkpoint(self._recorder)
-
-    def round(self) -> RoundReport | None:
-        """Submit a round and take in those that are over.
+        Parameters
+        ----------
+        total_timesteps : int
+            Transitions, counted from the run's beginning.
+        interrupted : threading.Event
+            Set when the round under way is to be the last.
+        stop : Stop or None
+            What a callback has answered already.
 
         Returns
         -------
-        RoundReport or None
-            Of this round, if it was waited for.
+        Stop or None
+            Why there are no more rounds; None after an interrupt.
         """
-        self.start()
+        self._begin()
+        while stop is None and not interrupted.is_set():
+            if self._expected < total_timesteps:
+                stop = self._advance()
+            elif self._finish():
+                stop = Stop("all timesteps are made")
+        self._finish()
+        self._announce()
+        return stop
+
+    def _advance(self) -> Stop | None:
+        """Make a round, tell the callbacks that are due, write the checkpoint that is due."""
+        self._begin()
+        report = self._round()
+        stop = self._tell(RoundEnd(self._learner, report)) if report else None
         with self._whole():
-            before, round_ = self._expected, self._runner.submit()
-            wait = self._callbacks.due(round_) or not self._runner.plan.steady
-            if self._recorder and not wait:
-                wait = self._recorder.passed(round_, before, self._expected)
-            return self._take(wait=wait)
+            self._checkpoints.record(report)
+        return self._announce() or stop
+
+    def _round(self) -> RoundReport | None:
+        """Submit a round, take in those that are over; return its report, if it was waited for."""
+        with self._whole():
+            before, round_ = self._expected, self._run.submit()
+            wait = self._callbacks.due(round_) or not self._run.plan.steady
+            return self._take(wait=wait or self._checkpoints.due(round_, before, self._expected))
         return None
 
     @property
     def _expected(self) -> int:
         """Transitions that there are when the rounds under way are over."""
-        plan = self._runner.plan
-        return self.timesteps + self._runner.under_way * plan.num_envs * plan.steps_per_round
+        plan, made = self._run.plan, _timesteps(self._run, self._history)
+        return made + self._run.under_way * plan.num_envs * plan.steps_per_round
 
-    def enough(self, total_timesteps: int) -> bool:
-        """Whether all transitions are made, or under way."""
-        return self._expected >= total_timesteps
+    def _begin(self) -> None:
+        """Begin the first checkpoint of a repository, so that there is always one to go back to.
 
-    def record(self, report: RoundReport | None) -> None:
-        """Begin the checkpoint that is due after a round, and note those that are committed."""
-        recorder = self._recorder
-        if recorder is None:
-            return
-        with self._whole():
-            if report is not None and report.round + 1 == self._runner.settled.round:
-                before = report.timesteps - report.n_transitions
-                if recorder.passed(report.round, before, report.timesteps):
-                    self._checkpoint(recorder)
-            self._note(recorder)
+        It is begun again if it was lost with a worker.
+        """
+        while not self._checkpoints.begun:
+            with self._whole():
+                self._checkpoints.begin()
 
-    def finish(self) -> bool:
+    def _finish(self) -> bool:
         """Take in the rounds under way, and keep what was learned where it outlives the cluster.
 
         Returns
@@ -133,34 +142,14 @@ class Loop:
         """
         with self._whole():
             self._take(wait=True)
-            if self._recorder is None:
-                self._runner.keep()
-            else:
-                self._record_last(self._recorder)
+            self._checkpoints.finish()
             return True
         return False
 
-    def _record_last(self, recorder: Recorder) -> None:
-        self._note(recorder, at_once=True)
-        if recorder.base is None or recorder.base.round != self._runner.settled.round:
-            self._checkpoint(recorder)
-            self._note(recorder, at_once=True)
-
-    def _checkpoint(self, recorder: Recorder) -> None:
-        """Begin a checkpoint of the settled round, after the one before."""
-        self._note(recorder, at_once=True)
-        recorder.begin(self._runner, self.timesteps, self._history)
-        if not self._runner.executor.settled_in:
-            self._note(recorder, at_once=True)
-            self._runner.spread_out()
-
-    def _note(self, recorder: Recorder, *, at_once: bool = False) -> None:
-        self.committed.extend(recorder.finished(at_once=at_once))
-
     def _take(self, *, wait: bool) -> RoundReport | None:
         """Take in reports; return the last, if no round is under way any more."""
-        report = self._keep(self._runner.collect(wait=wait))
-        return None if self._runner.under_way else report
+        report = self._keep(self._run.collect(wait=wait))
+        return None if self._run.under_way else report
 
     def _keep(self, reports: Iterable[RoundReport]) -> RoundReport | None:
         """Write reports to the history; return the last."""
@@ -171,8 +160,22 @@ class Loop:
             self._bar.update(report)
         return report
 
+    def _announce(self) -> Stop | None:
+        """Tell the callbacks of the checkpoints that were committed."""
+        stop = None
+        for made in self._checkpoints.pop_news():
+            counters = (made.round, made.timesteps, made.name, made.number)
+            stop = self._tell(Checkpoint(self._learner, *counters)) or stop
+        return stop
+
+    def _tell(self, event: Event) -> Stop | None:
+        """Tell the callbacks of an event; what they ask of the learner may be lost."""
+        with self._going_back():
+            return self._learner.emit(event)
+        return None
+
     @contextmanager
-    def going_back(self) -> Iterator[None]:
+    def _going_back(self) -> Iterator[None]:
         """Take lost work inside for no error: the run goes back, and makes it again."""
         try:
             yield
@@ -183,7 +186,7 @@ class Loop:
     def _whole(self) -> Iterator[None]:
         """Leave the run at the end of a whole round. Lost work is no error: it is made again."""
         try:
-            with self.going_back():
+            with self._going_back():
                 yield
         except StoreError:
             self._finish_rounds()
@@ -203,10 +206,103 @@ class Loop:
             raise
 
     def _go_back(self, error: BaseException) -> None:
-        if self._recorder and isinstance(error, Exception):
-            self._recorder.abandon()
-        self._keep(self._runner.over())
+        self._checkpoints.give_up(error)
+        self._keep(self._run.over())
         try:
-            self._runner.recover(error)
+            self._run.recover(error)
         finally:
-            self._history.truncate(self._runner.reached)
+            self._history.truncate(self._run.recovery.round)
+
+
+class Checkpoints:
+    """The checkpoints of one loop, each of which becomes a recovery point of the run."""
+
+    def __init__(self, run: Pipeline, history: History, checkpointer: Checkpointer) -> None:
+        self._run, self._history, self._checkpointer = run, history, checkpointer
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is one, or one is under way."""
+        return self._checkpointer.begun
+
+    def due(self, round_: int, before: int, after: int) -> bool:
+        """Whether one is due after a round, by the transitions before and after it."""
+        return self._checkpointer.passed(round_, before, after)
+
+    def begin(self) -> None:
+        """Begin one of the collected round, after the one before."""
+        self._hand_over(at_once=True)
+        timesteps = _timesteps(self._run, self._history)
+        self._checkpointer.begin(self._run, timesteps, self._history)
+        if not self._run.executor.settled_in:
+            self._hand_over(at_once=True)
+            self._run.recovery.spread_out()
+
+    def record(self, report: RoundReport | None) -> None:
+        """Begin the one that is due after a round, and hand over those that are committed."""
+        if report is not None and report.round + 1 == self._run.round:
+            before = report.timesteps - report.n_transitions
+            if self.due(report.round, before, report.timesteps):
+                self.begin()
+        self._hand_over()
+
+    def finish(self) -> None:
+        """See to it that there is one of the collected round."""
+        self._hand_over(at_once=True)
+        base = self._checkpointer.base
+        if base is None or base.round != self._run.round:
+            self.begin()
+            self._hand_over(at_once=True)
+
+    def _hand_over(self, *, at_once: bool = False) -> None:
+        """Hand what was committed to the run; with `at_once`, wait for the one under way."""
+        try:
+            self._checkpointer.finish(at_once=at_once)
+        finally:
+            self._run.points.adopt(self._checkpointer.hand_over())
+
+    def give_up(self, error: BaseException) -> None:
+        """Give the one under way up after an error, unless it is whole, or Ctrl-C is the error."""
+        if isinstance(error, Exception):
+            self._checkpointer.abandon()
+        self._run.points.adopt(self._checkpointer.hand_over())
+
+    def pop_news(self) -> Iterator[Version]:
+        """Yield those that callbacks were not told of."""
+        return self._checkpointer.pop_news()
+
+
+class NoCheckpoints:
+    """What stands for checkpoints where there is no store."""
+
+    def __init__(self, run: Pipeline) -> None:
+        self._run, self.begun = run, False
+
+    def due(self, round_: int, before: int, after: int) -> bool:
+        """Return that none is."""
+        return False
+
+    def begin(self) -> None:
+        """Say that there are none, if that may cost much."""
+        self.begun = True
+        self._run.points.warn_without_store()
+
+    def record(self, report: RoundReport | None) -> None:
+        """Write nothing."""
+
+    def finish(self) -> None:
+        """Keep what was learned in the client's memory."""
+        self._run.points.keep()
+
+    def give_up(self, error: BaseException) -> None:
+        """Give nothing up."""
+
+    def pop_news(self) -> Iterator[Version]:
+        """Yield nothing."""
+        return iter(())
+
+
+def _timesteps(run: Pipeline, history: History) -> int:
+    """Return the transitions that the table was learned from."""
+    origin = run.plan.origin
+    return history.timesteps or (origin.timesteps if origin else 0)

@@ -54,7 +54,7 @@ class ProgressBar:
         )
 
     def update(self, report: RoundReport) -> None:
-        """Move to a report; backwards too, when the run has gone back to a cut.
+        """Move to a report; backwards too, when the run has gone back.
 
         Parameters
         ----------

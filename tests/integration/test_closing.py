@@ -248,7 +248,7 @@ def test_an_environment_that_ends_its_process_again_and_again(
         learner = crashing(at, how)
         with pytest.raises(EnvironmentFault, match=words):
             learner.learn(2_000)
-        if at:  # the learner is whole: at its last cut
+        if at:  # the learner is whole: at its last recovery point
             assert learner.num_timesteps == 0
             np.testing.assert_array_equal(learner.table.q.compute(), np.zeros((2, 2)))
         del learner

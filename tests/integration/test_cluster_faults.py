@@ -133,7 +133,7 @@ def kill(pid: int, round: int) -> Any:
 
 
 def test_the_scheduler_dies(tmp_path: Path) -> None:
-    """A named error; without the client, the learner goes on from its last cut: same bits."""
+    """A named error; without the client, the learner goes on from where it can: same bits."""
     with own_cluster(tmp_path) as (client, (scheduler, _)):
         learner = walk().learn(4 * ROUND)
         with pytest.raises(ClusterLostError, match=r"scheduler .*gone: connect a new Client"):
@@ -173,7 +173,7 @@ def test_another_version_joins(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_only_worker_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for, a minute by default, and then given up."""
-    monkeypatch.setattr("dqlearn.training.pipeline._TIMEOUT", 5.0)
+    monkeypatch.setattr("dqlearn.training.recovery._TIMEOUT", 5.0)
     with own_cluster(tmp_path) as (client, (_, worker)):
         learner = walk().learn(4 * ROUND)
         with pytest.raises(ClusterLostError, match="no workers"):

@@ -142,10 +142,10 @@ def kill_one(client: Client) -> None:
     os.kill(pids[sorted(pids)[0]], signal.SIGKILL)
 
 
-def often_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut every few rounds instead of every few hundred."""
-    monkeypatch.setattr("dqlearn.training.pipeline._CUT_TASKS", 40)
-    monkeypatch.setattr("dqlearn.training.pipeline._CUT_SHARE", 1.0)
+def often_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a recovery point every few rounds instead of every few hundred."""
+    monkeypatch.setattr("dqlearn.training.recovery_points._TASKS", 40)
+    monkeypatch.setattr("dqlearn.training.recovery_points._SHARE", 1.0)
 
 
 @pytest.mark.parametrize("holds", HELD)
@@ -187,12 +187,12 @@ def test_on_threads(holds: str, policy_lag: int, tmp_path: Path) -> None:
 def test_on_a_cluster_they_stay(
     policy_lag: int, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Built once, half of them on each worker, and not built again at a cut."""
-    often_cut(monkeypatch)
+    """Built once, half of them on each worker, and not built again at a recovery point."""
+    often_taken(monkeypatch)
     learner = learner_of(tmp_path, "lock", policy_lag=policy_lag)
     learner.learn(30 * 256)
-    assert learner._runner is not None
-    assert learner._runner._cut is not None
+    assert learner._run is not None
+    assert learner._run.points.last is not None
     learned(learner, 30 * 256)
     pids = client.run(os.getpid).values()
     assert builders(tmp_path) == {os.getpid(): 1, **dict.fromkeys(pids, N_ENVS // 2)}
@@ -200,13 +200,13 @@ def test_on_a_cluster_they_stay(
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("taken", [True, False])
 def test_after_their_worker_died(
-    cut: bool, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
+    taken: bool, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are built and reset anew, the run says so and goes on to the end."""
-    if cut:
-        often_cut(monkeypatch)
+    if taken:
+        often_taken(monkeypatch)
     learner = learner_of(tmp_path, "lock")
     with pytest.warns(UserWarning, match="cannot be copied.* built and reset anew"):
         learner.learn(40 * 256, callback=At(12, partial(kill_one, own_client)))
@@ -228,9 +228,9 @@ def test_one_per_process_after_a_worker_died(tmp_path: Path, own_client: Client)
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize("policy_lag", [0, 1])
-@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("taken", [False, True])
 def test_copyable_ones_go_on_with_the_same_bits(
-    cut: bool,
+    taken: bool,
     policy_lag: int,
     tmp_path: Path,
     own_client: Client,
@@ -240,8 +240,8 @@ def test_copyable_ones_go_on_with_the_same_bits(
     with dask.config.set(scheduler="threads"):
         alone = learner_of(tmp_path, "nothing", policy_lag=policy_lag).learn(30 * 256)
         q, visits = dask.compute(alone.table.q, alone.table.visits)
-    if cut:
-        often_cut(monkeypatch)
+    if taken:
+        often_taken(monkeypatch)
     learner = learner_of(tmp_path, "nothing", policy_lag=policy_lag)
     learner.learn(30 * 256, callback=At(9, partial(kill_one, own_client)))
     np.testing.assert_array_equal(learner.table.q.compute(), q)
@@ -283,10 +283,10 @@ ASKING = {"exchange": "gather", "steps_per_round": 1, "chunks": (5, 1), "seed": 
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["compiled", "copyable"])
-def test_shards_that_ask_go_on_from_a_cut(
+def test_shards_that_ask_go_on_from_a_recovery_point(
     what: str, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cuts without a store hold the answers, or have them given again: the same bits."""
+    """Recovery points without a store hold the answers, or have them given again: the same bits."""
 
     def make() -> QLearner:
         if what == "copyable":
@@ -295,23 +295,23 @@ def test_shards_that_ask_go_on_from_a_cut(
 
     with dask.config.set(scheduler="threads"):
         q, visits = dask.compute(*(getattr(make().learn(240).table, n) for n in ("q", "visits")))
-    often_cut(monkeypatch)
+    often_taken(monkeypatch)
     learner = make().learn(240, callback=At(15, partial(kill_one, own_client)))
-    assert learner._runner is not None
-    assert learner._runner._cut is not None
+    assert learner._run is not None
+    assert learner._run.points.last is not None
     np.testing.assert_array_equal(learner.table.q.compute(), q)
     np.testing.assert_array_equal(learner.table.visits.compute(), visits)
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("taken", [True, False])
 def test_live_ones_that_ask_are_built_anew(
-    cut: bool, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
+    taken: bool, tmp_path: Path, own_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are elsewhere then, and chunks are asked again."""
-    if cut:
-        often_cut(monkeypatch)
+    if taken:
+        often_taken(monkeypatch)
     learner = learner_of(tmp_path, "lock", **ASKING)
     with pytest.warns(UserWarning, match="cannot be copied.* built and reset anew"):
         learner.learn(240, callback=At(15, partial(kill_one, own_client)))

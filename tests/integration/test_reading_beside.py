@@ -27,10 +27,10 @@ from gymnasium import spaces
 from dqlearn import QLearner
 from dqlearn.engine.cluster import ClusterExecutor, LostWork
 from dqlearn.engine.graph import Drawn, State
-from dqlearn.engine.lending import Lent
+from dqlearn.engine.sharing import SharedFutures
 from dqlearn.events import RoundEnd
 from dqlearn.table.keys import Task
-from dqlearn.training.cuts import Placer
+from dqlearn.training.placement import Placement
 
 arriving, arrive = threading.Event(), threading.Event()
 
@@ -88,12 +88,12 @@ def test_the_run_is_nowhere(local_cluster: LocalCluster, reader: ThreadPoolExecu
 @pytest.mark.cluster
 def test_whatever_is_asked_while_the_run_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way back takes long enough for all of them to ask."""
-    nowhere, place = threading.Event(), Placer.place
+    nowhere, place = threading.Event(), Placement.place
 
-    def slowly(placer: Placer, executor: Any, cut: Any) -> State:
+    def slowly(placement: Placement, point: Any) -> State:
         nowhere.set()
         time.sleep(1.0)
-        return place(placer, executor, cut)
+        return place(placement, point)
 
     def kill(event: RoundEnd) -> None:
         if event.report.round == 5:
@@ -111,10 +111,10 @@ def test_whatever_is_asked_while_the_run_goes_back(monkeypatch: pytest.MonkeyPat
         learner = QLearner(
             "dqlearn/Torus-v0", env_kwargs={"side": 8}, num_envs=64, shards=2, steps_per_round=4
         ).learn(1_000)
-        runner = learner._runner
-        assert runner is not None
-        runner.cut()  # what is lost after it is made again from there
-        monkeypatch.setattr(Placer, "place", slowly)
+        run = learner._run
+        assert run is not None
+        run.recovery.take_point()  # what is lost after it is made again from there
+        monkeypatch.setattr(Placement, "place", slowly)
         questions: list[Callable[[], Any]] = [
             lambda: learner.predict(0),
             lambda: learner.evaluate(2, max_steps=5),
@@ -143,7 +143,7 @@ def test_what_is_lost_is_wanted_by_others_too(reader: ThreadPoolExecutor) -> Non
         between = other.submit(str, Future(lost.key, other))
         last = other.submit(len, between)
         del between  # nobody wants it, and it is on the way to what somebody wants
-        lent = Lent(client)
+        lent = SharedFutures(client)
         lent.add(lost)
         for future in (last, lost):
             with pytest.raises(CancelledError, match="Ask the learner for its table again"):

@@ -200,7 +200,7 @@ def test_a_table_that_outgrows_the_memory_stops_between_two_rounds(
 ) -> None:
     """All that was learned is still there."""
     here = learner().learn(4_000)
-    monkeypatch.setattr("dqlearn.training.cuts._LEFT", 2.0)
+    monkeypatch.setattr("dqlearn.training.capacity._LEFT", 2.0)
     with pytest.raises(TableTooLargeError, match="has grown until"):
         here.learn(8_000)
     monkeypatch.undo()

@@ -56,7 +56,8 @@ from dqlearn.storage.icechunk.repository import Repository
 from dqlearn.storage.location import store_of
 from dqlearn.storage.reader import read_chunk
 from dqlearn.storage.schema import arrays_of
-from dqlearn.training.recorder import Recorder, Saving
+from dqlearn.training.checkpointer import Checkpointer
+from dqlearn.training.every import Saving
 
 ROUND = 128 * 8
 
@@ -478,9 +479,8 @@ def test_no_commit_before_the_last_one_is_on_the_disk(tmp_path: Path) -> None:
 
     place = place_of(store)
     learner = walk()
-    learner._recorder = Recorder(
-        Repository(Slow(place.name, place.storage, place.folder)), Saving()
-    )
+    slow = Repository(Slow(place.name, place.storage, place.folder))
+    learner._checkpointer = Checkpointer(slow, Saving())
     learner.learn(4 * ROUND, checkpoint_every=Every(rounds=1))
     while len(seen) < 5:
         time.sleep(0.01)
@@ -1079,7 +1079,7 @@ def test_an_object_store_that_does_not_answer(door: Door) -> None:
                 Repository.checkpoints,
                 lambda it: it.find("good"),
                 lambda it: it.find(1),
-                lambda it: it.tag("better", resumed._recorder.base),
+                lambda it: it.tag("better", resumed._checkpointer.base),
                 lambda it: it.untag("good"),
                 lambda it: it.keep_last(1),
             )
@@ -1147,8 +1147,8 @@ def test_a_run_that_went_back_behind_a_commit(door: Door) -> None:
     with pytest.raises(CheckpointError, match="commit could not be"):
         learner.learn(4 * ROUND)
     door.fault = lambda method, path: ""
-    learner._recorder.open(learner._plan, learner._described(), 3)
-    assert learner._recorder.base.round == 2
+    learner._checkpointer.open(learner._plan, learner._described(), 3)
+    assert learner._checkpointer.base.round == 2
     assert_undisturbed(learner.learn(5 * ROUND), 5)
     assert [info.round for info in checkpoints(store)] == [5, 2, 0]
     assert_undisturbed(dqlearn.resume(store).learn(6 * ROUND), 6)

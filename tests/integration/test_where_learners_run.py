@@ -6,13 +6,16 @@ import asyncio
 import multiprocessing
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
 import dqlearn
+from dqlearn.callbacks import Callback
 from dqlearn.errors import ClusterLostError
 
 
@@ -137,3 +140,30 @@ def test_with_an_asynchronous_client(local_cluster: LocalCluster) -> None:
             return await asyncio.to_thread(learned)
 
     np.testing.assert_array_equal(asyncio.run(program()), learned())
+
+
+# From a cluster to this process
+
+
+class Break(Callback):
+    """Raises at the first checkpoint that it is told of while rounds are under way."""
+
+    every_rounds = None
+
+    def on_checkpoint(self, event: Any) -> None:
+        """Raise."""
+        if event.learner._run.under_way:
+            raise ZeroDivisionError
+
+
+@pytest.mark.cluster
+def test_rounds_that_an_error_left_under_way(client: Client, tmp_path: Path) -> None:
+    """They are given up, and made again where the learner goes on."""
+    settings = {"env_kwargs": {"side": 8}, "num_envs": 16, "shards": 2, "steps_per_round": 4}
+    learner, alone = (dqlearn.QLearner("dqlearn/Torus-v0", **settings) for _ in range(2))
+    with pytest.raises(ZeroDivisionError):
+        learner.learn(10**9, Break(), store=tmp_path, checkpoint_every=dqlearn.Every(rounds=9))
+    with dask.config.set(scheduler="threads"):
+        more = learner.num_timesteps + 640
+        expected = alone.learn(more).table.q.compute()
+        np.testing.assert_array_equal(learner.learn(more).table.q.compute(), expected)

@@ -104,9 +104,10 @@ def test_a_policy_that_is_there_is_played_without_a_copy(exchange: str, copied: 
 
 
 def where(here: QLearner) -> list[int]:
-    runner = here._runner
-    assert runner is not None
-    return [address(chunk) for chunk in runner.executor.gather(runner.settled.chunks).values()]
+    run = here._run
+    assert run is not None
+    chunks = run.ownership.state.chunks
+    return [address(chunk) for chunk in run.executor.gather(chunks).values()]
 
 
 @each_path
@@ -154,9 +155,9 @@ def test_shards_that_ask_write_in_place_on_clusters(local_cluster: LocalCluster)
     here, seen = learner(chunks=(800, -1)), {}  # each of them receives something in every round
 
     def look(event: Any) -> None:
-        runner = here._runner
-        assert runner is not None
-        futures = [runner.executor.node(key) for key in runner.settled.chunks]
+        run = here._run
+        assert run is not None
+        futures = [run.executor.node(key) for key in run.ownership.state.chunks]
         rounds = event.report.round + 1
         seen[rounds] = [
             client.submit(address, future, workers=worker, pure=False).result()
@@ -271,10 +272,13 @@ def test_a_round_that_fails_while_it_writes(exchange: str, back: int, tmp_path: 
     if back:
         store = {"store": tmp_path / "run", "checkpoint_every": dqlearn.Every(rounds=5)}
     with (
-        pytest.warns(UserWarning, match=f"7 failed while it wrote.* is back at round {back}"),
+        pytest.warns(
+            UserWarning, match=f"7 failed while it wrote.* is back at round {back}"
+        ) as warned,
         pytest.raises(RuntimeError, match="no rate"),
     ):
         here.learn(20 * ENVS, **store)
+    assert [warning.filename for warning in warned] == [__file__]
     assert here.table.round == back
     check_whole_rounds(here, exchange)
     assert contents(here.learn(20 * ENVS).table) == at_round(exchange, 20)

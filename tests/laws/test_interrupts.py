@@ -73,7 +73,7 @@ def cluster() -> Iterator[LocalCluster]:
     ids=["with a store", "without"],
 )
 def test_nobody_is_there_any_more(cluster: LocalCluster, tmp_path: Path, stored: bool) -> None:
-    """What the last cut holds is kept, here or in the store; nobody waits for other workers."""
+    """The last recovery point is kept, here or in the store; nobody waits for other workers."""
     store = tmp_path / "run" if stored else None
     with Client(cluster):
         learner = undisturbed_on_a_cluster(store)
@@ -112,9 +112,9 @@ def test_a_table_whose_worker_has_died_can_be_read_no_more(cluster: LocalCluster
             "dqlearn/Torus-v0", env_kwargs={"side": 64}, num_envs=256, shards=2, chunks=(1024, 4)
         )
         learner.learn(100_000)
-        runner = learner._runner
-        assert runner is not None
-        runner.hold()  # as a cut does
+        run = learner._run
+        assert run is not None
+        run.points.hold()  # as at a recovery point
         expected, table = learner.table.q.compute(), learner.table
         pids = client.run(os.getpid)
         found: list[BaseException] = []

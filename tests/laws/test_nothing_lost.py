@@ -160,7 +160,7 @@ def test_a_worker_that_joins_gets_its_share(kind: Kind, tmp_path: Path) -> None:
         client.wait_for_workers(2, timeout=60)
 
     def look() -> None:
-        state, executor = learner._runner.settled, learner._runner.executor
+        state, executor = learner._run.ownership.state, learner._run.executor
         kept = [[executor._futures[key] for key in keys] for keys in (state.chunks, state.shards)]
         held = [client.who_has(futures) for futures in kept]
         shares.append([set().union(*where.values()) for where in held])
@@ -227,16 +227,16 @@ def test_a_worker_dies_just_before_what_is_held_is_let_go(cluster: LocalCluster)
     with Client(cluster) as client:
         client.wait_for_workers(2, timeout=60)
         learner = TORUS.learner().learn(TORUS.round)
-        runner = learner._runner
-        runner.hold()
-        runner.submit()
-        while not runner.executor._futures[runner._pending[0].report].done():
+        run = learner._run
+        run.points.hold()
+        run.submit()
+        while not run.executor._futures[run._pending[0].report].done():
             time.sleep(0.01)
-        _, without_report = runner.executor._homes
+        _, without_report = run.executor._homes
         os.kill(client.run(os.getpid)[without_report], signal.SIGKILL)
-        while runner.executor.intact:
+        while run.executor.intact:
             time.sleep(0.01)
-        assert [report.round for report in runner.collect(wait=True)] == [1]
+        assert [report.round for report in run.collect(wait=True)] == [1]
         learner.learn(8 * TORUS.round)
         assert Ending.of(learner) == undisturbed(TORUS, 8 * TORUS.round)
 

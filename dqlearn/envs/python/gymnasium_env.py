@@ -8,7 +8,7 @@
 Copying Python environments every round is too dear, so their shard is *donated*: the rollout of
 round r steps it in place and hands it on. A shard carries its round, and a rollout that finds it in
 another one raises StaleShardError instead of going on with wrong numbers; the run then goes back to
-its last cut, where shards were copied.
+its last recovery point, where shards were copied.
 
 Stepping is :mod:`dqlearn.stages.rollout_python`'s, what raises or hangs
 :mod:`dqlearn.envs.python.guard`'s. Invariant: a copy of a shard is bytes in memory, and never
@@ -184,7 +184,7 @@ class PythonShard:
         if self.round != round_:
             raise StaleShardError(
                 f"the shard of environment {self.first_env} is in round {self.round}, expected "
-                f"{round_}: the run goes back to its last cut"
+                f"{round_}: the run goes back to its last recovery point"
             )
 
     @property

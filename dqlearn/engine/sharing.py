@@ -1,14 +1,14 @@
-"""Lent results: who waits for one that is lost, outside of the run, gets an error.
+"""Shared results: who waits for one that is lost, outside of the run, gets an error.
 
 ::
 
-    learner.table ──► futures of chunks, lent ──► their worker dies; they cannot be made again
+    learner.table ──► futures of chunks, shared ──► their worker dies; they cannot be made again
                            └── looked at every second: lost, and nobody works at them ──► cancelled
 
 What is kept without its history (see :mod:`dqlearn.engine.holding`) can be made nowhere but on the
 worker that has it; for that worker the scheduler would wait for ever, and so would everybody who
-computes with it. The run itself goes back to its last cut. Invariant: only what is lost is
-cancelled, and nothing while there is no worker that could make it.
+computes with it. The run itself goes back to its last recovery point. Invariant: only what is lost
+is cancelled, and nothing while there is no worker that could make it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from distributed import Client, Future
 
 from dqlearn.engine.graph import Key
 
-__all__ = ["Lent"]
+__all__ = ["SharedFutures"]
 
 _LOOK = 1.0  # seconds
 _REASON = "it has gone with its worker"
-_REMEDY = "Ask the learner for its table again: it is that of the run's last cut, or a newer one."
+_REMEDY = (
+    "Ask the learner for its table again: it is that of the run's last recovery point, or a newer "
+    "one."
+)
 
 
-class Lent:
-    """What a client's runs have lent.
+class SharedFutures:
+    """What a client's runs share with their users.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ class Lent:
             self._futures.append(weakref.ref(future))
             if not self._looking:
                 self._looking = True
-                threading.Thread(target=self._look, name="dqlearn-lent", daemon=True).start()
+                threading.Thread(target=self._look, name="dqlearn-shared", daemon=True).start()
 
     def _look(self) -> None:
         """Cancel what is lost at two looks in a row; end when there is nothing to look after."""

@@ -1,0 +1,212 @@
+"""Who holds the collected state of a run: the run alone, or others too, who read it.
+
+::
+
+    the thread that learns    acquire ─► a round, which writes to the table ─► release ─► ...
+    another one                    waits ··································► reads, shares
+
+A round may write to the arrays of the state before it, in place, unless that state is shared: with
+a Table, a checkpoint, a recovery point or an evaluation. Then the round works on copies.
+
+Invariant: nobody reads a state while a round writes to it, whoever waits to read comes before the
+next round, and a state that is shared is never written to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.engine.cluster import LostWork
+from dqlearn.engine.graph import Drawn, Key, State
+from dqlearn.engine.lifecycle import write_graph
+from dqlearn.engine.round import policy_graph, visited_graph
+from dqlearn.stages.policy import KnownPolicy, Policy
+from dqlearn.storage.protocol import Writer, WriteResult
+from dqlearn.table.grid import ChunkGrid
+from dqlearn.table.keys import GraphNode, TaskRef
+from dqlearn.training.placement import NOWHERE, Placement
+
+__all__ = ["Ownership", "Reader", "SharedLock"]
+
+
+class SharedLock:
+    """A read-write lock: any number of readers, or one writer, for whom readers go first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._exclusive, self._readers = False, 0
+
+    def acquire(self) -> None:
+        """Keep readers out, after all who wait have read; twice is the same as once."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._exclusive or not self._readers)
+            self._exclusive = True
+
+    def release(self) -> None:
+        """Let readers in; twice is the same as once."""
+        with self._changed:
+            self._exclusive = False
+            self._changed.notify_all()
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Read inside, when there is no writer."""
+        with self._changed:
+            self._readers += 1
+            self._changed.wait_for(lambda: not self._exclusive)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+
+class Ownership:
+    """The state after the newest round collected, and who holds its chunks.
+
+    All of that state is kept; only the thread that learns changes it.
+
+    Parameters
+    ----------
+    placement : Placement
+        Where the state is.
+    """
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement, self._lock = placement, SharedLock()
+        self._state = NOWHERE
+        self._shared: State | None = None
+
+    @property
+    def state(self) -> State:
+        """The collected state; ``NOWHERE`` while the run goes back."""
+        return self._state
+
+    def whole(self) -> State:
+        """Return the collected state; to another thread there is none while the run goes back.
+
+        Raises
+        ------
+        LostWork
+            If there is none.
+        """
+        if (state := self._state) is NOWHERE:
+            raise LostWork("the run is going back to its last recovery point")
+        return state
+
+    # those who read
+
+    @contextmanager
+    def reading(self) -> Iterator[State]:
+        """Keep the collected state from being written to, or dropped, inside.
+
+        Another thread than the one that learns waits until no round is being written or collected.
+        """
+        with self._lock.shared():
+            yield self.whole()
+
+    @contextmanager
+    def sharing(self) -> Iterator[State]:
+        """Share the collected state: no round will write to it, nor is it dropped inside."""
+        with self.reading() as state:
+            self.share(state)
+            yield state
+
+    def share(self, state: State) -> None:
+        """Note that somebody else holds the chunks of a state, too."""
+        self._shared = state
+
+    # the thread that learns
+
+    def acquire(self) -> None:
+        """Keep readers out; see :class:`SharedLock`."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let readers in."""
+        self._lock.release()
+
+    def writable(self, state: State) -> bool:
+        """Whether a round may write to the chunks of a state, once readers are kept out."""
+        return self._placement.in_place and state is not self._shared
+
+    def advance(self, state: State, needed: Iterable[Key]) -> None:
+        """Take the state of the next round, and drop what of the last one is not needed."""
+        before, self._state = self._state, state
+        kept = {*state.keys, *needed}
+        self._placement.executor.drop(key for key in before.keys if key not in kept)
+
+    def rename(self, state: State) -> None:
+        """Go on from other keys of the same round; who shares the one state shares the other."""
+        before, self._state = self._state, state
+        self._shared = state if self._shared is before else self._shared
+        kept = {*state.keys}
+        self._placement.executor.drop(key for key in before.keys if key not in kept)
+
+    def replace(self, state: State, *, shared: bool = False) -> None:
+        """Take a state that was placed, and drop all of the last one."""
+        if shared:
+            self.share(state)
+        before, self._state = self._state, state
+        self._placement.executor.drop([before.plan, *before.keys])
+
+
+class Reader:
+    """Answers what is asked of the collected state beside the rounds.
+
+    Parameters
+    ----------
+    placement : Placement
+        Where the state is.
+    ownership : Ownership
+        The holder of the state, who shares it.
+    """
+
+    def __init__(self, placement: Placement, ownership: Ownership) -> None:
+        self._placement, self._ownership = placement, ownership
+
+    def ask(self, draw: Callable[[State], tuple[Drawn, list[Key]]]) -> list[Any]:
+        """Make something of the collected state, and return it.
+
+        What needs no chunks, as all that a policy is enough for, lets the next round write to them.
+        """
+        with self._ownership.reading() as state:
+            drawn, keys = draw(state)
+            if drawn.reads(state.chunks):
+                self._ownership.share(state)
+            results = self._placement.executor.background(drawn, keys)
+        return results()
+
+    def policy(self) -> Policy | KnownPolicy:
+        """Return the policy of the collected state, over all states."""
+        made: Policy | KnownPolicy = self.ask(partial(policy_graph, self._placement.plan))[0]
+        return made
+
+    def nodes(self) -> tuple[ChunkGrid, State, list[GraphNode | TaskRef]]:
+        """Return the grid, the collected state, and its chunks as graph nodes."""
+        with self._ownership.sharing() as state:
+            return self._placement.plan.laid_out, state, self._nodes(state)
+
+    def visited(self) -> tuple[State, list[GraphNode | TaskRef], list[npt.NDArray[np.int64]]]:
+        """Return the same of a sparse table, and the states that each chunk has learned of."""
+        with self._ownership.sharing() as state:
+            nodes = self._nodes(state)
+            states = self._placement.executor.background(*visited_graph(state))
+        return state, nodes, states()
+
+    def _nodes(self, state: State) -> list[GraphNode | TaskRef]:
+        return [self._placement.executor.node(key) for key in state.chunks]
+
+    def write(self, writer: Writer, since: int) -> Callable[[], list[WriteResult]]:
+        """Begin to write the collected state; return what waits until it is written."""
+        with self._ownership.sharing() as state:
+            drawn, keys = write_graph(self._placement.plan, state, writer, since)
+            return self._placement.executor.background(drawn, keys)

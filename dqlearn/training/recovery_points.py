@@ -1,0 +1,224 @@
+"""Recovery points: what a run goes back to when work is lost, and when it needs a new one.
+
+::
+
+    every so many tasks: take ─► the state copied to the client, and held where it is
+    with a store:        adopt ─► a checkpoint that was committed; the state is held where it is
+    before a move:       carry ─► the state copied, or the last point if the cluster has gone
+
+To *hold* a state is to give it keys, where it lies, that no task led to: the scheduler forgets the
+rounds before. Invariant: the scheduler never has more tasks than lie between two holds, and the
+last recovery point is whole at any moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from dqlearn.engine.graph import Key
+from dqlearn.errors import ClusterError, TableTooLargeError
+from dqlearn.text import warn_caller
+from dqlearn.training.environments import Environments
+from dqlearn.training.ownership import Ownership
+from dqlearn.training.placement import NOWHERE, Placement, RecoveryPoint
+
+__all__ = ["Lineage", "RecoveryPoints"]
+
+_TASKS = 2_000
+_TASKS_AT_MOST = 50_000
+_SHARE = 0.03  # of the time, at most, goes into copies of the state
+
+
+class Lineage:
+    """How much has been done since the collected state was held, which is its history."""
+
+    def __init__(self) -> None:
+        self._tasks, self._since, self._seconds = 0, time.monotonic(), 0.0
+
+    def begin(self) -> None:
+        """Begin again: the state has no history now."""
+        self._tasks, self._since = 0, time.monotonic()
+
+    def grow(self, tasks: int) -> None:
+        """Add the tasks of a round."""
+        self._tasks += tasks
+
+    def cost(self, seconds: float) -> None:
+        """Note how long it took to copy the state."""
+        self._seconds = seconds
+
+    @property
+    def long(self) -> bool:
+        """Whether there are many tasks, and the last copy has been paid for."""
+        if self._tasks < _TASKS:
+            return False
+        paid = time.monotonic() - self._since > self._seconds / _SHARE
+        return paid or self._tasks > _TASKS_AT_MOST
+
+
+class RecoveryPoints:
+    """The recovery points of one run, of which the last is kept.
+
+    Parameters
+    ----------
+    placement : Placement
+        Where the run is.
+    ownership : Ownership
+        The holder of the collected state.
+    environments : Environments
+        Those of that state.
+    last : RecoveryPoint, optional
+        Where the run begins; without one, at round 0 or a stored table.
+
+    Attributes
+    ----------
+    last : RecoveryPoint or None
+        What the run would go back to now.
+    lineage : Lineage
+        What has been done since the state was held.
+    """
+
+    def __init__(
+        self,
+        placement: Placement,
+        ownership: Ownership,
+        environments: Environments,
+        last: RecoveryPoint | None,
+    ) -> None:
+        self._placement, self._ownership = placement, ownership
+        self._environments = environments
+        self.last, self.lineage = last, Lineage()
+        self._warned = False
+
+    @property
+    def due(self) -> bool:
+        """Whether the scheduler has so many tasks that the state is to be held."""
+        return self.lineage.long and not self._placement.executor.shares_memory
+
+    @property
+    def round(self) -> int:
+        """The round of the last one; 0 without one."""
+        return self.last.round if self.last else 0
+
+    @property
+    def live(self) -> bool:
+        """Whether the last one has no environments, as they could not be copied."""
+        return self.last is not None and self.last.live
+
+    @property
+    def irreplaceable(self) -> bool:
+        """Whether environments may be lost for good with their worker."""
+        return self._placement.plan.donated and (self.last is None or self.last.live)
+
+    def take(self) -> None:
+        """Copy the state to the client, and hold it.
+
+        A table out of core is not copied, and stays with its workers.
+        """
+        if not self._placement.plan.out_of_core:
+            self.last = self._copy()
+        self.hold()
+
+    def hold(self) -> None:
+        """Forget how the collected state was made; no round may be under way."""
+        self._ownership.rename(self._placement.executor.hold(self._ownership.state))
+        self.lineage.begin()
+
+    def set_down(self, *, restart: bool) -> dict[Key, Any]:
+        """Make the state one that a checkpoint and copies of environments can bring back.
+
+        With `restart` Python environments begin new episodes, and no copies are needed.
+        """
+        if restart:
+            self._environments.restart()
+        self.hold()
+        unneeded = restart or self._placement.executor.shares_memory
+        return {} if unneeded else self._environments.copies()
+
+    def adopt(self, committed: Iterable[RecoveryPoint]) -> None:
+        """Take checkpoints that were committed, the newest last."""
+        for point in committed:
+            self.last = point
+
+    def keep(self) -> None:
+        """Copy what was learned on a cluster to the client, so that the cluster may go."""
+        elsewhere = not (self._placement.executor.shares_memory or self._placement.plan.out_of_core)
+        if elsewhere and self._ownership.state.round > self.round:
+            self.last = self._copy()
+
+    def _copy(self) -> RecoveryPoint:
+        """Copy the state to the client; no round may be under way. Live environments stay out."""
+        began = time.monotonic()
+        with self._ownership.sharing() as state:
+            values = self._environments.copies()
+            rest = [key for key in state.keys if key not in values]
+            values |= self._placement.executor.gather(rest)
+            point = RecoveryPoint(state.round, state, values, grid=self._placement.plan.grid)
+        self.lineage.cost(time.monotonic() - began)
+        return point
+
+    def carry(self, out_of_core: bool) -> None:
+        """Take the state along elsewhere; if its cluster has gone, the last recovery point is left.
+
+        Parameters
+        ----------
+        out_of_core : bool
+            Whether the table will be out of core there.
+
+        Raises
+        ------
+        TableTooLargeError
+            If the table is out of core, here or there, and not that of the last point.
+        """
+        state, executor = self._ownership.state, self._placement.executor
+        if state is NOWHERE:
+            return
+        if self.last and self.last.round == state.round:
+            self._add_copies(self.last)
+            return
+        try:
+            if out_of_core or self._placement.plan.out_of_core:
+                self._refuse_to_leave()
+            else:
+                self.last = self._copy()
+        except ClusterError as error:
+            warn_caller(
+                f"{executor.name} has gone with rounds {self.round} .. {state.round - 1}: "
+                f"going back to round {self.round} ({error})",
+            )
+
+    def _add_copies(self, point: RecoveryPoint) -> None:
+        """Take environments along that one process kept without copies; a cluster has copies."""
+        if self._placement.executor.shares_memory and not point.values:
+            copies = self._environments.copies()
+            self.last = replace(point, state=self._ownership.state, values=copies)
+
+    def _refuse_to_leave(self) -> None:
+        """Refuse to take what was learned along if it does not fit into the client's memory.
+
+        Raises
+        ------
+        TableTooLargeError
+            If it is where it was; `ClusterLostError` if its cluster has gone.
+        """
+        origin, executor = self._placement.plan.origin, self._placement.executor
+        if self._ownership.state.round == (origin.round if origin else 0):
+            return
+        executor.gather([])
+        raise TableTooLargeError(
+            "a table that is out of core, here or there, goes elsewhere through a store: call "
+            f"learn(store=...) where it is, at {executor.name}, or dqlearn.resume elsewhere"
+        )
+
+    def warn_without_store(self) -> None:
+        """Say once that a table which the client cannot hold is nowhere but on the cluster."""
+        plan, executor = self._placement.plan, self._placement.executor
+        if plan.out_of_core and not (executor.shares_memory or self._warned):
+            self._warned = True
+            warn_caller(
+                "the table is out of core, and the client keeps no copy of it: if a worker dies, "
+                f"the run goes back to round {self.round}; pass store=",
+            )
