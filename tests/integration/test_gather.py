@@ -5,12 +5,12 @@ Laws P1 and P2 are tried on it with all others, in tests/laws.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import warnings
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
