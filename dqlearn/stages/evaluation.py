@@ -15,17 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.checks import check_count, check_whole
-from dqlearn.envs.model_faults import check_transition
+from dqlearn.envs.play import Played
 from dqlearn.envs.python.faults import RAISED
 from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.python.returned import flag, reset_pair, reward, step_five
-from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import EnvironmentFault
 from dqlearn.random import EVALUATION, streams
 from dqlearn.stages.policy import KnownPolicy, Policy
 from dqlearn.text import html_table
 
-__all__ = ["EpisodePlan", "EvaluationResult", "Played", "play_compiled", "play_python"]
+__all__ = ["EpisodePlan", "EvaluationResult", "play_python"]
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,6 @@ class EpisodePlan:
             np.uint64(self.seed), EVALUATION, first, last - first
         )
         return keys
-
-
-@dataclass(frozen=True)
-class Played:
-    """Returns and lengths of some episodes, and how many of them were cut off."""
-
-    returns: npt.NDArray[np.float64]
-    lengths: npt.NDArray[np.int64]
-    n_truncated: int
 
 
 @dataclass(frozen=True)
@@ -153,25 +143,6 @@ class EvaluationResult:
                 "cut off": f"{self.n_truncated:,}",
             },
         )
-
-
-def play_compiled(
-    env: TabularEnv, policy: Policy | KnownPolicy, episodes: EpisodePlan, first: int, last: int
-) -> Played:
-    """Play the episodes ``first .. last - 1`` of a compiled model."""
-    returns, lengths = np.empty(last - first), np.empty(last - first, np.int64)
-    cut, fault = env.kernels.play(
-        episodes.streams(first, last),
-        env.limits,
-        env.params,
-        policy.lookup,
-        episodes.max_steps,
-        returns,
-        lengths,
-    )
-    if fault[0] >= 0:
-        check_transition(env, f"episode {first + fault[0]} of an evaluation", *fault[1:])
-    return Played(returns, lengths, int(cut))
 
 
 def play_python(
