@@ -1,5 +1,8 @@
 """Checks of plain values that a user gives: counts, whole numbers, numbers, probabilities, choices.
 
+What a check raises is a `ConfigurationError`, or the kind of it that is passed as `error`; `cure`
+is what to do about it.
+
 Invariant: a bool is no number here, though Python has it for an integer: it stands where something
 else was meant. What passes is returned as Python's own, which JSON can hold.
 """
@@ -14,18 +17,23 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dqlearn.errors import ConfigurationError
+from dqlearn.text import shortened
 
 __all__ = [
+    "check_amount",
     "check_choice",
     "check_count",
     "check_number",
+    "check_positive",
     "check_probability",
+    "check_real",
     "check_whole",
     "is_number",
     "is_whole",
 ]
 
 T = TypeVar("T")
+Error = type[ConfigurationError]
 
 _LARGEST_PLAIN = 2**30
 """Bounds beyond this are told as powers of two, if they are next to one."""
@@ -95,7 +103,14 @@ def check_count(name: str, value: Any) -> int:
     return check_whole(name, value, 1)
 
 
-def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+def check_whole(
+    name: str,
+    value: Any,
+    least: int,
+    most: int | None = None,
+    *,
+    error: Error = ConfigurationError,
+) -> int:
     """Return an integer of a range.
 
     Parameters
@@ -106,6 +121,8 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
         What was given.
     least, most : int
         The range, ends included; without `most` it has no end.
+    error : type
+        What to raise.
 
     Returns
     -------
@@ -128,14 +145,52 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
         return int(value)
     if most is None:
         expected = f"an integer of at least {_bound(least)}"
-    elif most == least + 1:
-        expected = f"{least} or {most}"
     else:
         expected = f"an integer in {_bound(least)} .. {_bound(most)}"
-    raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
+    raise _said(error, name, expected, value)
 
 
-def check_number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+def check_amount(name: str, value: Any, least: int, *, error: Error = ConfigurationError) -> int:
+    """Return a whole number, which may be written as a float: 2e7 is what people write.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter, for the error.
+    value : object
+        What was given.
+    least : int
+        The least that it may be.
+    error : type
+        What to raise.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none, or less.
+
+    Examples
+    --------
+    >>> check_amount("over", 2e7, 1)
+    20000000
+    """
+    if is_number(value) and value == value // 1 and value >= least:
+        return int(value)
+    raise _said(error, name, f"a whole number >= {least}, such as 1_000_000", value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    cure: str = "",
+) -> float:
     """Return a finite real number of a range.
 
     Parameters
@@ -146,6 +201,8 @@ def check_number(name: str, value: Any, least: float = -math.inf, most: float = 
         What was given.
     least, most : float
         The range, ends included.
+    cure : str
+        What to do about it.
 
     Returns
     -------
@@ -172,10 +229,62 @@ def check_number(name: str, value: Any, least: float = -math.inf, most: float = 
         expected = f"a number of at least {least:g}"
     else:
         expected = "finite"
-    raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
+    raise _said(ConfigurationError, name, expected, value, cure)
 
 
-def check_probability(name: str, value: Any) -> float:
+def check_real(name: str, value: Any, *, error: Error = ConfigurationError) -> float:
+    """Return a real number of any range, also one that is not finite.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter, for the error.
+    value : object
+        What was given.
+    error : type
+        What to raise.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none.
+    """
+    if is_number(value):
+        return float(value)
+    raise _said(error, name, "a number", value)
+
+
+def check_positive(name: str, value: Any, *, error: Error = ConfigurationError) -> float:
+    """Return a number above 0.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter, for the error.
+    value : object
+        What was given.
+    error : type
+        What to raise.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none, or infinite.
+    """
+    if is_number(value) and 0.0 < value < math.inf:
+        return float(value)
+    raise _said(error, name, "positive and finite", value)
+
+
+def check_probability(name: str, value: Any, *, cure: str = "") -> float:
     """Return a probability.
 
     Parameters
@@ -184,6 +293,8 @@ def check_probability(name: str, value: Any) -> float:
         Of the parameter, for the error.
     value : object
         What was given.
+    cure : str
+        What to do about it.
 
     Returns
     -------
@@ -194,7 +305,9 @@ def check_probability(name: str, value: Any) -> float:
     ConfigurationError
         If it is no number in 0 .. 1.
     """
-    return check_number(name, value, 0, 1)
+    if is_number(value) and 0.0 <= value <= 1.0:
+        return float(value)
+    raise _said(ConfigurationError, name, "a probability, 0 .. 1", value, cure)
 
 
 def check_choice(name: str, value: Any, choices: Iterable[T]) -> T:
@@ -231,7 +344,12 @@ def check_choice(name: str, value: Any, choices: Iterable[T]) -> T:
             return choice
     *others, last = map(repr, known)
     expected = f"{', '.join(others)} or {last}" if others else last
-    raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
+    raise _said(ConfigurationError, name, expected, value)
+
+
+def _said(error: Error, name: str, expected: str, got: Any, cure: str = "") -> ConfigurationError:
+    told = f": {cure}" if cure else ""
+    return error(f"{name} must be {expected}, got {shortened(got)}{told}")
 
 
 def _equals(value: Any, choice: Any) -> bool:

@@ -10,6 +10,7 @@ Invariant: a page holds no copy of a declaration, so that none can be behind it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
 from docutils import nodes
@@ -17,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from dqlearn.stages.settings import HYPERPARAMETERS
+from dqlearn.statistics import RoundReport, statistic_of
 from dqlearn.table.history import SHOWN
 
 Row = tuple[str, ...]
@@ -37,9 +39,19 @@ def history() -> Iterator[Row]:
         yield f"``{name}``", it.unit, it.what
 
 
+def report() -> Iterator[Row]:
+    """Yield the head, and a row for each statistic of a round's report."""
+    yield "Name", "Unit", "What"
+    for it in fields(RoundReport):
+        statistic = statistic_of(it)
+        note = f"; {statistic.note}" if statistic.note else ""
+        yield f"``{it.name}``", statistic.unit, statistic.what + note
+
+
 TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "history": history,
     "hyperparameters": hyperparameters,
+    "report": report,
 }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from numbers import Integral
 from typing import TypeAlias, assert_never
 
+from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError
 from dqlearn.events import Checkpoint, Evaluation, Event, RoundEnd, Stop, TrainingEnd, TrainingStart
 
-__all__ = ["Callback", "CallbackLike", "CallbackList", "Stop", "as_callbacks", "positive"]
+__all__ = ["Callback", "CallbackLike", "CallbackList", "Stop", "as_callbacks"]
 
 
 class Callback:
@@ -121,7 +121,7 @@ class CallbackList:
         self._next_rounds = dict.fromkeys(map(id, self.callbacks), 0)
         for callback in self.callbacks:
             if callback.every_rounds is not None:
-                positive(f"every_rounds of {callback}", callback.every_rounds)
+                check_count(f"every_rounds of {callback}", callback.every_rounds)
 
     def due(self, round: int) -> bool:
         """Whether any callback asks for the end of `round`: the learner then waits for it.
@@ -258,10 +258,3 @@ def _flatten(callback: object) -> Iterable[Callback]:
             "expected a Callback, a function of a RoundEnd, or a sequence of these, got "
             f"{callback=}: of a class, pass an instance"
         )
-
-
-def positive(name: str, value: int) -> int:
-    """Check a count that a user gave."""
-    if not isinstance(value, Integral) or value < 1:
-        raise ConfigurationError(f"{name} must be an int >= 1, got {value!r}")
-    return int(value)

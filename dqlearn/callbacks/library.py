@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 
-from dqlearn.callbacks.base import Callback, Stop, positive
+from dqlearn.callbacks.base import Callback, Stop
+from dqlearn.checks import check_count
 from dqlearn.events import Checkpoint, Evaluation, RoundEnd, TrainingEnd, TrainingStart
 
 __all__ = [
@@ -40,8 +41,8 @@ class EvalCallback(Callback):
     def __init__(
         self, every_rounds: int, n_eval_episodes: int = 100, seed: int | None = None
     ) -> None:
-        self.every_rounds = positive("every_rounds", every_rounds)
-        self.n_eval_episodes = positive("n_eval_episodes", n_eval_episodes)
+        self.every_rounds = check_count("every_rounds", every_rounds)
+        self.n_eval_episodes = check_count("n_eval_episodes", n_eval_episodes)
         self.seed = seed
         self.results: list[Evaluation] = []
 
@@ -73,7 +74,7 @@ class CheckpointCallback(Callback):
     """
 
     def __init__(self, every_rounds: int, save_path: str | os.PathLike[str]) -> None:
-        self.every_rounds = positive("every_rounds", every_rounds)
+        self.every_rounds = check_count("every_rounds", every_rounds)
         self.save_path = os.fspath(save_path)
 
     def on_round_end(self, event: RoundEnd) -> Stop | None:  # noqa: D102  (inherited)
@@ -177,7 +178,7 @@ class StopTrainingOnMaxTime(Callback):
 
     def __init__(self, seconds: float, every_rounds: int = 1) -> None:
         self.seconds = seconds
-        self.every_rounds = positive("every_rounds", every_rounds)
+        self.every_rounds = check_count("every_rounds", every_rounds)
 
     def on_round_end(self, event: RoundEnd) -> Stop | None:  # noqa: D102  (inherited)
         if event.report.wall_time >= self.seconds:
@@ -198,7 +199,7 @@ class StopTrainingOnMaxEpisodes(Callback):
 
     def __init__(self, max_episodes: int, every_rounds: int = 1) -> None:
         self.max_episodes = max_episodes
-        self.every_rounds = positive("every_rounds", every_rounds)
+        self.every_rounds = check_count("every_rounds", every_rounds)
 
     def on_round_end(self, event: RoundEnd) -> Stop | None:  # noqa: D102  (inherited)
         n_episodes = event.learner.n_episodes

@@ -26,6 +26,7 @@ from dqlearn.stages.settings.kinds import (
     Kind,
     Number,
     OneOf,
+    Rule,
     Scheduled,
     Seconds,
 )
@@ -67,7 +68,7 @@ def _type(name: str, kind: Kind) -> Any:
             return click.FloatRange(least, most) if math.isfinite(least + most) else click.FLOAT
         case Seconds():
             return click.FloatRange(0, min_open=True)
-        case OneOf() | FloatType():
+        case OneOf() | FloatType() | Rule():
             return click.Choice(kind.names)
     called, read = _TEXTS.get(type(kind), ("text", str))
     return Parsed(called, lambda text: kind.check(name, read(text)))

@@ -109,7 +109,7 @@ def contents(dataset: xr.Dataset) -> dict[str, Any]:
     q, attrs = dataset["q"], dataset.attrs
     return {
         "states": q.shape[0],
-        "actions": q.shape[1],
+        "actions": q.shape[-1],
         "dtype": str(q.dtype),
         "chunks": q.data.chunksize,
         "visited_pairs": int((dataset["visits"] > 0).sum()),
@@ -126,6 +126,7 @@ def settings(attrs: Mapping[str, Any]) -> dict[str, Any]:
         {"environment": nested(attrs, "environment")}
         | values
         | texts
+        | {"algorithm": values["algorithm"].name}
         | {"versions": nested(attrs, "versions")}
     )
 
@@ -139,7 +140,7 @@ def lines(facts: Mapping[str, Any], learned_with: Mapping[str, Any]) -> dict[str
     compiled = ["(compiled from its table)"] if spec.get("compiled") else []
     said = {
         "table": f"{rows:,} states x {columns:,} actions, {facts['dtype']}",
-        "chunks": f"{chunk[0]:,} states x {chunk[1]:,} actions",
+        "chunks": f"{chunk[0]:,} states x {chunk[-1]:,} actions",
         "visited pairs": f"{100 * facts['visited_pairs'] / max(pairs, 1):.4g}% of {pairs:,}",
         "learned from": f"{facts['timesteps']:,} transitions in {facts['rounds']:,} rounds",
     }

@@ -32,6 +32,7 @@ from typing import Any, cast
 
 import click
 
+from dqlearn.checks import check_count
 from dqlearn.errors import ScheduleError
 from dqlearn.schedules import (
     Constant,
@@ -335,8 +336,9 @@ def _parse_tag(text: str) -> str:
 
 def _parse_counts(text: str, all_of_them: int | None = None) -> int | tuple[int, ...]:
     numbers = tuple(parse_whole(part) for part in text.split(","))
-    if any(number < 1 and number != all_of_them for number in numbers):
-        raise ValueError(f"expected numbers of at least 1, got {text!r}")
+    for number in numbers:
+        if number != all_of_them:
+            check_count(f"each number of {text!r}", number)
     return numbers if len(numbers) > 1 else numbers[0]
 
 

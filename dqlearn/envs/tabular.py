@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from dqlearn.checks import check_count, is_whole
+from dqlearn.checks import check_count, check_whole, is_whole
 from dqlearn.envs.contract import check_params, check_signatures, check_types
 from dqlearn.envs.model_faults import check_events, check_outcome
 from dqlearn.envs.problems.picture import Picture
@@ -124,9 +124,7 @@ class TabularEnv:
     def __post_init__(self) -> None:
         """Check that the sizes agree."""
         for name in ("n_states", "n_actions"):
-            size = getattr(self, name)
-            if not is_whole(size) or not 1 <= size <= 2**62:
-                raise ConfigurationError(f"{name} must be an integer in 1 .. 2**62, got {size!r}")
+            check_whole(name, getattr(self, name), 1, 2**62)
         _check_events(self.events, self.n_events)
         if self.max_episode_steps is not None:
             check_count("max_episode_steps, if it is not None,", self.max_episode_steps)
@@ -254,8 +252,7 @@ class TabularEnv:
             ("state", state, self.n_states),
             ("action", action, self.n_actions),
         ):
-            if not is_whole(index) or not 0 <= index < size:
-                raise SpaceError(f"{name} must be an integer in 0 .. {size - 1}, got {index!r}")
+            check_whole(name, index, 0, size - 1, error=SpaceError)
         n = 1 << self.n_events
         p, s = np.empty(n), np.empty(n, np.int64)
         r, t = np.empty(n), np.empty(n, np.bool_)

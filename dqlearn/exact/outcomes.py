@@ -21,7 +21,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.checks import is_whole
+from dqlearn.checks import check_whole
 from dqlearn.envs.faces.gym_view import TabularGymEnv, view_kernels
 from dqlearn.envs.model_faults import check_events, check_outcome
 from dqlearn.envs.tabular import TabularEnv
@@ -135,8 +135,7 @@ def outcomes_of(env: TabularEnv | gymnasium.Env[Any, Any], max_bytes: int) -> Ou
     ConfigurationError
         If they cannot be enumerated.
     """
-    if not is_whole(max_bytes) or max_bytes < 0:
-        raise ConfigurationError(f"max_bytes must be an integer of at least 0, got {max_bytes!r}")
+    check_whole("max_bytes", max_bytes, 0)
     base: Any = env.unwrapped if isinstance(env, gymnasium.Env) else env
     model: Any = base.model if isinstance(base, TabularGymEnv) else base
     if isinstance(model, TabularEnv) and model.events is not None:

@@ -33,7 +33,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.checks import check_count, is_number
+from dqlearn.checks import check_count, check_number
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.exact.outcomes import Outcomes, outcomes_of
@@ -243,13 +243,9 @@ def bellman_residual(
         raise ConfigurationError(
             f"q must have shape ({outcomes.n_states}, {outcomes.n_actions}), got {q.shape}"
         )
-    return float(np.abs(_apply(outcomes, _checked_gamma(gamma), q.max(axis=1)) - q).max())
-
-
-def _checked_gamma(gamma: float) -> float:
-    if not is_number(gamma) or not 0.0 <= gamma <= 1.0:
-        raise ConfigurationError(f"gamma must be in 0 .. 1, got {gamma!r}")
-    return float(gamma)
+    return float(
+        np.abs(_apply(outcomes, check_number("gamma", gamma, 0, 1), q.max(axis=1)) - q).max()
+    )
 
 
 def _iterate(
@@ -260,10 +256,9 @@ def _iterate(
     max_iterations: int,
 ) -> tuple[npt.NDArray[np.float64], int, float]:
     """Sweep until the stopping rule holds; return the values, the sweeps and the residual."""
-    gamma = _checked_gamma(gamma)
+    gamma = check_number("gamma", gamma, 0, 1)
     check_count("max_iterations", max_iterations)
-    if not is_number(tolerance) or not tolerance >= 0.0:
-        raise ConfigurationError(f"tolerance must be a number of at least 0, got {tolerance!r}")
+    check_number("tolerance", tolerance, 0)
     factor = gamma / (1.0 - gamma) if gamma < 1.0 else 1.0
     value = np.zeros(outcomes.n_states)
     residual = np.inf

@@ -264,29 +264,45 @@ def walk_and_route(
 
 
 @njit(nogil=True, cache=True)
-def play(streams, limits, params, greedy, max_steps, returns, lengths):
-    """Play one greedy episode a stream into `returns` and `lengths`.
+def play(streams, n_steps, limits, params, greedy, rows, episodes):
+    """Take up to `n_steps` steps in each episode that goes on, in place; return the first fault.
 
-    An episode is cut off after `max_steps` steps, and truncated after ``max_episode_steps``. Return
-    how many were cut off, and the first fault as `walk` does.
+    Parameters
+    ----------
+    streams : uint64 (n,)
+        One stream of random numbers an episode.
+    n_steps : int
+        Steps to make.
+    limits : tuple of int
+        (n_states, n_actions, max_episode_steps).
+    params
+        Passed on to the user's functions.
+    greedy : Lookup
+        Greedy actions; see :mod:`dqlearn.kernels.choose`.
+    rows : int64 (n,)
+        Of which state, or of which row, the action of each episode is; as of `walk`.
+    episodes : tuple of arrays (n,)
+        (state, going, returns, lengths), updated in place; none goes on beyond
+        ``max_episode_steps``.
+
+    Returns
+    -------
+    (episode, state, action, next_state, reward)
+        As of `walk`.
     """
     n_states, _, max_episode_steps = limits
-    cut = 0
+    state, going, returns, lengths = episodes
     for i in range(len(streams)):
-        state = np.int64(initial(reset_key(streams[i]), params))
-        if state < 0 or state >= n_states:
-            return cut, (i, np.int64(0), BEGINNING, state, 0.0)
-        total, t, ended = 0.0, 0, False
-        while not ended and t < max_steps:
-            key = step_key(streams[i], np.uint64(t))
-            action = greedy_action(greedy, state)
-            after, reward, terminated = step(state, action, key, params)
+        k = 0
+        while going[i] and k < n_steps:
+            key = step_key(streams[i], np.uint64(lengths[i]))
+            action = greedy_action(greedy, np.int64(rows[i]))
+            after, reward, terminated = step(state[i], action, key, params)
             if after < 0 or after >= n_states or not (abs(reward) < np.inf):
-                return cut, (i, state, action, after, reward)
-            state = after
-            total += reward
-            t += 1
-            ended = terminated or t >= max_episode_steps
-        cut += not ended
-        returns[i], lengths[i] = total, t
-    return cut, (-1, np.int64(0), np.int64(0), np.int64(0), 0.0)
+                return i, state[i], action, after, reward
+            state[i] = after
+            returns[i] += reward
+            lengths[i] += 1
+            going[i] = not terminated and lengths[i] < max_episode_steps
+            k += 1
+    return -1, np.int64(0), np.int64(0), np.int64(0), 0.0

@@ -35,13 +35,6 @@ def reset_many(streams, calls, which, params, state):
 
 
 @njit(nogil=True, cache=True)
-def begin_many(streams, params, state):
-    """Write the initial states of evaluations' episodes, as ``play`` draws them."""
-    for e in range(len(state)):
-        state[e] = first(reset_key(streams[e]), params)
-
-
-@njit(nogil=True, cache=True)
 def step_many(streams, calls, which, params, action, state, reward, terminated):
     """Make one transition where `which`; elsewhere none, and no reward."""
     for e in range(len(state)):

@@ -27,7 +27,7 @@ import xarray as xr
 
 from dqlearn.algorithms import as_algorithm
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
-from dqlearn.checks import is_number
+from dqlearn.checks import check_amount
 from dqlearn.engine.cluster import LostWork, current_executor
 from dqlearn.engine.graph import Key
 from dqlearn.engine.round import evaluation_graph
@@ -210,13 +210,7 @@ class QLearner:
             After Ctrl-C, when the round under way has ended. A second Ctrl-C does not wait, unless
             that would tear the table.
         """
-        if not is_number(total_timesteps) or total_timesteps != total_timesteps // 1:
-            raise ConfigurationError(
-                "total_timesteps must be a whole number, such as 1_000_000, "
-                f"got {total_timesteps!r}"
-            )
-        if total_timesteps < 0:
-            raise ConfigurationError(f"total_timesteps must not be negative, got {total_timesteps}")
+        total_timesteps = check_amount("total_timesteps", total_timesteps, 0)
         changes = {
             "checkpoint_every": None if checkpoint_every is None else as_every(checkpoint_every),
             "keep_checkpoints": keep_checkpoints,

@@ -1,15 +1,11 @@
-"""What all schedules share: their form as JSON, and the checks of their numbers."""
+"""What all schedules share: their form as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
-from dqlearn.checks import is_number
-from dqlearn.errors import ScheduleError
-
-__all__ = ["Spec", "positive", "real", "whole"]
+__all__ = ["Spec"]
 
 
 class Spec:
@@ -34,24 +30,3 @@ class Spec:
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
-
-
-def real(name: str, value: Any) -> float:
-    if not is_number(value):
-        raise ScheduleError(f"{name} must be a number, got {value!r}")
-    return float(value)
-
-
-def positive(name: str, value: object) -> float:
-    number = real(name, value)
-    if not 0.0 < number < math.inf:
-        raise ScheduleError(f"{name} must be positive and finite, got {value!r}")
-    return number
-
-
-def whole(name: str, value: object, *, least: int) -> int:
-    """Accept 2e7 for 20_000_000: it is what people write."""
-    number = real(name, value)
-    if not number.is_integer() or number < least:
-        raise ScheduleError(f"{name} must be a whole number >= {least}, got {value!r}")
-    return int(value)  # type: ignore[call-overload, no-any-return]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from dqlearn.checks import check_amount, check_positive, check_real
 from dqlearn.errors import ScheduleError
-from dqlearn.schedules._spec import Spec, positive, real, whole
+from dqlearn.schedules._spec import Spec
 
 __all__ = ["Constant", "Exponential", "Linear", "Piecewise", "Schedule"]
 
@@ -52,7 +53,7 @@ class Constant(Schedule):
 
     def __post_init__(self) -> None:
         """Turn the field into a plain float."""
-        self._set(value=real("value", self.value))
+        self._set(value=check_real("value", self.value, error=ScheduleError))
 
     def __call__(self, transitions: int) -> float:
         """Return `value`."""
@@ -72,8 +73,11 @@ class _Ramp(Schedule):
 
     def __post_init__(self) -> None:
         """Turn the fields into plain numbers and check them."""
-        self._set(start=real("start", self.start), end=real("end", self.end))
-        self._set(over=whole("over", self.over, least=1))
+        self._set(
+            start=check_real("start", self.start, error=ScheduleError),
+            end=check_real("end", self.end, error=ScheduleError),
+        )
+        self._set(over=check_amount("over", self.over, 1, error=ScheduleError))
 
     def breakpoints(self) -> tuple[tuple[int, float], ...]:
         return ((0, self.start), (self.over, self.end))
@@ -132,8 +136,8 @@ class Exponential(_Ramp):
     def __post_init__(self) -> None:
         """Turn the fields into plain numbers and check them."""
         super().__post_init__()
-        positive("start", self.start)
-        positive("end", self.end)
+        check_positive("start", self.start, error=ScheduleError)
+        check_positive("end", self.end, error=ScheduleError)
 
     def __call__(self, transitions: int) -> float:
         """Return start (end / start)^(t / over)."""
@@ -173,7 +177,13 @@ class Piecewise(Schedule):
             raise ScheduleError(
                 f"points must be pairs (transitions, value), got points={self.points!r}"
             ) from error
-        points = tuple((whole("transitions", t, least=0), real("value", v)) for t, v in pairs)
+        points = tuple(
+            (
+                check_amount("transitions", t, 0, error=ScheduleError),
+                check_real("value", v, error=ScheduleError),
+            )
+            for t, v in pairs
+        )
         if not points or any(b[0] <= a[0] for a, b in pairwise(points)):
             raise ScheduleError(
                 "points must be at least one pair, with strictly increasing transitions; "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from dqlearn.checks import check_positive
 from dqlearn.errors import ScheduleError
-from dqlearn.schedules._spec import Spec, positive
+from dqlearn.schedules._spec import Spec
 
 __all__ = ["VisitCount"]
 
@@ -69,7 +70,7 @@ class VisitCount(Spec):
     def __post_init__(self) -> None:
         """Turn the fields into plain floats and check them."""
         for name in ("omega", "offset", "scale"):
-            self._set(**{name: positive(name, getattr(self, name))})
+            self._set(**{name: check_positive(name, getattr(self, name), error=ScheduleError)})
         if self.omega > 1.0:
             raise ScheduleError(
                 f"omega must be in (0, 1], got {self.omega!r}: above 1 the rates have a finite "

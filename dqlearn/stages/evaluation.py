@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.checks import is_whole
-from dqlearn.envs.model_faults import check_transition
+from dqlearn.checks import check_count, check_whole
+from dqlearn.envs.play import Played
 from dqlearn.envs.python.faults import RAISED
 from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.python.returned import flag, reset_pair, reward, step_five
-from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import ConfigurationError, EnvironmentFault
+from dqlearn.errors import EnvironmentFault
 from dqlearn.random import EVALUATION, streams
 from dqlearn.stages.policy import KnownPolicy, Policy
 from dqlearn.text import html_table
 
-__all__ = ["EpisodePlan", "EvaluationResult", "Played", "play_compiled", "play_python"]
+__all__ = ["EpisodePlan", "EvaluationResult", "play_python"]
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,9 @@ class EpisodePlan:
 
     def __post_init__(self) -> None:
         """Check that there is something to play."""
-        counts = self.n_episodes, self.max_steps
-        if not all(map(is_whole, counts)) or min(counts) < 1:
-            raise ConfigurationError(
-                "an evaluation needs n_episodes and max_steps of at least 1, got "
-                f"n_episodes={self.n_episodes!r} and max_steps={self.max_steps!r}"
-            )
-        if not is_whole(self.seed) or not 0 <= self.seed < 2**64:
-            raise ConfigurationError(
-                f"seed must be an integer in 0 .. 2**64 - 1, got {self.seed!r}"
-            )
+        check_count("n_episodes", self.n_episodes)
+        check_count("max_steps", self.max_steps)
+        check_whole("seed", self.seed, 0, 2**64 - 1)
 
     def streams(self, first: int, last: int) -> npt.NDArray[np.uint64]:
         """Return the streams of random numbers of some episodes."""
@@ -55,15 +47,6 @@ class EpisodePlan:
             np.uint64(self.seed), EVALUATION, first, last - first
         )
         return keys
-
-
-@dataclass(frozen=True)
-class Played:
-    """Returns and lengths of some episodes, and how many of them were cut off."""
-
-    returns: npt.NDArray[np.float64]
-    lengths: npt.NDArray[np.int64]
-    n_truncated: int
 
 
 @dataclass(frozen=True)
@@ -160,25 +143,6 @@ class EvaluationResult:
                 "cut off": f"{self.n_truncated:,}",
             },
         )
-
-
-def play_compiled(
-    env: TabularEnv, policy: Policy | KnownPolicy, episodes: EpisodePlan, first: int, last: int
-) -> Played:
-    """Play the episodes ``first .. last - 1`` of a compiled model."""
-    returns, lengths = np.empty(last - first), np.empty(last - first, np.int64)
-    cut, fault = env.kernels.play(
-        episodes.streams(first, last),
-        env.limits,
-        env.params,
-        policy.lookup,
-        episodes.max_steps,
-        returns,
-        lengths,
-    )
-    if fault[0] >= 0:
-        check_transition(env, f"episode {first + fault[0]} of an evaluation", *fault[1:])
-    return Played(returns, lengths, int(cut))
 
 
 def play_python(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpydoc.docscrape import NumpyDocString
 
 import dqlearn
-from dqlearn import QLearner
+from dqlearn import QLearner, envs
 from dqlearn.cli.hyperparameters import hyperparameter_options
 from dqlearn.cli.learning import train
 from dqlearn.envs import torus
@@ -132,6 +132,16 @@ def test_defaults(name: str) -> None:
     assert Settings.of({}).values[name] == it.check(name, it.default)  # type: ignore[literal-required]
     plan = Settings.of({}).plan(resolve(MODEL), 2)
     assert getattr(plan, name) is not None or it.default is None
+
+
+def test_recipes_say_what_an_environment_may_bring() -> None:
+    """All else that a recipe said would be passed over."""
+    families = [getattr(envs, name) for name in envs.__all__]
+    recipes = [it for family in families for it in getattr(family, "recipes", {}).values()]
+    advised = {name for name, it in HYPERPARAMETERS.items() if it.advised}
+    assert recipes
+    for recipe in recipes:
+        assert recipe.settings.keys() <= advised
 
 
 # stored tables

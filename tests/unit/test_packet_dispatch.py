@@ -202,8 +202,8 @@ def test_dispatch_picture() -> None:
         ({"rates": 0.5}, "rates must be a sequence of numbers, got 0.5"),
         ({"arrival": 1.5}, "divide arrival and rates alike"),
         ({"capacity": 15}, "capacity must be an integer in 1 .. 14, got 15"),
-        ({"loss_cost": -1.0}, "loss_cost must be a number, not negative"),
-        ({"start": "full"}, "start must be one of"),
+        ({"loss_cost": -1.0}, "loss_cost must be a number of at least 0"),
+        ({"start": "full"}, "start must be 'uniform' or 'empty'"),
     ],
 )
 def test_bad_dispatch(changes: dict[str, Any], message: str) -> None:

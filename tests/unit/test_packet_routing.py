@@ -317,9 +317,9 @@ def test_routing_picture() -> None:
         ({"destinations": (9,)}, "destinations must be 1 .. 15 different routers in 0 .. 4"),
         ({"destinations": 3}, "destinations must be a sequence of routers, got 3"),
         ({"load": 5.0}, "load must be in 0 .."),
-        ({"burst": 0}, "burst must be a positive integer"),
+        ({"burst": 0}, "burst must be an integer of at least 1"),
         ({"capacity": 0}, "capacity must be an integer in 1 .. 14"),
-        ({"start": "full"}, "start must be one of"),
+        ({"start": "full"}, "start must be 'uniform', 'steady' or 'empty'"),
     ],
 )
 def test_bad_routing(changes: dict[str, Any], message: str) -> None:

@@ -117,6 +117,10 @@ def test_the_table_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     from declared import TABLES, list_table
 
     assert ".. declared:: history" in (ROOT / "docs/reference/index.md").read_text()
+    assert ".. declared:: report" in (ROOT / "docs/how-to/callbacks.md").read_text()
+    report = list_table(TABLES["report"]())
+    for name, statistic in OF_REPORT.items():
+        assert f"* - ``{name}``\n     - {statistic.unit}\n     - {statistic.what}" in report
     text = list_table(TABLES["history"]())
     for name, it in SHOWN.items():
         assert f"* - ``{name}``\n     - {it.unit}\n     - {it.what}" in text

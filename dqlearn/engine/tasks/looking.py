@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from dqlearn.envs.play import Played, play
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.kernels.summary import action_dtype, ties
-from dqlearn.stages.evaluation import EpisodePlan, Played, play_compiled, play_python
+from dqlearn.stages.evaluation import EpisodePlan, play_python
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import KnownPolicy, Policy
 from dqlearn.table.chunk import Chunk
@@ -69,5 +70,6 @@ def evaluate_task(
 ) -> Played:
     """Play some episodes of an evaluation."""
     if isinstance(plan.env, TabularEnv):
-        return play_compiled(plan.env, policy, episodes, first, last)
+        streams = episodes.streams(first, last)
+        return play(plan.env, streams, policy.lookup, episodes.max_steps, first)
     return play_python(plan.env, policy, episodes, first, last)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 
-from dqlearn.checks import is_whole
+from dqlearn.checks import check_whole
 from dqlearn.envs.model_faults import check_initial, check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError
@@ -162,13 +162,12 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         model, state = self.model, self._state
         if self._stream is None:
             raise ResetNeeded("call reset() before step()")
-        if not is_whole(action) or not 0 <= action < model.n_actions:
-            raise SpaceError(f"an action must be in 0 .. {model.n_actions - 1}, got {action!r}")
+        action = check_whole("an action", action, 0, model.n_actions - 1, error=SpaceError)
         after, reward, terminated = view_kernels(model).step_at(
-            self._stream, self._calls, state, int(action), model.params
+            self._stream, self._calls, state, action, model.params
         )
-        check_transition(model, "environment 0", state, int(action), after, reward)
-        self._state, self._action = after, int(action)
+        check_transition(model, "environment 0", state, action, after, reward)
+        self._state, self._action = after, action
         self._calls += 1
         self._elapsed += 1
         truncated = self._elapsed >= model.limits[2]

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dqlearn.checks import is_whole
+from dqlearn.checks import check_choice, check_count, check_whole
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import ConfigurationError
 from dqlearn.random import integers
 
 __all__ = ["garnet"]
@@ -70,17 +69,10 @@ def garnet(
     >>> outcomes.shape, outcomes.itemsize
     ((100, 2, 4), 8)
     """
-    if not (is_whole(n_states) and is_whole(n_actions)) or not (
-        1 <= n_states <= np.iinfo(np.int32).max and n_actions >= 1
-    ):
-        raise ConfigurationError(
-            f"a Garnet has 1 .. 2**31 - 1 states and at least 1 action, "
-            f"got {n_states=} and {n_actions=}"
-        )
-    if not is_whole(branching) or branching not in BRANCHING:
-        raise ConfigurationError(f"branching must be one of {BRANCHING}, got {branching!r}")
-    if not is_whole(seed) or seed < 0:
-        raise ConfigurationError(f"seed must be an integer of at least 0, got {seed!r}")
+    n_states = check_whole("n_states", n_states, 1, np.iinfo(np.int32).max)
+    n_actions = check_count("n_actions", n_actions)
+    branching = check_choice("branching", branching, BRANCHING)
+    seed = check_whole("seed", seed, 0)
     random = np.random.Generator(np.random.PCG64(seed))
     outcomes = np.empty((n_states, n_actions, branching), OUTCOME)
     outcomes["next_state"] = random.integers(n_states, size=outcomes.shape, dtype=np.int32)

@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from dqlearn.checks import is_number, is_whole
+from dqlearn.checks import check_number, check_probability, check_whole
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import ConfigurationError
 from dqlearn.random import integers
 
 __all__ = ["torus"]
@@ -70,14 +69,10 @@ def torus(
     >>> round(sum(p for p, state, reward, terminated in walk.outcomes(1, 2) if terminated), 3)
     0.925
     """
-    if not is_whole(side) or not 2 <= side <= MAX_SIDE:
-        raise ConfigurationError(f"side must be an integer in 2 .. {MAX_SIDE}, got {side!r}")
-    if not is_number(slip) or not 0.0 <= slip <= 1.0:
-        raise ConfigurationError(f"slip must be a probability, 0 .. 1, got {slip!r}")
-    for name, reward in {"step_reward": step_reward, "goal_reward": goal_reward}.items():
-        if not is_number(reward) or not np.isfinite(reward):
-            raise ConfigurationError(f"{name} must be a finite number, got {reward!r}")
-    side = int(side)
+    side = check_whole("side", side, 2, MAX_SIDE)
+    check_probability("slip", slip)
+    check_number("step_reward", step_reward)
+    check_number("goal_reward", goal_reward)
     return TabularEnv(
         side * side,
         4,

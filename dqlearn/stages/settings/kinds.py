@@ -108,7 +108,9 @@ class Integer:
     label = "int"
 
     def check(self, name: str, value: Any) -> int:
-        """Check the range."""
+        """Check the range; where it has two numbers, these are shown."""
+        if self.most == self.least + 1:
+            return check_choice(name, value, (self.least, self.most))
         return check_whole(name, value, self.least, self.most)
 
     def dump(self, value: int) -> Any:

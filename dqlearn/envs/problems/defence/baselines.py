@@ -9,13 +9,13 @@ Invariant: a rule sees what the learner sees, the states, and the time.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.envs.faces.gym_view import view_kernels
+from dqlearn.envs.play import play
 from dqlearn.random import EVALUATION, streams
 
 if TYPE_CHECKING:
@@ -122,14 +122,6 @@ def searched_period(problem: NetworkDefence) -> int:
 
 
 def _mean_return(problem: NetworkDefence, period: int) -> float:
-    model = problem.model()
-    kernels, keys = view_kernels(model), streams(np.uint64(SEED), EVALUATION, 0, EPISODES)
-    state, reward = np.empty(EPISODES, np.int64), np.empty(EPISODES)
-    terminated, all_of_them = np.empty(EPISODES, np.bool_), np.ones(EPISODES, np.bool_)
-    kernels.begin_many(keys, model.params, state)
-    total = 0.0
-    for t in range(min(MAX_SLOTS, model.limits[2])):
-        action, times = periodic_restore(problem, state, t, period), np.full(EPISODES, t)
-        kernels.step_many(keys, times, all_of_them, model.params, action, state, reward, terminated)
-        total += float(reward.mean())
-    return total
+    keys = streams(np.uint64(SEED), EVALUATION, 0, EPISODES)
+    policy = partial(periodic_restore, problem, period=period)
+    return float(play(problem.model(), keys, policy, MAX_SLOTS).returns.mean())

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dqlearn.checks import check_choice, check_count, check_number
 from dqlearn.envs.problems.defence.kernels import MAX_HOSTS
 from dqlearn.envs.problems.topology import Edges, edges_of
 from dqlearn.errors import ConfigurationError
@@ -81,18 +82,11 @@ def sequence(name: str, values: Any) -> tuple[Any, ...]:
 
 def number(name: str, value: Any, most: float = math.inf) -> float:
     """Check a number from 0 to `most`."""
-    if not isinstance(value, int | float) or not 0.0 <= value <= most or math.isinf(value):
-        expected = "a finite number of at least 0" if math.isinf(most) else f"a number, 0 .. {most}"
-        raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
-    return float(value)
+    return check_number(name, value, 0, most)
 
 
 def episode(start: str, max_episode_steps: int | None) -> None:
     """Check how episodes begin and end."""
-    if start not in ("uniform", "clean"):
-        raise ConfigurationError(f"start must be 'uniform' or 'clean', got {start=}")
-    endless = max_episode_steps is None
-    if not endless and (type(max_episode_steps) is not int or max_episode_steps < 1):
-        raise ConfigurationError(
-            f"max_episode_steps must be a positive integer or None, got {max_episode_steps!r}"
-        )
+    check_choice("start", start, ["uniform", "clean"])
+    if max_episode_steps is not None:
+        check_count("max_episode_steps, if it is not None,", max_episode_steps)

@@ -32,9 +32,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import Any, ClassVar
 
+from dqlearn.checks import check_choice, check_number, check_probability, check_whole
 from dqlearn.envs.problems.digits import bases_of, digit, unpack
 from dqlearn.envs.problems.family import Baseline, Family
 from dqlearn.envs.problems.packets import baselines
@@ -130,22 +130,15 @@ class PacketDispatch(Family):
                 f"rates={self.rates!r}"
             )
         object.__setattr__(self, "rates", rates)
-        if not isinstance(self.arrival, Real) or not 0.0 <= self.arrival <= 1.0:
-            raise ConfigurationError(
-                f"arrival must be a probability, 0 .. 1, got {self.arrival!r}: at most one "
-                "packet comes in a slot, so make slots shorter instead (divide arrival and rates "
-                "alike)"
-            )
-        if not isinstance(self.capacity, int) or not 1 <= self.capacity <= 14:
-            raise ConfigurationError(
-                f"capacity must be an integer in 1 .. 14, got {self.capacity!r}"
-            )
-        if not isinstance(self.loss_cost, Real) or not 0.0 <= self.loss_cost < float("inf"):
-            raise ConfigurationError(
-                f"loss_cost must be a number, not negative, got {self.loss_cost!r}"
-            )
-        if self.start not in STARTS:
-            raise ConfigurationError(f"start must be one of {STARTS}, got {self.start!r}")
+        check_probability(
+            "arrival",
+            self.arrival,
+            cure="at most one packet comes in a slot, so make slots shorter instead (divide "
+            "arrival and rates alike)",
+        )
+        object.__setattr__(self, "capacity", check_whole("capacity", self.capacity, 1, 14))
+        check_number("loss_cost", self.loss_cost, 0)
+        check_choice("start", self.start, STARTS)
 
     @property
     def n_servers(self) -> int:

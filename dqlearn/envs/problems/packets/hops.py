@@ -44,12 +44,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.checks import check_choice, check_count, check_number, check_whole
 from dqlearn.envs.problems.digits import bases_of
 from dqlearn.envs.problems.family import Baseline, Family
 from dqlearn.envs.problems.packets import baselines
@@ -176,18 +176,10 @@ class PacketRouting(Family):
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        if not isinstance(self.burst, int) or self.burst < 1:
-            raise ConfigurationError(f"burst must be a positive integer, got {self.burst!r}")
-        if not isinstance(self.load, Real) or not 0.0 <= self.load <= self.burst:
-            raise ConfigurationError(
-                f"load must be in 0 .. {self.burst}, one burst a slot, got {self.load!r}"
-            )
-        if not isinstance(self.capacity, int) or not 1 <= self.capacity <= 14:
-            raise ConfigurationError(
-                f"capacity must be an integer in 1 .. 14, got {self.capacity!r}"
-            )
-        if self.start not in STARTS:
-            raise ConfigurationError(f"start must be one of {STARTS}, got {self.start!r}")
+        object.__setattr__(self, "burst", check_count("burst", self.burst))
+        check_number("load", self.load, 0, self.burst, cure="there is at most one burst a slot")
+        object.__setattr__(self, "capacity", check_whole("capacity", self.capacity, 1, 14))
+        check_choice("start", self.start, STARTS)
 
     @property
     def n_nodes(self) -> int:

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sized
 from itertools import pairwise
 from typing import Any
 
+from dqlearn.checks import check_choice, check_number, check_whole
 from dqlearn.envs.problems.power.flow import layers
 from dqlearn.envs.problems.topology import edges_of
 from dqlearn.errors import ConfigurationError
 
-__all__ = ["HOURS", "checked", "inside", "listed", "whole"]
+__all__ = ["HOURS", "checked", "inside", "listed"]
 
 HOURS = 24
 # least, most
@@ -51,13 +52,11 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     ConfigurationError
         If one is out of range, or there are too few or too many of one.
     """
-    if given["start"] not in ("uniform", "empty"):
-        raise ConfigurationError(f"start must be 'uniform' or 'empty', got {given['start']!r}")
-    if given["reward"] not in ("cost", "saving"):
-        raise ConfigurationError(f"reward must be 'cost' or 'saving', got {given['reward']!r}")
-    n = whole("n_storages", given["n_storages"], 1, 9)
+    check_choice("start", given["start"], ["uniform", "empty"])
+    check_choice("reward", given["reward"], ["cost", "saving"])
+    n = check_whole("n_storages", given["n_storages"], 1, 9)
     most = given["max_commands"]
-    capacity = whole("capacity", given["capacity"], 1, 14)
+    capacity = check_whole("capacity", given["capacity"], 1, 14)
     if (capacity + 1) ** n > 2**32:
         raise ConfigurationError(
             f"storages may have 2**32 states together, got {capacity + 1}**{n}: "
@@ -66,8 +65,10 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "n_storages": n,
         "capacity": capacity,
-        **{name: whole(name, given[name], 1, 7) for name in ("charge_rate", "discharge_rate")},
-        "max_commands": None if most is None else whole("max_commands", most, 1, n),
+        **{
+            name: check_whole(name, given[name], 1, 7) for name in ("charge_rate", "discharge_rate")
+        },
+        "max_commands": None if most is None else check_whole("max_commands", most, 1, n),
         **{name: inside(name, given[name], *RANGES[name]) for name in RANGES},
         **_of_lines(given, n),
         **_of_loads(given, n),
@@ -110,39 +111,6 @@ def _of_loads(given: Mapping[str, Any], n: int) -> dict[str, Any]:
     }
 
 
-def whole(name: str, value: Any, least: int, most: int) -> int:
-    """Return an integer, checked.
-
-    Parameters
-    ----------
-    name : str
-        Of the parameter, for the message.
-    value : int
-        Given.
-    least, most : int
-        The range, ends included.
-
-    Returns
-    -------
-    int
-        The value.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is no integer in the range.
-
-    Examples
-    --------
-    >>> whole("capacity", 2, 1, 10)
-    2
-    """
-    integral = isinstance(value, int) or (hasattr(value, "__index__"))
-    if not integral or isinstance(value, bool) or not least <= value <= most:
-        raise ConfigurationError(f"{name} must be an integer in {least} .. {most}, got {value!r}")
-    return int(value)
-
-
 def inside(name: str, value: Any, least: float, most: float = math.inf) -> float:
     """Return a number, checked.
 
@@ -170,13 +138,7 @@ def inside(name: str, value: Any, least: float, most: float = math.inf) -> float
     >>> inside("volatility", 1, 0.0, 1.0)
     1.0
     """
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, str) or not least <= number <= most:
-        raise ConfigurationError(f"{name} must be a number in {least} .. {most}, got {value!r}")
-    return number
+    return math.inf if value == most == math.inf else check_number(name, value, least, most)
 
 
 def listed(

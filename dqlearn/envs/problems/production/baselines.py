@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.envs.faces.gym_view import view_kernels
+from dqlearn.envs.play import play
 from dqlearn.envs.problems.production.kernels import IDLE, MAINTAIN, RUN
 from dqlearn.random import EVALUATION, streams
 
@@ -209,12 +209,5 @@ def best_of(
 
 def _mean_return(model: TabularEnv, policy: Baseline) -> float:
     """Play some episodes; the same ones for every policy."""
-    kernels, keys = view_kernels(model), streams(np.uint64(SEED), EVALUATION, 0, EPISODES)
-    state, reward, total = np.empty(EPISODES, np.int64), np.empty(EPISODES), 0.0
-    going, terminated = np.ones(EPISODES, np.bool_), np.empty(EPISODES, np.bool_)
-    kernels.begin_many(keys, model.params, state)
-    for t in range(min(model.limits[2], MAX_SLOTS)):
-        calls, action = np.full(EPISODES, t), policy(state, t)
-        kernels.step_many(keys, calls, going, model.params, action, state, reward, terminated)
-        total += reward.mean()
-    return total
+    keys = streams(np.uint64(SEED), EVALUATION, 0, EPISODES)
+    return float(play(model, keys, policy, MAX_SLOTS).returns.mean())

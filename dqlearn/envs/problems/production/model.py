@@ -48,6 +48,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.checks import check_choice, check_number, check_whole
 from dqlearn.envs.problems.family import Baseline, Family
 from dqlearn.envs.problems.picture import Link, Node, Picture, counts, graded
 from dqlearn.envs.problems.production import baselines as rules
@@ -195,19 +196,11 @@ class ProductionLine(Family):
         for name in ("price", "lost", "holding", "service_cost", "repair_cost"):
             self._check_numbers(name, 0.0, 1e9)
         for name, values in (("idlers", ("any", "first")), ("start", ("uniform", "empty"))):
-            if getattr(self, name) not in values:
-                raise ConfigurationError(
-                    f"{name} must be one of {values}, got {getattr(self, name)!r}"
-                )
+            check_choice(name, getattr(self, name), values)
         object.__setattr__(self, "edges", tree_of(self.edges, self.machines))
 
     def _check_whole(self, name: str, least: int, most: int) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int | np.integer) or not least <= value <= most:
-            raise ConfigurationError(
-                f"{name} must be an integer in {least} .. {most}, got {value!r}"
-            )
-        object.__setattr__(self, name, int(value))
+        object.__setattr__(self, name, check_whole(name, getattr(self, name), least, most))
 
     def _check_numbers(self, name: str, least: float, most: float) -> None:
         value = getattr(self, name)
@@ -220,8 +213,8 @@ class ProductionLine(Family):
         if numbers.ndim > (not single) or not 1 <= numbers.size <= count:
             kind = "a number" if single else f"a number, or 1 .. {count} of them"
             raise ConfigurationError(f"{name} must be {kind}, got {value!r}")
-        if not ((least <= numbers) & (numbers <= most)).all():
-            raise ConfigurationError(f"{name} must be in {least:g} .. {most:g}, got {value!r}")
+        for number in numbers.ravel().tolist():
+            check_number(name, number, least, most)
         plain = float(numbers) if single else tuple(np.resize(numbers, self.machines).tolist())
         object.__setattr__(self, name, plain)
 

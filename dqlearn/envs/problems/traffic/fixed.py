@@ -14,13 +14,13 @@ one best plan, found under other arrivals than those a policy is evaluated with.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.envs.faces.gym_view import view_kernels
+from dqlearn.envs.play import play
 from dqlearn.envs.problems.traffic.baselines import decide, read
 from dqlearn.random import EVALUATION, streams
 
@@ -118,18 +118,9 @@ def _follow(problem: TrafficGrid, plans: Ints, states: Ints, t: int) -> Ints:
 
 
 def _mean_returns(problem: TrafficGrid, plans: Ints) -> npt.NDArray[np.float64]:
-    """Play all plans over the same episodes; return the mean return of each."""
-    model = problem.model()
-    kernels, lanes = view_kernels(model), len(plans) * N_EPISODES
+    """Play all plans over the same episodes, none of which ends early; return each mean return."""
     keys = np.tile(streams(np.uint64(SEED), EVALUATION, 0, N_EPISODES), len(plans))
-    each = np.repeat(plans, N_EPISODES, axis=0)
-    state, reward, ended = np.empty(lanes, np.int64), np.empty(lanes), np.empty(lanes, np.bool_)
-    kernels.begin_many(keys, model.params, state)
-    returns, going = np.zeros(lanes), np.ones(lanes, np.bool_)
-    for t in range(min(model.limits[2], MAX_SLOTS)):
-        action = _follow(problem, each, state, t)
-        calls = np.full(lanes, t)
-        kernels.step_many(keys, calls, going, model.params, action, state, reward, ended)
-        returns += reward
+    policy = partial(_follow, problem, np.repeat(plans, N_EPISODES, axis=0))
+    returns = play(problem.model(), keys, policy, MAX_SLOTS).returns
     mean: npt.NDArray[np.float64] = returns.reshape(len(plans), N_EPISODES).mean(axis=1)
     return mean

@@ -46,7 +46,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dqlearn.checks import is_number
+from dqlearn.checks import check_choice, check_number, check_probability, check_whole
 from dqlearn.envs.problems.digits import bases_of
 from dqlearn.envs.problems.family import Baseline, Family
 from dqlearn.envs.problems.picture import Picture
@@ -160,23 +160,16 @@ class TrafficGrid(Family):
 
     def __post_init__(self) -> None:
         """Check the values, and make the network plain."""
-        _check_whole("n_intersections", self.n_intersections, MAX_INTERSECTIONS)
-        _check_whole("capacity", self.capacity, MAX_CAPACITY)
-        _check_whole("saturation", self.saturation, self.capacity)
+        check_whole("n_intersections", self.n_intersections, 1, MAX_INTERSECTIONS)
+        check_whole("capacity", self.capacity, 1, MAX_CAPACITY)
+        check_whole("saturation", self.saturation, 1, self.capacity)
         if self.max_episode_steps is not None:
-            _check_whole("max_episode_steps", self.max_episode_steps, 2**62)
+            check_whole("max_episode_steps", self.max_episode_steps, 1, 2**62)
         for name in ("arrival_main", "arrival_cross"):
-            if not is_number(getattr(self, name)) or not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigurationError(
-                    f"{name} must be vehicles a slot, 0 .. 1, got {getattr(self, name)!r}"
-                )
-        if not is_number(self.lost_cost) or not 0.0 <= self.lost_cost < float("inf"):
-            raise ConfigurationError(f"lost_cost must be at least 0, got {self.lost_cost!r}")
+            check_probability(name, getattr(self, name))
+        check_number("lost_cost", self.lost_cost, 0)
         for name, choices in (("control", CONTROLS), ("start", STARTS)):
-            if getattr(self, name) not in choices:
-                raise ConfigurationError(
-                    f"{name} must be one of {choices}, got {getattr(self, name)!r}"
-                )
+            check_choice(name, getattr(self, name), choices)
         links = links_of(self.network, self.n_intersections)
         if not isinstance(self.network, str):
             object.__setattr__(self, "network", links)
@@ -368,8 +361,3 @@ def _light(queue: int, n_intersections: int) -> int:
     """Return the bit of the queue's light; see the kernels."""
     intersection, stream = divmod(queue, 2)
     return (1 + stream) * n_intersections - 1 - intersection
-
-
-def _check_whole(name: str, value: Any, most: int) -> None:
-    if not isinstance(value, int | np.integer) or not 1 <= value <= most:
-        raise ConfigurationError(f"{name} must be an integer in 1 .. {most}, got {value!r}")

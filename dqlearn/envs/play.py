@@ -1,0 +1,134 @@
+"""Play: whole episodes of a compiled model, by a policy that is compiled, or is a function.
+
+::
+
+    streams ──► initial states ──► play ──► returns, lengths, and how many were cut off
+                                    ▲
+                     greedy actions of all states: all steps at once
+                     policy(states, t): one step after another, all episodes together
+
+Invariant: an episode draws the same numbers whoever plays it, so that two policies are compared
+under the same arrivals, failures and attacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dqlearn.envs.model_faults import check_initial, check_transition
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import SpaceError
+from dqlearn.kernels.choose import Lookup
+from dqlearn.kernels.summary import action_dtype
+
+__all__ = ["Played", "Rule", "play"]
+
+Rule = Callable[[npt.NDArray[np.int64], int], npt.ArrayLike]
+"""``policy(states, t) -> actions``: of the episodes that go on, and the steps since they began."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """Returns and lengths of some episodes, and how many of them were cut off."""
+
+    returns: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+    n_truncated: int
+
+
+def play(
+    model: TabularEnv,
+    streams: npt.NDArray[np.uint64],
+    policy: Lookup | Rule,
+    max_steps: int,
+    first: int = 0,
+) -> Played:
+    """Play one episode a stream.
+
+    Parameters
+    ----------
+    model : TabularEnv
+        The environment; its ``max_episode_steps`` ends an episode.
+    streams : uint64 (n,)
+        Random numbers of each episode.
+    policy : Lookup or callable
+        The greedy actions of all states; or a function of the states of the episodes that go on,
+        int64 ``(m,)``, and of the steps since they began.
+    max_steps : int
+        Cut an episode off after so many.
+    first : int, default 0
+        The number of the first episode, for errors.
+
+    Returns
+    -------
+    Played
+
+    Raises
+    ------
+    SpaceError
+        If a function's actions are not one for each state, in range.
+    EnvironmentFault
+        If the model leaves its states, or a reward is not finite.
+    """
+    episodes = _Episodes(model, streams, first)
+    if not callable(policy):
+        episodes.advance(policy, episodes.state, max_steps)
+        return episodes.played()
+    n = len(streams)
+    action, own = np.zeros(n, action_dtype(model.n_actions)), np.arange(n)
+    for t in range(max_steps):
+        going = episodes.going
+        if not going.any():
+            break
+        chosen = policy(episodes.state[going], t)
+        action[going] = _checked(chosen, int(going.sum()), model.n_actions)
+        episodes.advance(action, own, 1)
+    return episodes.played()
+
+
+class _Episodes:
+    """Episodes under way, one a stream."""
+
+    def __init__(self, model: TabularEnv, streams: npt.NDArray[np.uint64], first: int) -> None:
+        n = len(streams)
+        self._model, self._streams, self._first = model, streams, first
+        self.state, self.going = np.empty(n, np.int64), np.ones(n, np.bool_)
+        self._returns, self._lengths = np.zeros(n), np.zeros(n, np.int64)
+        model.kernels.begin(streams, 0, model.params, self.state)
+        for i in np.flatnonzero((self.state < 0) | (self.state >= model.n_states))[:1].tolist():
+            check_initial(int(self.state[i]), model.n_states, self._who(i))
+
+    def advance(self, greedy: Lookup, rows: npt.NDArray[np.int64], n_steps: int) -> None:
+        """Take up to so many steps in those that go on; `rows` is which action is whose."""
+        i, *transition = self._model.kernels.play(
+            self._streams,
+            n_steps,
+            self._model.limits,
+            self._model.params,
+            greedy,
+            rows,
+            (self.state, self.going, self._returns, self._lengths),
+        )
+        if i >= 0:
+            check_transition(self._model, self._who(i), *transition)
+
+    def played(self) -> Played:
+        """Return what came of them; those that still go on are cut off."""
+        return Played(self._returns, self._lengths, int(self.going.sum()))
+
+    def _who(self, i: int) -> str:
+        return f"episode {self._first + i} of an evaluation"
+
+
+def _checked(actions: npt.ArrayLike, n: int, n_actions: int) -> npt.NDArray[np.integer]:
+    given = np.asarray(actions)
+    whole = given.shape == (n,) and given.dtype.kind in "iu"
+    if not whole or ((given < 0) | (given >= n_actions)).any():
+        raise SpaceError(
+            f"a policy must return {n} integers in 0 .. {n_actions - 1}, got {given!r}"
+        )
+    return given
