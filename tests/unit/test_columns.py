@@ -18,6 +18,7 @@ from dqlearn.spaces import Factor
 from dqlearn.statistics import RoundStats
 from dqlearn.storage.protocol import CheckpointStore, Version
 from dqlearn.storage.reader import read_chunk, read_known
+from dqlearn.storage.reading import _lazy
 from dqlearn.storage.schema import Layout, arrays_of
 from dqlearn.storage.writer import write_chunk, write_known
 from dqlearn.table.chunk import Chunk, filled
@@ -106,6 +107,11 @@ def test_written_and_read(grid: ChunkGrid) -> None:
     ]
     version = committed(store, tip, results, transaction)
     assert sum(each.nbytes for each in results) == sum(it.nbytes for it in whole().values())
+    for column in WIDER:
+        lazy = _lazy(version, column, grid)
+        assert lazy.shape == whole()[column.name].shape
+        found = lazy.compute(scheduler="synchronous")
+        np.testing.assert_array_equal(found, whole()[column.name])
     for other in GRIDS:
         for c in range(other.n_chunks):
             chunk = read_chunk(version, other, c, np.dtype("float32"), WIDER)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -53,17 +54,20 @@ class Commit:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """Those of the root, and of each group of arrays by its name."""
-        with self._intact(lambda: "what it says of itself"):
-            found = dict(self.group.attrs)
-            for name, group in self.group.groups():
-                found |= {f"{name}/{key}": value for key, value in group.attrs.items()}
-            return found
+        with self._opened():
+            return _attributes(self.session)
 
     @property
     def group(self) -> zarr.Group:
         """The arrays and the attributes."""
-        try:
+        with self._opened():
             return _group(self.session)
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Give a name to the errors of what cannot be opened."""
+        try:
+            yield
         except Exception as error:  # storages raise what they like
             raise StoreError(
                 f"checkpoint {self.number} of {self.name!r} cannot be opened: {first_line(error)}; "
@@ -153,3 +157,12 @@ def _first_damaged(array: Any, region: Region) -> tuple[int, ...]:
 @lru_cache(maxsize=16)
 def _group(session: bytes) -> zarr.Group:
     return zarr.open_group(pickle.loads(session).store, mode="r")
+
+
+@lru_cache(maxsize=16)
+def _attributes(session: bytes) -> Mapping[str, Any]:
+    root = _group(session)
+    found = dict(root.attrs)
+    for name, group in root.groups():
+        found |= {f"{name}/{key}": value for key, value in group.attrs.items()}
+    return MappingProxyType(found)
