@@ -166,7 +166,10 @@ class Hyperparameters(TypedDict, total=False):
     learning_rate: Annotated[
         float | Schedule | VisitCount | None,
         Hyperparameter(
-            Scheduled(visits=True), 0.1, "Alpha, 0 .. 1: a schedule. By default 0.1.", advised=True
+            Scheduled(visits=True),
+            0.1,
+            "Alpha, 0 .. 1: a number, or a schedule. By default 0.1.",
+            advised=True,
         ),
     ]
     epsilon: Annotated[
@@ -174,7 +177,7 @@ class Hyperparameters(TypedDict, total=False):
         Hyperparameter(
             Scheduled(),
             0.1,
-            "Probability of a random action, 0 .. 1: a schedule. By default 0.1.",
+            "Probability of a random action, 0 .. 1: a number, or a schedule. By default 0.1.",
             advised=True,
         ),
     ]
