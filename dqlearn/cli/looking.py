@@ -26,7 +26,7 @@ from dqlearn.learner.q_learner import QLearner
 from dqlearn.learner.reopen import load, resume
 from dqlearn.schedules import from_spec
 from dqlearn.storage.attributes import nested, understood
-from dqlearn.storage.protocol import LATEST
+from dqlearn.storage.names import LATEST
 from dqlearn.storage.zarr_table import read_attributes
 
 __all__ = ["contents", "evaluate", "info", "learner_of", "lines", "settings"]

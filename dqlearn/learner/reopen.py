@@ -17,8 +17,8 @@ from dqlearn.envs.resolve import EnvLike
 from dqlearn.learner.q_learner import QLearner
 from dqlearn.storage.description import Stored, Trust, check_fingerprint, environment_of
 from dqlearn.storage.location import StoreLike, store_of
+from dqlearn.storage.names import LATEST, At
 from dqlearn.storage.paths import PathLike
-from dqlearn.storage.protocol import LATEST, At
 from dqlearn.storage.reading import history_of
 from dqlearn.training.recorder import Recorder, Saving
 

@@ -22,18 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.errors import CheckError, NoCheckpointError, RunInUseError, StoreError
-from dqlearn.storage.protocol import (
-    BEST,
-    LATEST,
-    PREVIOUS,
-    ArraySpec,
-    At,
-    CheckpointStore,
-    Transaction,
-    Version,
-    WriteResult,
-)
-from dqlearn.table.snapshot import Region
+from dqlearn.storage.names import BEST, LATEST, PREVIOUS, At
+from dqlearn.storage.protocol import CheckpointStore, Transaction, Version, WriteResult
+from dqlearn.table.snapshot import ArraySpec, Region
 
 __all__ = ["check_store"]
 
