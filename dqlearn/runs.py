@@ -12,16 +12,8 @@ here take as it is; :func:`dqlearn.testing.check_store` says when it is done.
 """
 
 from dqlearn.storage.location import store_of
-from dqlearn.storage.protocol import (
-    ArraySpec,
-    CheckpointInfo,
-    CheckpointStore,
-    Transaction,
-    Version,
-    Writer,
-    WriteResult,
-    check_tag,
-)
+from dqlearn.storage.names import CheckpointInfo, check_tag
+from dqlearn.storage.protocol import CheckpointStore, Transaction, Version, Writer, WriteResult
 from dqlearn.storage.reading import (
     checkpoints,
     expire,
@@ -31,7 +23,7 @@ from dqlearn.storage.reading import (
     tag,
     untag,
 )
-from dqlearn.table.snapshot import Snapshot
+from dqlearn.table.snapshot import ArraySpec, Snapshot
 
 __all__ = [
     "ArraySpec",

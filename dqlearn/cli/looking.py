@@ -27,7 +27,7 @@ from dqlearn.learner.reopen import load, resume
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.settings import HYPERPARAMETERS, loaded
 from dqlearn.storage.attributes import nested, understood
-from dqlearn.storage.protocol import LATEST
+from dqlearn.storage.names import LATEST
 from dqlearn.storage.zarr_table import read_attributes
 
 __all__ = ["contents", "evaluate", "info", "learner_of", "lines", "settings"]

@@ -39,7 +39,8 @@ from dqlearn.runs import expire as expire_checkpoints
 from dqlearn.runs import tag as give_name
 from dqlearn.runs import untag as take_name
 from dqlearn.storage.attributes import nested, understood
-from dqlearn.storage.protocol import LATEST, CheckpointStore
+from dqlearn.storage.names import LATEST
+from dqlearn.storage.protocol import CheckpointStore
 from dqlearn.storage.reading import history_of, table_of
 from dqlearn.storage.zarr_table import write_dataset
 from dqlearn.training.every import Every

@@ -18,8 +18,8 @@ from dqlearn.learner.q_learner import QLearner
 from dqlearn.stages.settings import Hyperparameters
 from dqlearn.storage.description import Stored, Trust, check_fingerprint, environment_of
 from dqlearn.storage.location import StoreLike, store_of
+from dqlearn.storage.names import LATEST, At
 from dqlearn.storage.paths import PathLike
-from dqlearn.storage.protocol import LATEST, At
 from dqlearn.storage.reading import history_of
 from dqlearn.training.checkpointer import Checkpointer
 from dqlearn.training.every import Saving

@@ -7,6 +7,7 @@
     writer, reader chunks, shards and batches of a run   origin       a saved table to begin with
     zarr_table     one saved table                       reading      what people look at
     description    what a table says of its run          attributes   JSON that anybody may edit
+    paths          folders and URLs                      names        what checkpoints are called
 
 Invariant: what is read is what was written, or an error that says which of the two is wrong.
 """

@@ -13,124 +13,29 @@ are. :func:`dqlearn.testing.check_store` says whether that holds of a store.
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import numpy.typing as npt
 
-from dqlearn.errors import RunInUseError, StoreError
-from dqlearn.table.snapshot import Region, Snapshot
-from dqlearn.text import html_table
+from dqlearn.errors import RunInUseError
+from dqlearn.storage.names import LATEST, At, CheckpointInfo
+from dqlearn.table.snapshot import ArraySpec, Region, Snapshot
 
 __all__ = [
-    "BEST",
-    "LATEST",
-    "PREVIOUS",
-    "ArraySpec",
-    "At",
-    "CheckpointInfo",
     "CheckpointStore",
     "Transaction",
     "Version",
     "WriteResult",
     "Writer",
-    "check_tag",
     "moved",
 ]
 
-LATEST, BEST, PREVIOUS = "latest", "best", "previous"
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-At = str | int
-"""What names a checkpoint: "latest", "previous", "best", a number, or a tag."""
-
 Values = Mapping[str, tuple[Region, npt.NDArray[Any]]]
 """Parts of arrays, by the names of the arrays."""
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySpec:
-    """An array that a store is to make.
-
-    Parameters
-    ----------
-    name : str
-        Slashes in it divide groups from what they hold.
-    dims : tuple of str
-        Names of its dimensions.
-    shape, chunks : tuple of int
-        Of the whole, and of what is written together: no two tasks write to one chunk. The whole
-        may be far too large to be allocated; what is never written takes no room.
-    dtype : dtype
-        Of the values; "O" is text.
-    fill : float
-        What is read where nothing was written.
-    attributes : mapping
-        JSON.
-    values : ndarray, optional
-        What it holds from the beginning, all of it.
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    dtype: np.dtype[Any]
-    fill: float = 0
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    values: npt.NDArray[Any] | None = None
-
-
-@dataclass(frozen=True, repr=False)
-class CheckpointInfo:
-    """What a list of checkpoints says of one.
-
-    Parameters
-    ----------
-    number : int
-        Counts the run's checkpoints from 0.
-    round, timesteps : int
-        Rounds and transitions that its table was learned from.
-    written : datetime
-        When, in UTC.
-    tags : tuple of str
-        Names that point to it.
-    snapshot : str
-        The store's name of it.
-    """
-
-    number: int
-    round: int
-    timesteps: int
-    written: datetime
-    tags: tuple[str, ...]
-    snapshot: str
-
-    def __repr__(self) -> str:
-        """Return its number, what it has learned from, when it was written, and its tags."""
-        tags = "".join(f", {tag!r}" for tag in self.tags)
-        return (
-            f"CheckpointInfo({self.number}: round {self.round}, {self.timesteps} transitions, "
-            f"{self.written:%Y-%m-%d %H:%M:%S}{tags})"
-        )
-
-    def _repr_html_(self) -> str:
-        """Return a table of the same."""
-        return html_table(
-            f"checkpoint {self.number}",
-            {
-                "round": f"{self.round:,}",
-                "learned from": f"{self.timesteps:,} transitions",
-                "written": f"{self.written:%Y-%m-%d %H:%M:%S} UTC",
-                "tags": ", ".join(self.tags) or "none",
-                "snapshot": self.snapshot,
-            },
-        )
 
 
 class Version(Snapshot, Protocol):
@@ -149,7 +54,7 @@ class Writer(Protocol):
     """What a task writes with, on any worker; it can be pickled."""
 
     def write(self, values: Values) -> Any:
-        """Write parts of arrays, each of them whole chunks.
+        """Write parts of arrays; no other task writes to the same chunks.
 
         Parameters
         ----------
@@ -487,30 +392,6 @@ class CheckpointStore(Protocol):
     def flush(self) -> None:
         """Wait until what was committed outlives a power cut, if a commit does not."""
         return None
-
-
-def check_tag(name: str, taken: Iterable[str]) -> None:
-    """Refuse what cannot be a tag.
-
-    Parameters
-    ----------
-    name : str
-        A name.
-    taken : iterable of str
-        Those that are in use, besides "latest", "best" and "previous".
-
-    Raises
-    ------
-    StoreError
-        If it is none, or is in use.
-    """
-    if not _TAG.fullmatch(name) or name.isdigit():
-        raise StoreError(
-            "a name begins with a letter or digit, goes on with these, '.', '_' or '-', and is "
-            f"no number; got {name!r}"
-        )
-    if name in (LATEST, BEST, PREVIOUS, *taken):
-        raise StoreError(f"the name {name!r} is taken: choose another")
 
 
 def moved(name: str, base: Version | None) -> RunInUseError:

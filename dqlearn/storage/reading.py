@@ -29,8 +29,9 @@ from dqlearn.spaces import SpaceIndex
 from dqlearn.stages.settings import loaded
 from dqlearn.storage.attributes import understood
 from dqlearn.storage.location import StoreLike, store_of
+from dqlearn.storage.names import LATEST, At, CheckpointInfo
 from dqlearn.storage.paths import PathLike
-from dqlearn.storage.protocol import LATEST, At, CheckpointInfo, CheckpointStore, Version
+from dqlearn.storage.protocol import CheckpointStore, Version
 from dqlearn.storage.reader import read_known, read_visited
 from dqlearn.storage.schema import Layout
 from dqlearn.storage.zarr_table import write_dataset

@@ -40,12 +40,13 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.rollout import state_dtype
-from dqlearn.storage.protocol import ArraySpec, Version
+from dqlearn.storage.protocol import Version
 from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.grid import ChunkGrid, Slices
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.history import STORED as HISTORY
 from dqlearn.table.history import History
+from dqlearn.table.snapshot import ArraySpec
 from dqlearn.table.views.axes import factors_of, state_coordinates
 
 __all__ = ["FORMAT", "Layout", "arrays_of", "new_rows"]

@@ -13,12 +13,13 @@ the client. Invariant: reading is pure, so what is lost is read again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Region", "Snapshot", "StoredArray"]
+__all__ = ["ArraySpec", "Region", "Snapshot", "StoredArray"]
 
 Region = tuple[slice, ...]
 """A part of an array: of each dimension from where to where; both are whole numbers."""
@@ -38,6 +39,39 @@ class StoredArray(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of its values."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySpec:
+    """An array that a store is to make.
+
+    Parameters
+    ----------
+    name : str
+        Slashes in it divide groups from what they hold.
+    dims : tuple of str
+        Names of its dimensions.
+    shape, chunks : tuple of int
+        Of the whole, and of what is written together: no two tasks write to one chunk. The whole
+        may be far too large to be allocated; what is never written takes no room.
+    dtype : dtype
+        Of the values; "O" is text.
+    fill : float
+        What is read where nothing was written.
+    attributes : mapping
+        JSON.
+    values : ndarray, optional
+        What it holds from the beginning, all of it.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fill: float = 0
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    values: npt.NDArray[Any] | None = None
 
 
 class Snapshot(Protocol):

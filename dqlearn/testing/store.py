@@ -22,18 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.errors import CheckError, NoCheckpointError, RunInUseError, StoreError
-from dqlearn.storage.protocol import (
-    BEST,
-    LATEST,
-    PREVIOUS,
-    ArraySpec,
-    At,
-    CheckpointStore,
-    Transaction,
-    Version,
-    WriteResult,
-)
-from dqlearn.table.snapshot import Region
+from dqlearn.storage.names import BEST, LATEST, PREVIOUS, At
+from dqlearn.storage.protocol import CheckpointStore, Transaction, Version, WriteResult
+from dqlearn.table.snapshot import ArraySpec, Region
 
 __all__ = ["check_store"]
 
@@ -91,15 +82,25 @@ def check_store(factory: Callable[[], CheckpointStore]) -> None:
         _check_locks,
         _check_expiry,
     ):
-        store = factory()
-        if not isinstance(store, CheckpointStore):
-            raise CheckError(f"expected a CheckpointStore of {factory!r}, got {store!r}")
-        try:
-            check(store)
-        except CheckError:
-            raise
-        except Exception as error:  # a store under work raises what it likes
-            raise CheckError(f"expected no error, got {error!r}; from: {check.__doc__}") from error
+        _pass(check, _made(factory))
+    _pass(_check_two_stores, _made(factory), _made(factory))
+
+
+def _made(factory: Callable[[], CheckpointStore]) -> CheckpointStore:
+    store = factory()
+    if not isinstance(store, CheckpointStore):
+        raise CheckError(f"expected a CheckpointStore of {factory!r}, got {store!r}")
+    return store
+
+
+def _pass(check: Callable[..., None], *stores: CheckpointStore) -> None:
+    """Make a check; name what it raises."""
+    try:
+        check(*stores)
+    except CheckError:
+        raise
+    except Exception as error:  # a store under work raises what it likes
+        raise CheckError(f"expected no error, got {error!r}; from: {check.__doc__}") from error
 
 
 class _Run:
@@ -336,6 +337,18 @@ def _check_expiry(store: CheckpointStore) -> None:
     with _raising(NoCheckpointError, "tag() of a checkpoint that was deleted"):
         store.tag("gone", versions[0])
     _check_version(run.checkpoint(), 6, run.values(6))
+
+
+def _check_two_stores(store: CheckpointStore, other: CheckpointStore) -> None:
+    """Make the same checkpoint in two stores: their names differ, and the stores do."""
+    first, second = (_Run(each).checkpoint() for each in (store, other))
+    if store == other or store != store:
+        raise CheckError("expected each store to be equal to itself alone")
+    if first.snapshot == second.snapshot:
+        raise CheckError(
+            f"expected snapshots of two stores to have different names, got {first.snapshot!r} "
+            "twice: arrays that are read from them would be taken for each other"
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import dask
 import numpy as np
@@ -131,7 +132,7 @@ class MemoryStore(CheckpointStore):
     """Checkpoints in this process, for tests; all that another backend has to say."""
 
     def __init__(self, name: str = "memory") -> None:
-        self.name, self._n, self._held = name, 0, threading.Lock()
+        self.name, self._held = name, threading.Lock()
         self._found: dict[str, InMemory] = {}
         self._names: dict[str, str] = {}
         self._tip = ""
@@ -151,8 +152,7 @@ class MemoryStore(CheckpointStore):
         return self._tip
 
     def _keep(self, number: int, attributes: Any, arrays: Any, before: str = "") -> InMemory:
-        self._n += 1
-        made = InMemory(self.name, number, f"{self.name}-{self._n}", attributes, arrays, before)
+        made = InMemory(self.name, number, uuid4().hex, attributes, arrays, before)
         self._tip, self._found[made.snapshot] = made.snapshot, made
         return made
 
@@ -342,6 +342,17 @@ class LocksForGood(MemoryStore):
         return lambda: None
 
 
+class CountsSnapshots(MemoryStore):
+    """Two stores call their checkpoints the same."""
+
+    def _keep(self, number: int, attributes: Any, arrays: Any, before: str = "") -> InMemory:
+        made = super()._keep(number, attributes, arrays, before)
+        del self._found[made.snapshot]
+        self._tip = f"snapshot {number} {len(self._found)}"
+        self._found[self._tip] = replace(made, snapshot=self._tip)
+        return self._found[self._tip]
+
+
 class KeepsTheAbandoned(MemoryStore):
     def begin(self, base: Version | None, tip: str) -> Begun:
         begun = super().begin(base, tip)
@@ -365,6 +376,7 @@ class KeepsTheAbandoned(MemoryStore):
         (DeletesNamed, "numbers after"),
         (DeletesNothing, "numbers after keep_last"),
         (LocksForGood, "the second time"),
+        (CountsSnapshots, "snapshots of two stores to have different names"),
         (KeepsTheAbandoned, "expected no error, got RunInUseError"),
         (dict, "expected a CheckpointStore"),
     ],

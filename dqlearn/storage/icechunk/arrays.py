@@ -21,7 +21,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from dqlearn.errors import StoreError
 from dqlearn.storage.icechunk.failures import first_line
-from dqlearn.storage.protocol import ArraySpec, Values
+from dqlearn.storage.protocol import Values
+from dqlearn.table.snapshot import ArraySpec
 
 __all__ = ["ForkWriter", "append", "make", "set_attributes"]
 

@@ -26,7 +26,7 @@ from dqlearn.errors import (
 from dqlearn.storage.icechunk.commit import Commit
 from dqlearn.storage.icechunk.failures import first_line, unreachable
 from dqlearn.storage.icechunk.place import Place
-from dqlearn.storage.protocol import LATEST, PREVIOUS, At, CheckpointInfo
+from dqlearn.storage.names import LATEST, PREVIOUS, At, CheckpointInfo
 from dqlearn.storage.schema import FORMAT
 
 __all__ = ["MAIN", "OURS", "Commits"]

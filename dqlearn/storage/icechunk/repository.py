@@ -33,18 +33,10 @@ from dqlearn.storage.icechunk.arrays import ForkWriter, append, make, set_attrib
 from dqlearn.storage.icechunk.commit import Commit
 from dqlearn.storage.icechunk.commits import MAIN, OURS, Commits
 from dqlearn.storage.icechunk.failures import first_line
-from dqlearn.storage.protocol import (
-    BEST,
-    PREVIOUS,
-    ArraySpec,
-    CheckpointStore,
-    Transaction,
-    Version,
-    WriteResult,
-    check_tag,
-    moved,
-)
+from dqlearn.storage.names import BEST, PREVIOUS, check_tag
+from dqlearn.storage.protocol import CheckpointStore, Transaction, Version, WriteResult, moved
 from dqlearn.storage.schema import FORMAT
+from dqlearn.table.snapshot import ArraySpec
 
 __all__ = ["IcechunkTransaction", "Repository"]
 
