@@ -1,4 +1,16 @@
-from . import callbacks, envs, errors, events, exact, random, runs, schedules, spaces, testing
+from . import (
+    algorithms,
+    callbacks,
+    envs,
+    errors,
+    events,
+    exact,
+    random,
+    runs,
+    schedules,
+    spaces,
+    testing,
+)
 from .envs.tabular import TabularEnv
 from .errors import DQLearnError
 from .learner.q_learner import QLearner
@@ -21,6 +33,7 @@ __all__ = [
     "SparseTable",
     "Table",
     "TabularEnv",
+    "algorithms",
     "callbacks",
     "envs",
     "errors",

@@ -627,10 +627,10 @@ class QLearner:
         >>> dqlearn.load(path).num_timesteps
         12288
         """
-        stored = Stored.at(path)
+        stored = Stored.at(path, settings)
         learner = cls.__new__(cls)
         learner._resolved = environment_of(stored, env, bins, env_kwargs, trust)
-        learner._prepare(stored.settings.changed(**settings), stored.origin)
+        learner._prepare(stored.settings, stored.origin)
         if begun := stored.origin:
             learner._history = read_history(path, begun.round, begun.timesteps)
         return learner

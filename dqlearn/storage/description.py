@@ -25,13 +25,14 @@ from itertools import chain
 from types import ModuleType
 from typing import Any
 
+from dqlearn.algorithms import as_algorithm
 from dqlearn.envs.arguments import restored
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import IncompatibleTableError
 from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.spaces import BinsLike, SpaceIndex
-from dqlearn.stages.settings import Settings, from_attributes, whole_number
+from dqlearn.stages.settings import Settings, check_names, from_attributes, whole_number
 from dqlearn.storage.attributes import nested, understood
 from dqlearn.storage.origin import Origin
 from dqlearn.storage.paths import PathLike, is_url, located
@@ -70,8 +71,8 @@ class Stored:
     fingerprint: dict[str, str] | None = None
 
     @classmethod
-    def at(cls, path: PathLike) -> Stored:
-        """Read them from a saved table.
+    def at(cls, path: PathLike, given: Mapping[str, Any] | None = None) -> Stored:
+        """Read them from a saved table; hyperparameters that are given take the stored ones' place.
 
         Raises
         ------
@@ -81,17 +82,22 @@ class Stored:
         attrs, where = read_attributes(path), located(path)
         where = where if is_url(where) else os.path.abspath(where)
         begun = {"path": where, "round": attrs.get("round"), "timesteps": attrs.get("timesteps")}
-        return cls.of(attrs | {"origin": json.dumps(begun)}, os.fspath(path))
+        stored = cls.of(attrs | {"origin": json.dumps(begun)}, os.fspath(path), given)
+        _check_members(stored)
+        return stored
 
     @classmethod
-    def of(cls, attrs: Mapping[str, Any], path: str) -> Stored:
-        """Take attributes apart.
+    def of(
+        cls, attrs: Mapping[str, Any], path: str, given: Mapping[str, Any] | None = None
+    ) -> Stored:
+        """Take attributes apart; hyperparameters that are given take the stored ones' place.
 
         Raises
         ------
         IncompatibleTableError
             If they are not those that dqlearn writes.
         """
+        check_names(given or ())
         with understood(path):
             spaces = {kind: dict(nested(attrs, f"{kind}_space")) for kind in _SPACES}
             seen, _ = map(SpaceIndex.from_spec, spaces.values())
@@ -100,10 +106,23 @@ class Stored:
                 _environment(nested(attrs, "environment")),
                 spaces,
                 seen.bins,
-                from_attributes(attrs),
+                from_attributes(attrs, given),
                 _origin(nested(attrs, "origin")),
                 _fingerprint(json.loads(attrs.get("fingerprint", "null"))),
             )
+
+
+def _check_members(stored: Stored) -> None:
+    """Refuse a rule that has another number of members than the table."""
+    rule = as_algorithm(stored.settings.values["algorithm"])
+    if stored.origin is None:
+        return
+    _, *inner, _ = stored.origin.array("q").shape
+    if (found := inner[0] if inner else 1) != rule.members:
+        raise IncompatibleTableError(
+            f"expected a table of {rule.members} members at {stored.path!r}, as {rule.name!r} has, "
+            f"got one of {found}: pass the algorithm= that it was learned by"
+        )
 
 
 def _environment(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 ::
 
     check_model(model)      a compiled environment: does it do what its outcomes say?
+    check_rule(rule)        an algorithm: the same bits however a table is cut, a good policy?
     check_store(factory)    a store of checkpoints: is what was committed there, whole, for good?
 
 Invariant: what is right passes; a check that fails raises a `CheckError`, which says what was
@@ -10,6 +11,7 @@ expected and what it saw.
 """
 
 from dqlearn.testing.model import check_model
+from dqlearn.testing.rule import check_rule
 from dqlearn.testing.store import check_store
 
-__all__ = ["check_model", "check_store"]
+__all__ = ["check_model", "check_rule", "check_store"]

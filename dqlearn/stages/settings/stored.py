@@ -32,13 +32,16 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def from_attributes(attrs: Mapping[str, Any]) -> Settings:
-    """Return the settings that a stored table was learned with.
+def from_attributes(attrs: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings that a stored table was learned with, but for those that are given.
 
     Raises what it likes for attributes that :func:`attributes` does not make.
     """
-    values = cast("Hyperparameters", loaded(attrs, HYPERPARAMETERS))
-    return Settings(values, bool(attrs.get("balanced", False)))
+    changes = given or {}
+    values = loaded(attrs, [name for name in HYPERPARAMETERS if name not in changes])
+    values |= {name: HYPERPARAMETERS[name].check(name, it) for name, it in changes.items()}
+    balanced = None if "chunks" in changes else bool(attrs.get("balanced", False))
+    return Settings(cast("Hyperparameters", values), balanced)
 
 
 def loaded(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

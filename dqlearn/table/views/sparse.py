@@ -27,7 +27,7 @@ from dask.utils import format_bytes
 from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
 from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.table.chunk import Chunk
-from dqlearn.table.columns import COLUMNS, Column
+from dqlearn.table.columns import COLUMNS, Column, columns_of
 from dqlearn.table.grid import table_nbytes
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import visited
@@ -135,12 +135,14 @@ class SparseTable:
             10**11)``. :func:`dqlearn.unfold` adds the factors of each state as coordinates.
         """
         states = self.states
-        return dataset(self._arrays(states), self.labels.actions, self.labels.attributes, states)
+        labels, columns = self.labels, columns_of(self.grid.members)
+        return dataset(self._arrays(states), labels.actions, labels.attributes, states, columns)
 
     def _arrays(self, states: npt.NDArray[np.int64]) -> dict[str, da.Array]:
         name = f"dqlearn-visited-{self.run}-{self.round}"
         like = (self.grid.n_actions, self.dtype, self.algorithm)
-        return merged(name, self.nodes, states, like, self.seed, self.round)
+        columns = columns_of(self.grid.members)
+        return merged(name, self.nodes, states, like, self.seed, self.round, columns)
 
     def __repr__(self) -> str:
         """Shape, dtype, visited states, chunks, round."""
