@@ -94,6 +94,17 @@ class Algorithm:
         """Whether chunks may split the actions of a state."""
         return all(field.splits for field in self.summary)
 
+    @property
+    def functions(self) -> dict[str, Any]:
+        """Everything that it is made of, by the roles: what tells it from another version."""
+        fields = {
+            f"{i}.{name}": function
+            for i, field in enumerate(self.summary)
+            for name, function in vars(field).items()
+        }
+        plain = {"behaviour": self.behaviour, "members": self.members}
+        return {**fields, **plain, "target": self.target, "step": self.step}
+
     def find(self, q: npt.NDArray[Any], extent: Extent) -> Found:
         """Find what a block of values says of its states.
 

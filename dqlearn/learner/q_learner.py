@@ -265,7 +265,7 @@ class QLearner:
         return {
             **self._labels().attributes,
             "action_labels": json.dumps(self._resolved.action_labels),
-            "fingerprint": json.dumps(fingerprint_of(self._resolved)),
+            "fingerprint": json.dumps(fingerprint_of(self._resolved, self._plan.algorithm)),
             "origin": json.dumps(origin_of(self._plan.origin)),
         }
 

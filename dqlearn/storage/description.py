@@ -25,7 +25,7 @@ from itertools import chain
 from types import ModuleType
 from typing import Any
 
-from dqlearn.algorithms import as_algorithm
+from dqlearn.algorithms import ALGORITHMS, Algorithm, as_algorithm
 from dqlearn.envs.arguments import restored
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
@@ -160,7 +160,7 @@ def origin_of(snapshot: Snapshot | None) -> dict[str, Any] | None:
 def _fingerprint(known: Any) -> dict[str, str] | None:
     if known is None:
         return None
-    return {name: str(known[name]) for name in ("python", "model", "form") if name in known}
+    return {name: str(known[name]) for name in ("python", "model", "form", "rule") if name in known}
 
 
 def environment_of(
@@ -252,22 +252,24 @@ def _module(name: str, trust: Trust, where: str) -> ModuleType:
         ) from error
 
 
-def fingerprint_of(resolved: Resolved) -> dict[str, str] | None:
-    """Return what tells a model from others; None for environments that have no such thing."""
-    env = resolved.env
-    if not isinstance(env, TabularEnv):
+def fingerprint_of(resolved: Resolved, rule: Algorithm) -> dict[str, str] | None:
+    """Return what tells a model, and a rule of one's own, from others; None where neither is."""
+    parts: dict[str, Mapping[str, Any]] = {}
+    if isinstance(env := resolved.env, TabularEnv):
+        parts["model"] = {**env.functions, "params": env.params, "limits": env.limits}
+    if rule.name not in ALGORITHMS:
+        parts["rule"] = rule.functions
+    digests = {name: fingerprint(part, versions=False) for name, part in parts.items()}
+    known = {name: digest for name, digest in digests.items() if digest is not None}
+    if not known:
         return None
-    model = {**env.functions, "params": env.params, "limits": env.limits}
-    digest = fingerprint(model, versions=False)
-    if digest is None:
-        return None
-    return {"python": ".".join(map(str, sys.version_info[:2])), "model": digest, "form": _FORM}
+    return {"python": ".".join(map(str, sys.version_info[:2])), "form": _FORM, **known}
 
 
 def check_fingerprint(stored: Stored, resolved: Resolved) -> None:
-    """Refuse a model that is not the one a run was learned with.
+    """Refuse a model, or a rule, that is not the one a run was learned with.
 
-    A run can only go on to the same end with the same model. Byte code differs from one version of
+    A run can only go on to the same end with the same ones. Byte code differs from one version of
     Python to the next; then only the spaces are compared. So it is with fingerprints of another
     form, such as the first, which held docstrings.
 
@@ -276,14 +278,21 @@ def check_fingerprint(stored: Stored, resolved: Resolved) -> None:
     IncompatibleTableError
         If it is another one.
     """
-    known, got = stored.fingerprint, fingerprint_of(resolved)
-    if known is None or known.get("form") != _FORM:
+    rule = as_algorithm(stored.settings.values["algorithm"])
+    known, got = stored.fingerprint, fingerprint_of(resolved, rule)
+    if known is None or got is None or known.get("form") != _FORM:
         return
-    if got is not None and known["python"] != got["python"]:
+    if known["python"] != got["python"]:
         return
-    if got != known:
+    if got.get("model") != known.get("model"):
         raise IncompatibleTableError(
             f"the run at {stored.path!r} was made with another version of {resolved.name!r}: its "
             "functions, params or limits differ; pass the same one as env=, or begin a new run "
             "from its table with dqlearn.open_table(...).to_zarr and dqlearn.load"
+        )
+    if got.get("rule") != known.get("rule"):
+        raise IncompatibleTableError(
+            f"the run at {stored.path!r} was made with another version of the algorithm "
+            f"{rule.name!r}: its functions differ; bring the same ones, or begin a new run from "
+            "its table with dqlearn.open_table(...).to_zarr and dqlearn.load"
         )

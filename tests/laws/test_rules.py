@@ -182,6 +182,21 @@ def test_a_rule_of_ones_own_is_found_where_it_stands(tmp_path: Path) -> None:
     assert dqlearn.open_table(tmp_path / "run")["q"].sizes["member"] == 3
 
 
+def test_a_rule_that_was_changed_does_not_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run only goes on to the same end with the same rule."""
+    QLearner("FrozenLake-v1", algorithm=MAXMIN, seed=1).learn(5_000, store=tmp_path / "run")
+    changed = replace(MAXMIN, summary=(Best(other_least),))
+    monkeypatch.setitem(globals(), "MAXMIN", changed)
+    with pytest.raises(IncompatibleTableError, match="another version of the algorithm"):
+        dqlearn.resume(tmp_path / "run")
+
+
+def other_least(q: Any, s: Any, a: Any) -> Any:
+    return min(q[s, 0, a], q[s, 1, a], q[s, 2, a] + 1)
+
+
 def test_nothing_is_imported_because_a_table_says_so(tmp_path: Path) -> None:
     rule = replace(MAXMIN, name="a_module_that_is_not_imported:MAXMIN")
     QLearner("FrozenLake-v1", algorithm=rule, seed=1).learn(5_000).save(tmp_path / "q.zarr")

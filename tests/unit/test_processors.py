@@ -12,9 +12,10 @@ PROGRAM = """
 import sys
 from dqlearn import envs
 from dqlearn.envs.resolve import resolve
+from dqlearn.algorithms import Q_LEARNING
 from dqlearn.storage.description import fingerprint_of
 
-print(fingerprint_of(resolve(getattr(envs, sys.argv[1]).make(sys.argv[2]), None, None)))
+print(fingerprint_of(resolve(getattr(envs, sys.argv[1]).make(sys.argv[2]), None, None), Q_LEARNING))
 """
 
 PLAIN = {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX2 FMA3"}
