@@ -105,6 +105,10 @@ class Best:
         """Return what the best action of each state is worth, shape ``(m,)``."""
         return columns[0] if self.value is None else columns[2]
 
+    def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
+        """Return the bytes of the columns of a state, if an action takes one."""
+        return dtype.itemsize + 1 + dtype.itemsize * (self.value is not None)
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -137,6 +141,10 @@ class Sum:
     def value_of(self, columns: Columns) -> npt.NDArray[Any]:
         """Return the sum of each state, shape ``(m,)``."""
         return columns[0]
+
+    def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
+        """Return the bytes of the sum of a state."""
+        return dtype.itemsize
 
 
 Field = Best | Sum

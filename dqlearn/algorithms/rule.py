@@ -105,6 +105,10 @@ class Algorithm:
         plain = {"behaviour": self.behaviour, "members": self.members}
         return {**fields, **plain, "target": self.target, "step": self.step}
 
+    def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
+        """Return the bytes that are known of a state, if its actions are few."""
+        return sum(field.bytes_of_state(dtype) for field in self.summary)
+
     def find(self, q: npt.NDArray[Any], extent: Extent) -> Found:
         """Find what a block of values says of its states.
 

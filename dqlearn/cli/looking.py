@@ -106,13 +106,14 @@ def learner_of(path: str, at: str | int, trust: tuple[str, ...]) -> QLearner:
 
 def contents(dataset: xr.Dataset) -> dict[str, Any]:
     """Return what the arrays of a table hold."""
-    q, attrs = dataset["q"], dataset.attrs
+    q, attrs, visited = dataset["q"], dataset.attrs, dataset["visits"] > 0
+    pairs = visited.any("member") if "member" in visited.dims else visited
     return {
         "states": q.shape[0],
         "actions": q.shape[-1],
         "dtype": str(q.dtype),
         "chunks": q.data.chunksize,
-        "visited_pairs": int((dataset["visits"] > 0).sum()),
+        "visited_pairs": int(pairs.sum()),
         "timesteps": attrs["timesteps"],
         "rounds": attrs["round"],
     }

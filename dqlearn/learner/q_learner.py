@@ -136,9 +136,8 @@ class QLearner:
         # Before there is a grid of it, which may choose the path.
         if not chosen["sparse"]:
             maxima = chosen["exchange"] == "broadcast"
-            members = as_algorithm(chosen["algorithm"]).members
-            dtype = np.dtype(chosen["dtype"])
-            check_room(shape, dtype, executor, maxima=maxima, members=members)
+            dtype, rule = np.dtype(chosen["dtype"]), as_algorithm(chosen["algorithm"])
+            check_room(shape, dtype, executor, maxima=maxima, algorithm=rule)
         compiled = isinstance(self._resolved.env, TabularEnv)
         width = executor.width if compiled else executor.memories  # each has one interpreter
         self._plan = fitted(settings.plan(self._resolved, width, origin), executor)
@@ -689,6 +688,7 @@ class QLearner:
                 "table lies": "on disk" if plan.out_of_core else "in memory",
                 "chunks": f"{plan.grid.n_chunks}",
                 "environments": f"{plan.num_envs:,} in {plan.shards} shards",
+                "algorithm": plan.algorithm.name,
                 "gamma": f"{plan.gamma:g}",
                 "learning rate": repr(plan.learning_rate),
                 "epsilon": repr(plan.epsilon),

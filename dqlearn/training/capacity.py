@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 from dask.utils import format_bytes, parse_bytes
 
+from dqlearn.algorithms import Q_LEARNING, Algorithm
 from dqlearn.engine.executor import Executor
 from dqlearn.engine.round import visits_graph
 from dqlearn.errors import TableTooLargeError
@@ -42,7 +43,7 @@ def check_room(
     *,
     maxima: bool,
     in_place: bool = True,
-    members: int = 1,
+    algorithm: Algorithm = Q_LEARNING,
 ) -> bool:
     """Compare a table with the memory and the disks there are.
 
@@ -58,8 +59,8 @@ def check_room(
         Whether the maxima of all states are made: by chunks, and joined; they stay in memory.
     in_place : bool
         Whether one table is enough, or rounds work on copies.
-    members : int
-        Tables that stand side by side.
+    algorithm : Algorithm
+        It says how many members there are, and what is known of a state.
 
     Returns
     -------
@@ -72,8 +73,8 @@ def check_room(
         If there is too little of both.
     """
     n_states, n_actions = shape
-    table = table_nbytes(shape, dtype, members)
-    best = 2 * n_states * (members * dtype.itemsize + 1) if maxima else 0
+    table = table_nbytes(shape, dtype, algorithm.members)
+    best = 2 * n_states * algorithm.bytes_of_state(dtype) if maxima else 0
     memory, needed = granted(executor), table + best
     if needed <= memory:
         return False
@@ -130,7 +131,7 @@ def fitted(plan: Plan, executor: Executor) -> Plan:
         executor,
         maxima=plan.exchange == "broadcast",
         in_place=plan.in_place and executor.shares_memory,
-        members=plan.grid.members,
+        algorithm=plan.algorithm,
     )
     return replace(plan, out_of_core=out_of_core)
 

@@ -42,7 +42,11 @@ ASKING = [
     Kind("sparse torus", keep=3),
     Kind("sparse lake", restart=True),
 ]
-KINDS = [Kind("taxi"), Kind("taxi", restart=True), Kind("lake"), LAKE, EVALUATED, TORUS, LAGGED]
+RULES = [Kind("torus, double_q", policy_lag=1, keep=3), Kind("taxi, expected_sarsa", restart=True)]
+KINDS = [
+    *(Kind("taxi"), Kind("taxi", restart=True), Kind("lake"), LAKE, EVALUATED, TORUS, LAGGED),
+    *RULES,
+]
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (1, 2))]
 
 
@@ -69,7 +73,13 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["asking torus", "asking lake", "sparse torus"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("asking torus", "asking lake", "sparse torus", "torus, double_q", "taxi, expected_sarsa"),
+        *("asking lake, double_q", "sparse torus, double_q", "asking torus, expected_sarsa"),
+    ],
+)
 def test_killed_workers_leave_no_trace(cluster: LocalCluster, name: str) -> None:
     survives(cluster, longer(name, rounds=40), kills=2, seed=1)
 

@@ -78,6 +78,16 @@ def test_the_bits_are_those_of_chunks_that_stay(exchange: str) -> None:
         assert hashed(kept[rounds]) == at_round(exchange, rounds)
 
 
+@pytest.mark.slow
+def test_members_are_cut_anew_together() -> None:
+    """Two tables side by side, in chunks that are cut anew, and in three that stay."""
+    here = learner("broadcast", algorithm="double_q").learn(10 * batch("broadcast"))
+    stay = learner("broadcast", algorithm="double_q", chunks=(-(-N_STATES // 3), -1))
+    stay.learn(10 * batch("broadcast"))
+    assert here.table.grid.rows != stay.table.grid.rows
+    assert bits(here) == bits(stay)
+
+
 def test_another_thread_sees_whole_rounds() -> None:
     here = learner("gather").learn(batch("gather"))
     seen = read_beside(here, 20 * batch("gather"), hashed)

@@ -91,6 +91,9 @@ def test_double_q_does_not_overestimate() -> None:
 def test_members_are_a_dimension_of_the_dataset(tmp_path: Path) -> None:
     learner = QLearner("FrozenLake-v1", algorithm="double_q", seed=1).learn(20_000)
     dataset = learner.table.to_xarray()
+    assert "16 states x 4 actions x 2 members" in repr(learner.table)
+    assert "double_q" in learner._repr_html_()
+    assert dqlearn.unfold(dataset)["q"].sizes["member"] == 2
     assert dataset["q"].dims == dataset["visits"].dims == ("state", "member", "action")
     assert dataset["value"].dims == ("state",)
     assert dataset.attrs["algorithm"] == "double_q"

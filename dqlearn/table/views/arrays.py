@@ -160,9 +160,10 @@ class Table:
 
     def __repr__(self) -> str:
         """Shape, dtype, chunks, round."""
-        n_states, n_actions = self.grid.shape
+        (n_states, n_actions), members = self.grid.shape, self.grid.members
+        several = f" x {members} members" if members > 1 else ""
         return (
-            f"<dqlearn.Table round {self.round}: {n_states} states x {n_actions} actions, "
+            f"<dqlearn.Table round {self.round}: {n_states} states x {n_actions} actions{several}, "
             f"{self.dtype}, {self.grid.n_chunks} chunks, {format_bytes(self.nbytes)}>"
         )
 

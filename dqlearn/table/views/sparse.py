@@ -146,10 +146,11 @@ class SparseTable:
 
     def __repr__(self) -> str:
         """Shape, dtype, visited states, chunks, round."""
-        n_states, n_actions = self.grid.shape
+        (n_states, n_actions), members = self.grid.shape, self.grid.members
+        several = f" x {members} members" if members > 1 else ""
         return (
             f"<dqlearn.SparseTable round {self.round}: {self.n_visited} of {n_states} states x "
-            f"{n_actions} actions, {self.dtype}, {self.grid.n_chunks} chunks, "
+            f"{n_actions} actions{several}, {self.dtype}, {self.grid.n_chunks} chunks, "
             f"{format_bytes(self.nbytes)}>"
         )
 
