@@ -17,7 +17,7 @@ from dqlearn.algorithms.expected_sarsa import EXPECTED_SARSA
 from dqlearn.algorithms.fields import Best, Extent, Sum
 from dqlearn.algorithms.q_learning import Q_LEARNING
 from dqlearn.algorithms.registry import ALGORITHMS, as_algorithm, find_algorithm
-from dqlearn.algorithms.rule import Algorithm, Found
+from dqlearn.algorithms.rule import Algorithm
 
 __all__ = [
     "ALGORITHMS",
@@ -27,7 +27,6 @@ __all__ = [
     "Algorithm",
     "Best",
     "Extent",
-    "Found",
     "Sum",
     "as_algorithm",
     "find_algorithm",

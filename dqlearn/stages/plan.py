@@ -13,7 +13,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
+from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent
+from dqlearn.algorithms.rule import Found
 from dqlearn.envs.python.faults import RAISE, Faults
 from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.tabular import TabularEnv

@@ -24,7 +24,8 @@ import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
-from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent, Found
+from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent
+from dqlearn.algorithms.rule import Found
 from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.columns import COLUMNS, Column, columns_of
