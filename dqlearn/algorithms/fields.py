@@ -38,7 +38,7 @@ Columns = tuple[npt.NDArray[Any], ...]
 class Extent:
     """Which states and actions a block of values is about.
 
-    Attributes
+    Parameters
     ----------
     n_actions : int
         Of the whole table.
@@ -60,7 +60,17 @@ class Extent:
     rows: npt.NDArray[Any] | None = None
 
     def size(self, q: npt.NDArray[Any]) -> int:
-        """Return how many states are asked about."""
+        """Return how many states are asked about.
+
+        Parameters
+        ----------
+        q : float (states, members, actions)
+            The block.
+
+        Returns
+        -------
+        int
+        """
         return len(q) if self.states is None else len(self.states)
 
 
@@ -86,7 +96,20 @@ class Best:
     value: Scalar | None = None
 
     def find(self, q: npt.NDArray[Any], extent: Extent) -> Columns:
-        """Find the best of the actions of a block, q (states, members, actions)."""
+        """Find the best of the actions of a block.
+
+        Parameters
+        ----------
+        q : float (states, members, actions)
+            The block's values.
+        extent : Extent
+            What they are about.
+
+        Returns
+        -------
+        tuple of arrays (m,)
+            Score, action, and, where it is another number, the value.
+        """
         n = extent.size(q)
         score, action = empty(n, q.dtype), empty(n, action_dtype(extent.n_actions))
         worth = None if self.value is None else empty(n, q.dtype)
@@ -97,16 +120,44 @@ class Best:
         return (score, action) if worth is None else (score, action, worth)
 
     def merge(self, mine: Columns, others: Columns, extent: Extent) -> None:
-        """Take what is known of other actions into what is known of the same states, in place."""
+        """Take what is known of other actions into what is known of the same states, in place.
+
+        Parameters
+        ----------
+        mine, others : tuple of arrays (m,)
+            As `find` returns them; the first are written to.
+        extent : Extent
+            Of the states.
+        """
         states = extent.first_state if extent.states is None else extent.states
         merge_best(mine, others, states, extent.n_actions, extent.tie_key)
 
     def value_of(self, columns: Columns) -> npt.NDArray[Any]:
-        """Return what the best action of each state is worth, shape ``(m,)``."""
+        """Return what the best action of each state is worth.
+
+        Parameters
+        ----------
+        columns : tuple of arrays (m,)
+            As `find` returns them.
+
+        Returns
+        -------
+        float (m,)
+        """
         return columns[0] if self.value is None else columns[2]
 
     def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
-        """Return the bytes of the columns of a state, if an action takes one."""
+        """Return the bytes of the columns of a state, if an action takes one.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Of the table.
+
+        Returns
+        -------
+        int
+        """
         return dtype.itemsize + 1 + dtype.itemsize * (self.value is not None)
 
 
@@ -129,21 +180,67 @@ class Sum:
     term: Scalar
 
     def find(self, q: npt.NDArray[Any], extent: Extent) -> Columns:
-        """Add the actions of a block, q (states, members, actions)."""
+        """Add the actions of a block.
+
+        Parameters
+        ----------
+        q : float (states, members, actions)
+            The block's values.
+        extent : Extent
+            What they are about.
+
+        Returns
+        -------
+        tuple of one array (m,)
+            The sum.
+        """
         total = empty(extent.size(q), q.dtype)
         find_sums(self.term)(q, extent.states, extent.rows, extent.first_state, total)
         return (total,)
 
     def merge(self, mine: Columns, others: Columns, extent: Extent) -> None:
-        """Refuse to."""
+        """Refuse to merge.
+
+        Parameters
+        ----------
+        mine, others : tuple of arrays (m,)
+            As `find` returns them.
+        extent : Extent
+            Of the states.
+
+        Raises
+        ------
+        TypeError
+            Always; a run checks before that its chunks do not split the actions.
+        """
         raise TypeError("a sum over actions depends on their order: it has no parts to merge")
 
     def value_of(self, columns: Columns) -> npt.NDArray[Any]:
-        """Return the sum of each state, shape ``(m,)``."""
+        """Return the sum of each state.
+
+        Parameters
+        ----------
+        columns : tuple of one array (m,)
+            As `find` returns it.
+
+        Returns
+        -------
+        float (m,)
+        """
         return columns[0]
 
     def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
-        """Return the bytes of the sum of a state."""
+        """Return the bytes of the sum of a state.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Of the table.
+
+        Returns
+        -------
+        int
+        """
         return dtype.itemsize
 
 

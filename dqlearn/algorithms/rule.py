@@ -106,7 +106,17 @@ class Algorithm:
         return {**fields, **plain, "target": self.target, "step": self.step}
 
     def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
-        """Return the bytes that are known of a state, if its actions are few."""
+        """Return the bytes that are known of a state, if its actions are few.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Of the table.
+
+        Returns
+        -------
+        int
+        """
         return sum(field.bytes_of_state(dtype) for field in self.summary)
 
     def find(self, q: npt.NDArray[Any], extent: Extent) -> Found:
@@ -128,12 +138,40 @@ class Algorithm:
         return tuple(field.find(block, extent) for field in self.summary)
 
     def merge(self, mine: Found, others: Found, extent: Extent) -> None:
-        """Take what was found of other actions into what was found of the same states, in place."""
+        """Take what was found of other actions into what was found of the same states, in place.
+
+        Parameters
+        ----------
+        mine, others : tuple
+            As `find` returns them; the first is written to.
+        extent : Extent
+            Of the states.
+        """
         for field, own, more in zip(self.summary, mine, others, strict=True):
             field.merge(own, more, extent)
 
     def bootstrap(self, found: Found, epsilon: float, n_actions: int) -> npt.NDArray[Any]:
-        """Return what states are worth, shape ``(states * members,)``, member by member."""
+        """Return what states are worth to each member.
+
+        Parameters
+        ----------
+        found : tuple
+            As `find` returns it, of all actions.
+        epsilon : float
+            Probability of exploring, of the policy that acts.
+        n_actions : int
+            Of the table.
+
+        Returns
+        -------
+        float (states * members,)
+            State by state, and in each member by member.
+
+        Raises
+        ------
+        ConfigurationError
+            If the target returns an array of another shape.
+        """
         values = [f.value_of(columns) for f, columns in zip(self.summary, found, strict=True)]
         worth = np.asarray(self.target(values, epsilon, n_actions), values[0].dtype)
         if worth.shape != (shape := (len(values[0]), *[self.members] * (self.members > 1))):
@@ -144,9 +182,29 @@ class Algorithm:
         return worth.ravel()
 
     def greedy(self, found: Found) -> npt.NDArray[Any]:
-        """Return the greedy action of each state."""
+        """Return the greedy action of each state.
+
+        Parameters
+        ----------
+        found : tuple
+            As `find` returns it, of all actions.
+
+        Returns
+        -------
+        unsigned int (states,)
+        """
         return found[self.behaviour][1]
 
     def value(self, found: Found) -> npt.NDArray[Any]:
-        """Return the score of each state's greedy action."""
+        """Return the score of each state's greedy action.
+
+        Parameters
+        ----------
+        found : tuple
+            As `find` returns it, of all actions.
+
+        Returns
+        -------
+        float (states,)
+        """
         return found[self.behaviour][0]

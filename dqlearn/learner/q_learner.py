@@ -437,7 +437,8 @@ class QLearner:
         if isinstance(plan.grid, HashGrid):
             told = (labels, nodes, run, plan.seed, visited, plan.algorithm)
             return SparseTable(state.round, plan.grid, plan.dtype, *told)
-        return Table(state.round, grid, plan.dtype, labels, nodes, run, plan.seed, plan.algorithm)
+        rule = plan.algorithm, plan.columns
+        return Table(state.round, grid, plan.dtype, labels, nodes, run, plan.seed, *rule)
 
     def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """Make one of its environments, to watch what was learned.

@@ -140,26 +140,27 @@ def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: Grid) -> As
     return Asked(ordered, starts, place[:n_envs], of_next)
 
 
-def answer(chunk: Chunk, rule: Algorithm, extent: Extent) -> Answer:
+def answer(chunk: Chunk, states: npt.NDArray[Any], rule: Algorithm, extent: Extent) -> Answer:
     """Find what a chunk says of some of its states, among the chunk's actions.
 
     Parameters
     ----------
     chunk : Chunk
         Of round r.
+    states : int (m,)
+        Of the chunk.
     rule : Algorithm
         What is to be found.
     extent : Extent
-        The states that are asked for, and what the chunk is of; a sparse one is of all.
+        What the chunk is of; a sparse one is of all states.
 
     Returns
     -------
     Answer
         In the order of the states.
     """
-    if chunk.known is not None and extent.states is not None:
-        extent = replace(extent, rows=chunk.known.rows(extent.states))
-    return Answer(rule.find(chunk.q, extent), chunk.timesteps)
+    rows = None if chunk.known is None else chunk.known.rows(states)
+    return Answer(rule.find(chunk.q, replace(extent, states=states, rows=rows)), chunk.timesteps)
 
 
 def told(

@@ -100,9 +100,9 @@ class Chunk(Sized):
         """Make a chunk of its arrays by their names."""
         return cls(tally=tally, **_own(columns), **rest)
 
-    def with_columns(self, columns: Mapping[str, npt.NDArray[Any]]) -> Chunk:
-        """Return this chunk with other arrays."""
-        return replace(self, **_own(columns))
+    def with_columns(self, columns: Mapping[str, npt.NDArray[Any]], **changes: Any) -> Chunk:
+        """Return this chunk with other arrays, and what else is given."""
+        return replace(self, **_own(columns), **changes)
 
     @property
     def columns(self) -> dict[str, npt.NDArray[Any]]:

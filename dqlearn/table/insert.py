@@ -139,7 +139,7 @@ def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, l
     for (_, action, target), at, piece in zip(columns, rows, pieces, strict=True):
         offsets_of_rows(at, action, arrays["q"][0].size)
         located.append(Piece((at, target), piece.tally))
-    return replace(chunk.with_columns(arrays), known=known), located
+    return chunk.with_columns(arrays, known=known), located
 
 
 def _room(rows: npt.NDArray[Any], used: int, wanted: int, owned: bool) -> npt.NDArray[Any]:

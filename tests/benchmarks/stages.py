@@ -4,8 +4,8 @@ The rounds are real ones, run by Dask's synchronous scheduler; each stage is tim
 it, and what is left of a round is "else": scheduling, and what lies between the stages. With
 ``policy_lag=0`` rollout and route are one kernel, with ``policy_lag=1`` they are two::
 
-    lag 0   rollout and route ─► update ─► maxima ─► policy (the maxima joined)
-    lag 1   rollout, route    ─► update ─► maxima ─► policy
+    lag 0   rollout and route ─► update ─► summary ─► policy (summaries joined)
+    lag 1   rollout, route    ─► update ─► summary ─► policy
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STAGES = {
     "rollout": "rollout",
     "route": "route",
     "update": "update",
-    "maxima": "maxima",
+    "summarize": "summary",
     "reduce_task": "policy",
 }
 """What tasks call, and the name of its stage."""

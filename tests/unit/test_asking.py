@@ -63,7 +63,7 @@ def everything(q: npt.NDArray[Any], grid: ChunkGrid, key: np.uint64) -> Summary:
 def answer_of(
     chunk: Chunk, states: npt.NDArray[Any], origin: tuple[int, int], n_actions: int, key: np.uint64
 ) -> Answer:
-    return answer(chunk, Q_LEARNING, Extent(n_actions, key, *origin, states))
+    return answer(chunk, states, Q_LEARNING, Extent(n_actions, key, *origin))
 
 
 def told_all(asked: Asked, answers: list[Answer], grid: ChunkGrid, key: np.uint64) -> Columns:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dqlearn import QLearner
+from dqlearn.algorithms import Q_LEARNING
 from dqlearn.engine.tasks.begin import recut_task
 from dqlearn.runs import store_of
 from dqlearn.spaces import Factor
@@ -141,7 +142,7 @@ def test_a_sparse_table_is_written_and_read() -> None:
         "wider",
         [Task("c", lambda: again)],
         np.sort(states),
-        ((3, 4), np.dtype("float32")),
+        (4, np.dtype("float32"), Q_LEARNING),
         0,
         3,
         WIDER,
@@ -156,7 +157,7 @@ def test_a_sparse_table_is_written_and_read() -> None:
 def test_shown(grid: ChunkGrid) -> None:
     labels = Labels((Factor("x", 4), Factor("y", 4)), None, {})
     nodes = [Task(("chunk", c), part, grid, c) for c in range(grid.n_chunks)]
-    table = Table(0, grid, np.dtype("float32"), labels, nodes, "run", 0, WIDER)
+    table = Table(0, grid, np.dtype("float32"), labels, nodes, "run", 0, columns=WIDER)
     with dask.config.set(scheduler="synchronous"):
         dataset = table.to_xarray()
         for name, values in whole().items():

@@ -53,7 +53,7 @@ def values_of(kind: k.Kind) -> st.SearchStrategy[Any]:
             return st.floats(1e-3, 1e6)
         case k.Flag():
             return st.booleans()
-        case k.OneOf() | k.FloatType():
+        case k.OneOf() | k.FloatType() | k.Rule():
             return st.sampled_from(kind.names)
         case k.Scheduled(visits):
             ramps = st.builds(Linear, *[st.floats(0, 1)] * 2, st.integers(1, 2**40))
@@ -228,24 +228,24 @@ def test_the_table_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_one_takes_its_declaration_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule by its name: checked, stored, read back and an option, with no other line."""
-    kind = k.OneOf(("q_learning", "double_q"))
-    rule = Hyperparameter(kind, "q_learning", "The rule. More of it.", earlier="q_learning")
-    monkeypatch.setitem(HYPERPARAMETERS, "algorithm", rule)  # type: ignore[arg-type]
-    monkeypatch.setattr(Plan, "algorithm", "double_q", raising=False)
-    assert Settings.of({}).values["algorithm"] == "q_learning"  # type: ignore[typeddict-item]
-    with pytest.raises(ConfigurationError, match="algorithm must be 'q_learning' or 'double_q'"):
-        Settings.of({"algorithm": "sarsa"})
+    """A name of something: checked, stored, read back and an option, with no other line."""
+    kind = k.OneOf(("forward", "backward"))
+    order = Hyperparameter(kind, "forward", "The order. More of it.", earlier="forward")
+    monkeypatch.setitem(HYPERPARAMETERS, "order", order)  # type: ignore[arg-type]
+    monkeypatch.setattr(Plan, "order", "backward", raising=False)
+    assert Settings.of({}).values["order"] == "forward"  # type: ignore[typeddict-item]
+    with pytest.raises(ConfigurationError, match="order must be 'forward' or 'backward'"):
+        Settings.of({"order": "sideways"})
     resolved = resolve(MODEL)
     attrs = attributes(Settings.of({}).plan(resolved, 1), resolved)
-    assert attrs["algorithm"] == "double_q"
-    assert from_attributes(attrs).values["algorithm"] == "double_q"  # type: ignore[typeddict-item]
-    assert loaded({}, ["algorithm"]) == {"algorithm": "q_learning"}
+    assert attrs["order"] == "backward"
+    assert from_attributes(attrs).values["order"] == "backward"  # type: ignore[typeddict-item]
+    assert loaded({}, ["order"]) == {"order": "forward"}
 
     @click.command()
     @hyperparameter_options
-    def command(algorithm: str, **others: Any) -> None:
-        click.echo(algorithm)
+    def command(order: str, **others: Any) -> None:
+        click.echo(order)
 
-    assert CliRunner().invoke(command, ["--algorithm", "double_q"]).output == "double_q\n"
+    assert CliRunner().invoke(command, ["--order", "backward"]).output == "backward\n"
     assert Settings.of({"epsilon": 0.5}).values["epsilon"] == Constant(0.5)

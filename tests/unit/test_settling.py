@@ -78,8 +78,10 @@ def test_it_learns_the_same(
         rows = chunk.known.rows(states) if chunk.known else states
         np.testing.assert_array_equal(chunk.q[rows], expected.q[states])
         np.testing.assert_array_equal(chunk.visits[rows], expected.visits[states])
-        extent = Extent(ACTIONS, key, states=states)
-        said, other = (answer(each, Q_LEARNING, extent).found[0] for each in (chunk, expected))
+        extent = Extent(ACTIONS, key)
+        said, other = (
+            answer(each, states, Q_LEARNING, extent).found[0] for each in (chunk, expected)
+        )
         np.testing.assert_array_equal(said, other)
         learned = states[expected.visits[states].any(axis=1)]
         np.testing.assert_array_equal(visited(chunk)[0], learned)

@@ -101,8 +101,7 @@ def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) 
     """Answer all shards, on the chunk of a round."""
     extent = plan.extent(round_, c)
     answers = [
-        answer(chunk, plan.algorithm, replace(extent, states=_parcel(plan, parcel, c).states))
-        for parcel in sent
+        answer(chunk, _parcel(plan, parcel, c).states, plan.algorithm, extent) for parcel in sent
     ]
     paged.let_go(*chunk.columns.values())
     return replace(chunk, answers=tuple(answers))

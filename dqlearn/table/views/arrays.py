@@ -28,7 +28,7 @@ from dqlearn.algorithms.rule import Found
 from dqlearn.kernels.summary import action_dtype, ties
 from dqlearn.spaces import Factor
 from dqlearn.table.chunk import Chunk
-from dqlearn.table.columns import Column, columns_of
+from dqlearn.table.columns import COLUMNS, Column
 from dqlearn.table.grid import ChunkGrid, table_nbytes
 from dqlearn.table.keys import GraphNode, Task, TaskRef
 from dqlearn.table.paged import read
@@ -85,6 +85,8 @@ class Table:
         Of the run; it breaks ties.
     algorithm : Algorithm
         The rule that it was learned by: it says what is greedy.
+    columns : sequence of Column
+        Of its chunks.
     """
 
     round: int
@@ -95,11 +97,7 @@ class Table:
     run: str
     seed: int
     algorithm: Algorithm = Q_LEARNING
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """What its chunks have."""
-        return columns_of(self.grid.members)
+    columns: Sequence[Column] = COLUMNS
 
     @property
     def q(self) -> da.Array:
