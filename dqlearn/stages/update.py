@@ -3,7 +3,7 @@ r"""Update: temporal-difference steps on a copy of one chunk, or on a donated on
 .. math:: Q_{r+1}(s, a) = Q_r(s, a) + \alpha \, [y - Q_r(s, a)]
 
 applied one transition after another, shard by shard, in the order of the batch: a pair that occurs
-twice is updated twice, in sequence (Watkins and Dayan 1992). The targets y hold round r's maxima,
+twice is updated twice, in sequence (Watkins and Dayan 1992). The targets y hold round r's values,
 so they do not depend on the grid. Invariant: the chunk given is not written to, unless it is
 donated.
 """

@@ -3,7 +3,7 @@
 ::
 
     rollout ──► Transitions (s, a, r, s')          one shard, all its environments
-                    │ route: + maxima of the next states
+                    │ route: + what the next states are worth
                     ▼
                 Routed: offset and target y, sorted by chunk, tile by tile
                     │ piece(c)

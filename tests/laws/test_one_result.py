@@ -64,6 +64,10 @@ def of_rules() -> Iterator[tuple[Place, str, str]]:
 
 
 THREADS, WORKERS = PLACES[2], PLACES[5]
+QUICK = {
+    (THREADS, name)
+    for name in ("taxi, double_q", "sparse torus, double_q", "asking lake, expected_sarsa")
+}
 SAMPLE = fast_sample()
 EVERYTHING = [
     case
@@ -76,7 +80,7 @@ CASES = [
         id="-".join(map(str, case)),
         marks=[
             *([pytest.mark.cluster] if case[0].workers else []),
-            *([] if case in SAMPLE or case[:1] == (THREADS,) else [pytest.mark.slow]),
+            *([] if case in SAMPLE or case[:2] in QUICK else [pytest.mark.slow]),
         ],
     )
     for case in sorted([*EVERYTHING, *of_rules()], key=lambda case: PLACES.index(case[0]))
