@@ -1,11 +1,11 @@
 """One chunk of the table: its Q-values, its visit counts, and what its last update counted.
 
 It also holds what it answers to the shards: its whole summary to all of them, or, on the gather
-path, to each what that asked for (see :mod:`dqlearn.stages.lookup`). Its arrays may be *donated*: the
-next round writes to them, and what was round r's chunk keeps only what it counted and answered. A
-stamp that goes with the arrays says which round they are in. Invariant: the arrays of a chunk that
-is not donated are never written to, so that round r stays readable while round r + 1 is made from
-it; those of one that is are read in their round, or not at all.
+path, to each what that asked for (see :mod:`dqlearn.stages.lookup`). Its arrays may be *donated*:
+the next round writes to them, and what was round r's chunk keeps only what it counted and answered.
+A stamp that goes with the arrays says which round they are in. Invariant: the arrays of a chunk
+that is not donated are never written to, so that round r stays readable while round r + 1 is made
+from it; those of one that is are read in their round, or not at all.
 """
 
 from __future__ import annotations
