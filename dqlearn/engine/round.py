@@ -12,8 +12,8 @@ the updates that make Q_{r+1}::
     shard w, policy r ─► rollout w ─► batch w, shard w of round r+1
 
 The bootstrap reads policy r in both. An updated chunk holds its summary. Chunks are in M memories,
-m of which is chunk c's; what goes there is one parcel of each shard, and what comes from there is the
-best of all its chunks, of which each shard puts the policy together. W shards and C chunks make
+m of which is chunk c's; what goes there is one parcel of each shard, and what comes from there is
+the best of all its chunks, of which each shard puts the policy together. W shards and C chunks make
 2 W + W M + C + M + 1 tasks; in one memory, where nothing is sent, 2 W + C + 2. Lag 1 has 2 W more.
 
 Gather (lag 1, K = 1): no policy of all states is made. The chunks of round r hold the answers to
