@@ -168,7 +168,7 @@ def export(run: str, out: str, at: str | int, overwrite: bool) -> None:
     dataset, history = table_of(version), history_of(version).saved(version.round)
     check_out(out, overwrite)
     write_dataset(dataset, out, history, overwrite)
-    n_states, n_actions = dataset["q"].shape
+    n_states, *_, n_actions = dataset["q"].shape
     click.echo(f"Table: {out} ({n_states:,} states x {n_actions:,} actions)")
 
 

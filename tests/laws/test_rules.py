@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -11,10 +12,12 @@ import gymnasium
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 import dqlearn
 from dqlearn import QLearner, TabularEnv
 from dqlearn.algorithms import ALGORITHMS, Q_LEARNING, Algorithm, Best, Sum, find_algorithm
+from dqlearn.cli import main
 from dqlearn.errors import CheckError, ConfigurationError, IncompatibleTableError
 from dqlearn.random import bernoulli
 from dqlearn.schedules import Linear, VisitCount
@@ -146,6 +149,22 @@ def test_several_members_are_saved_and_loaded(name: str, tmp_path: Path) -> None
     assert arrays(loaded) == arrays(learner)
     assert loaded.predict(0) == learner.predict(0)
     assert arrays(loaded.learn(20_000))[1] != arrays(learner)[1]
+
+
+def test_the_command_line_knows_several_members(tmp_path: Path) -> None:
+    run, table, copy = (str(tmp_path / name) for name in ("run", "table", "copy"))
+    rule = ["--algorithm", "double_q", "--seed", "1", "--out", table, "--store", run]
+    for words in (
+        ["train", "FrozenLake-v1", "--timesteps", "5000", *rule],
+        ["runs", "export", run, copy],
+        ["runs", "info", run],
+        ["evaluate", copy, "--episodes", "2"],
+    ):
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+    said = json.loads(CliRunner().invoke(main, ["info", copy, "--json"]).stdout)
+    assert "double_q" in json.dumps(said)
+    assert 0 < said["visited_pairs"] <= 64
 
 
 def test_another_rule_cannot_go_on_with_other_members(tmp_path: Path) -> None:
