@@ -136,7 +136,7 @@ class Plan(PackedOnce):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The arrays of a chunk."""
+        """The declarations of a chunk's arrays."""
         return columns_of(self.grid.members)
 
     @property
