@@ -44,13 +44,13 @@ def mix(z: np.uint64) -> np.uint64:
 
 @njit(cache=True)
 def stream(seed: np.uint64, purpose: np.uint64, index: np.uint64) -> np.uint64:
-    """Key of one purpose and index under a seed."""
+    """Return the stream of one purpose and index under a seed."""
     return mix(mix(mix(_U(seed) + _GOLDEN) + _U(purpose)) + _U(index) * _GOLDEN)
 
 
 @njit(cache=True)
 def streams(seed: np.uint64, purpose: np.uint64, first: int, n: int) -> npt.NDArray[np.uint64]:
-    """Keys of the indices ``first .. first + n - 1``, shape ``(n,)``."""
+    """Return the streams of the indices ``first .. first + n - 1``, shape ``(n,)``."""
     keys = np.empty(n, np.uint64)
     for i in range(n):
         keys[i] = stream(seed, purpose, _U(first + i))
@@ -59,19 +59,19 @@ def streams(seed: np.uint64, purpose: np.uint64, first: int, n: int) -> npt.NDAr
 
 @njit(cache=True, inline="always")
 def step_key(environment: np.uint64, step: np.uint64) -> np.uint64:
-    """Key of one step of the environment whose stream is given."""
+    """Return the key of one step of the environment whose stream is given."""
     return mix(environment + step * _STEP)
 
 
 @njit(cache=True, inline="always")
 def reset_key(key: np.uint64) -> np.uint64:
-    """Key of the initial state that follows an episode which ended at the step of `key`."""
+    """Return the key of the initial state after an episode that ended at the step of `key`."""
     return mix(key ^ _RESET)
 
 
 @njit(cache=True)
 def member_of(key: np.uint64, members: int) -> np.int64:
-    """Draw which of some members learns from the step of a key."""
+    """Draw which of the members learns from the step of a key."""
     return integers(mix(key ^ _MEMBER), 0, members)
 
 
@@ -176,7 +176,7 @@ def bernoulli(key: np.uint64, i: int, p: float) -> bool:
 def choose(
     key: np.uint64, greedy: np.int64, threshold: np.uint64, n_actions: np.uint64
 ) -> np.int64:
-    """Epsilon-greedy choice: the key's upper half decides whether, its lower half which.
+    """Choose epsilon-greedily: the key's upper half decides whether to explore, its lower half how.
 
     `threshold` is epsilon * 2**32. The key itself is the draw, so that a step costs no more
     mixing; the model's numbers come from ``word(key, i)`` and are independent of it.
@@ -186,5 +186,5 @@ def choose(
 
 
 def exploration_threshold(epsilon: float) -> np.uint64:
-    """Epsilon as the bound that :func:`choose` compares with; 1 explores always, 0 never."""
+    """Return epsilon as the bound that :func:`choose` compares with; 1 always explores, 0 never."""
     return _U(round(epsilon * 2.0**32))

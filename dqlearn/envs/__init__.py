@@ -1,7 +1,7 @@
 """Environments: compiled models, the ones that come with dqlearn, and their Gymnasium faces.
 
-Invariant: a family is imported when it is first asked for; to Python and to type checkers its name
-is one like the others.
+Invariant: a family of problems is imported when its name is first asked for; for Python and for
+type checkers that name is a name of this module like any other.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = [
     "torus",
 ]
 
-if not TYPE_CHECKING:  # a checker would take any name then
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        """Import a family."""
+        """Import a family of problems."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = found = family(name)
@@ -53,5 +53,5 @@ if not TYPE_CHECKING:  # a checker would take any name then
 
 
 def __dir__() -> list[str]:
-    """Return the families' names too."""
+    """Return the names of this module, those of the families too."""
     return sorted({*globals(), *__all__})

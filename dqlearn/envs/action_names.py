@@ -1,9 +1,9 @@
-"""What the actions of an environment are called.
+"""The names of an environment's actions.
 
 ::
 
     FrozenLake, Taxi, ...     as their documentation says     left, down, right, up
-    MultiDiscrete, Tuple ..   by what they are made of        "0,0", "0,1", ..
+    MultiDiscrete, Tuple ..   by the values of their parts    "0,0", "0,1", ..
     any other                 by their numbers alone          None
 
 Invariant: names are given only where it is sure what an action does: to exactly the classes below,
@@ -49,7 +49,7 @@ NAMES = {
 }
 """Names of actions, in order, by the class of the environment, from Gymnasium's documentation."""
 
-_MOST = 4096  # actions that are named by what they are made of
+_MOST = 4096  # largest number of actions that are named by their parts
 
 
 def action_names(env: Any, actions: SpaceIndex) -> tuple[str, ...] | None:
@@ -60,12 +60,12 @@ def action_names(env: Any, actions: SpaceIndex) -> tuple[str, ...] | None:
     env : gymnasium.Env or gymnasium.vector.VectorEnv
         The environment.
     actions : SpaceIndex
-        Its action space, of one environment.
+        The action space of a single environment.
 
     Returns
     -------
     tuple of str or None
-        One name an action, if they have names.
+        One name for each action; None if they have no names.
     """
     names = documented_names(env) if isinstance(env, gymnasium.Env) else None
     if names is not None:
@@ -92,7 +92,7 @@ def documented_names(env: gymnasium.Env[Any, Any]) -> tuple[str, ...] | None:
     Returns
     -------
     tuple of str or None
-        None of other environments, and of other action spaces.
+        One name for each action; None for other environments, and for other action spaces.
 
     Examples
     --------

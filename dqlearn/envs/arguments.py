@@ -1,4 +1,4 @@
-"""An environment's arguments at rest: JSON that gives back equal values, or says which it lacks.
+"""Storing an environment's arguments as JSON that gives back equal values, or names what it lacks.
 
 ::
 
@@ -10,7 +10,7 @@
 
 The kinds are a closed set, so that reading them executes nothing. Types count: a tuple comes back
 as a tuple, 1 as 1 and True as True. Invariant: an argument that comes back equals the one that went
-in, and one that does not is missed by name.
+in, and one that cannot come back is asked for by name.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from dqlearn.text import shortened
 __all__ = ["is_equal", "own", "restored", "stored", "texts"]
 
 _DEEPEST = 50  # levels of nesting
-_LONGEST = 2**20  # characters of an argument's JSON; a longer one is known by its digest
+_LONGEST = 2**20  # characters of an argument's JSON; of a longer one only a digest is stored
 _LARGEST = 2**1023  # integer that is written in decimal digits
-_KINDS = "biufcmMSU"  # kinds of dtype whose bytes are all there is to them
+_KINDS = "biufcmMSU"  # kinds of dtype whose values are just their bytes
 _TYPES: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes)}
 _PYTHON = ".".join(map(str, sys.version_info[:2]))  # byte code differs between versions
 _NOTHING = object()
@@ -53,8 +53,8 @@ def stored(kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        ``kwargs``, those that are JSON; ``encoded``, those that become it; and ``unstored``, if
-        there are others, what is known of them.
+        ``kwargs``, the arguments that are plain JSON; ``encoded``, those that JSON can encode; and,
+        if there are others, ``unstored``, their types and digests.
 
     Examples
     --------
@@ -83,21 +83,22 @@ def restored(
     Parameters
     ----------
     spec : mapping
-        As :func:`stored` returned it; of older tables ``kwargs`` alone, which JSON may have
+        What :func:`stored` returned; older tables have ``kwargs`` alone, which JSON may have
         changed.
     given : mapping, optional
-        Arguments that come from the user: those that could not be stored, or others once more.
+        Arguments from the user: those that could not be stored, and any of the others again.
     where : str
-        Of the table, for messages.
+        The place of the table, for messages.
 
     Returns
     -------
     dict
+        The arguments by name.
 
     Raises
     ------
     IncompatibleTableError
-        If an argument is missing, or a given one is another than that which was stored.
+        If an argument is missing, or a given one differs from the stored one.
 
     Examples
     --------
@@ -108,7 +109,7 @@ def restored(
     unstored = spec.get("unstored", {})
     try:
         encoded = {name: _unpacked(data) for name, data in spec.get("encoded", {}).items()}
-    except Exception as error:  # the data may be anything
+    except Exception as error:  # the stored data may be anything, so any exception may come
         raise IncompatibleTableError(
             f"expected arguments that dqlearn stored at {where!r}, got others: {shortened(error)}"
         ) from error
@@ -127,17 +128,17 @@ def restored(
 
 
 def texts(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arguments of a stored environment for people.
+    """Return the arguments of a stored environment as text for people to read.
 
     Parameters
     ----------
     spec : mapping
-        As :func:`stored` returned it.
+        What :func:`stored` returned.
 
     Returns
     -------
     dict of str
-        JSON where it is plain; else what Python shows of the value, or its type alone.
+        For each argument its JSON where that is plain; else Python's repr, or only its type.
 
     Examples
     --------
@@ -151,7 +152,7 @@ def texts(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check_known(name: str, value: Any, known: Mapping[str, Any], where: str) -> None:
-    """Compare an argument with what is known of one that could not be stored."""
+    """Compare an argument with the stored type and digest of one that could not be stored."""
     _, digest = _described(value)
     comparable = known["digest"] is not None and known["python"] == _PYTHON
     if comparable and digest != known["digest"]:
@@ -164,7 +165,7 @@ def _check_known(name: str, value: Any, known: Mapping[str, Any], where: str) ->
 def _check_equal(
     name: str, value: Any, kwargs: Mapping[str, Any], where: str, exactly: bool
 ) -> None:
-    """Compare an argument with the stored one; `exactly`, or as JSON has it."""
+    """Compare an argument with the stored one, `exactly` or only as JSON would hold them."""
     same = False
     if name in kwargs and exactly:
         same = is_equal(value, kwargs[name])
@@ -190,6 +191,7 @@ def is_equal(one: Any, other: Any) -> bool:
     Returns
     -------
     bool
+        Whether they are equal.
 
     Examples
     --------
@@ -204,19 +206,20 @@ def is_equal(one: Any, other: Any) -> bool:
 
 
 def own(value: Any, depth: int = 0) -> Any:
-    """Return a copy of the data in an argument, which nobody else can change.
+    """Return a copy of an argument that nobody else can change.
 
     Parameters
     ----------
     value : object
-        Lists, tuples, dictionaries, sets, arrays and bytes are copied, with what they hold; of
-        anything else, such as a simulator, there is but one.
+        The argument. Lists, tuples, dictionaries, sets, arrays and bytearrays are copied, with what
+        they hold; anything else, such as a simulator, is shared with the caller.
     depth : int
-        Levels of nesting above it.
+        Levels of nesting above the value.
 
     Returns
     -------
     object
+        The copy.
     """
     kind = type(value)
     if depth > _DEEPEST:
@@ -229,11 +232,11 @@ def own(value: Any, depth: int = 0) -> Any:
 
 
 def _described(value: Any) -> tuple[Any, str | None]:
-    """Return a value as JSON; or nothing, and a digest of it, if there is one."""
+    """Return (a value as JSON, None), or (nothing, a digest of the value or None)."""
     try:
         packed = _packed(value)
     except (TypeError, ValueError):
-        # Of functions, what their code does; not all have a digest.
+        # The digest of a function is that of its code; not every function has one.
         known = fingerprint({"argument": value}, versions=False) if callable(value) else None
         return _NOTHING, known
     text = _text(packed)
@@ -254,7 +257,7 @@ def _is_plain(value: Any) -> bool:
 def _packs_as_is(value: Any) -> bool:
     kind = type(value)
     if kind is str:
-        return not any("\ud800" <= c <= "\udfff" for c in value)  # of two, JSON makes one
+        return not any("\ud800" <= c <= "\udfff" for c in value)  # JSON merges a pair
     if kind is int:
         return -_LARGEST < int(value) < _LARGEST
     return value is None or kind is bool or (kind is float and math.isfinite(value))
@@ -297,7 +300,7 @@ def _packed_array(value: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Refuse a dtype that its text does not say all of, or whose values are not their bytes."""
+    """Refuse a dtype that its text does not fully describe, or whose values are not just bytes."""
     if dtype.kind not in _KINDS or dtype.metadata or np.dtype(dtype.str) != dtype:
         raise TypeError(f"values of {dtype} have no form in JSON")
     return dtype
@@ -305,7 +308,7 @@ def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 _PACK: dict[type, Callable[[Any], Any]] = {
     float: lambda value: {"float": repr(value)},  # nan, inf, -inf
-    int: lambda value: {"int": hex(value)},  # of decimal digits Python reads 4300 at most
+    int: lambda value: {"int": hex(value)},  # Python reads at most 4300 decimal digits
     complex: lambda value: {"complex": [_packed(value.real), _packed(value.imag)]},
     str: lambda value: {"str": _base64(value.encode("utf-8", "surrogatepass"))},
     bytes: lambda value: {"bytes": _base64(value)},
@@ -320,7 +323,7 @@ def _base64(value: bytes | bytearray) -> str:
 
 
 def _unpacked(data: Any) -> Any:
-    """Return the value; raises what it likes for data that :func:`_packed` does not make."""
+    """Return the value; it may raise any exception for data that :func:`_packed` does not make."""
     if isinstance(data, list):
         return [_unpacked(item) for item in data]
     if not isinstance(data, dict):
@@ -356,7 +359,7 @@ _UNPACK: dict[str, Callable[[Any], Any]] = {
 
 
 def _text(packed: Any) -> str:
-    """Return JSON text that is the same for equal values, in whatever order their keys are."""
+    """Return JSON text that is the same for equal values, whatever the order of their keys."""
     return json.dumps(_in_order(packed))
 
 

@@ -6,10 +6,10 @@
     events      (state, action, params)          ──► a tuple of n_events floats
     transition  (state, action, happened or key, params) ──► (an integer, a number, a bool)
 
-Types are what numba finds for each function by itself, so that an error names the function at fault
-and its line. Functions that were found right are noted beside their machine code, so that a process
-that loads it need not compile them. Invariant: no kernel of a model is compiled before its
-functions were found right.
+Numba infers the types of each function by itself, so that an error names the function at fault and
+its line. Functions that passed the check are noted beside their machine code, so that a process
+that loads the code need not compile them to check them again. Invariant: no kernel of a model is
+compiled before its functions have passed the check.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ def _arguments(env: Model) -> dict[str, dict[str, Any]]:
     return {role: taken[role] for role, function in env.functions.items() if function is not None}
 
 
-# Before anything is compiled
+# Checks made before anything is compiled
 
 
 def check_params(params: Any) -> None:
-    """Raise unless `params` is a tuple of what numba takes.
+    """Raise unless `params` is a tuple of values that numba can take.
 
     Parameters
     ----------
     params : object
-        What was given.
+        What the user gave.
 
     Raises
     ------
     ConfigurationError
-        If it is another thing, or holds one.
+        If it is not a tuple, or numba cannot take a value in it.
     """
     if not isinstance(params, tuple):
         raise ConfigurationError(
@@ -91,7 +91,7 @@ def _typeof(value: Any) -> Any:
 
 
 def _fits(kind: Any) -> bool:
-    """Whether every process, and every kernel, can be given such a value."""
+    """Whether values of this numba type can be passed to kernels, in any process."""
     parts: Any = kind if isinstance(kind, types.BaseTuple) else ()
     held = getattr(kind, "dtype", kind)
     refused = isinstance(kind, types.List | types.Set) or held == types.pyobject
@@ -99,7 +99,7 @@ def _fits(kind: Any) -> bool:
 
 
 def check_signatures(env: Model) -> None:
-    """Raise unless a model's functions are functions of as many arguments as they will be given.
+    """Raise unless a model's functions are functions that take the arguments they will be given.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def check_signatures(env: Model) -> None:
     Raises
     ------
     ConfigurationError
-        If one is not.
+        If one is no function, or takes other arguments.
     """
     for role, arguments in _arguments(env).items():
         function = env.functions[role]
@@ -125,7 +125,7 @@ def check_signatures(env: Model) -> None:
             ) from error
 
 
-# Once, before the first kernel
+# Checks made once, before the first kernel is compiled
 
 
 def check_types(env: Model, functions: Mapping[str, Any], token: str) -> None:
@@ -136,14 +136,14 @@ def check_types(env: Model, functions: Mapping[str, Any], token: str) -> None:
     env : Model
         The model.
     functions : mapping of str to Dispatcher
-        Its functions by their names, as kernels call them.
+        The model's functions by their names, as kernels call them.
     token : str
-        What tells these functions from others in this process.
+        An identifier that no other functions have in this process.
 
     Raises
     ------
     ConfigurationError
-        It names the function and its line; numba's own error is the cause.
+        If a check fails. The error names the function and its line; numba's own error is the cause.
     """
     arguments = _arguments(env)
     name = _note(env, arguments, token)
@@ -160,7 +160,7 @@ def check_types(env: Model, functions: Mapping[str, Any], token: str) -> None:
 
 
 def _note(env: Model, arguments: Mapping[str, Any], token: str) -> str:
-    """Name what was found right: the functions, their arguments, and what was looked at."""
+    """Return the name of the note that these functions passed, with these types, this check."""
     told = f"{token} {arguments} {env.n_events}".encode() + Path(__file__).read_bytes()
     return f"checked-{hashlib.sha256(told).hexdigest()[:32]}"
 
@@ -171,11 +171,11 @@ def _is_noted(name: str) -> bool:
 
 
 def _returned(role: str, function: Any, arguments: tuple[types.Type, ...]) -> Any:
-    """Return the type of what a function returns, which compiles it."""
+    """Compile a function for some argument types, and return the type of its result."""
     callee = types.Dispatcher(function)
     try:
         signature: Any = callee.get_call_type(function.typingctx, arguments, {})
-    except Exception as error:  # numba's own errors, and what the function's constants raise
+    except Exception as error:  # numba's own errors, and any of the function's constants
         raise ConfigurationError(_complaint(role, function, error)) from error
     return types.unliteral(signature.return_type)  # type: ignore[no-untyped-call]
 
@@ -199,7 +199,7 @@ def _complaint(role: str, function: Any, error: Exception) -> str:
 
 
 def _where(function: Any) -> str:
-    """Return where a function stands."""
+    """Return the place of a function's definition."""
     code = getattr(function, "py_func", function).__code__
     return f"{code.co_name} in {Path(code.co_filename).name}, line {code.co_firstlineno}"
 

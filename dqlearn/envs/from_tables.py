@@ -5,11 +5,13 @@ toy-text environments have it (FrozenLake, CliffWalking, Taxi)::
 
     P, initial_state_distrib ──► chances, outcomes ──► TabularEnv
 
-Up to four outcomes of a pair are drawn by up to three events: outcome k is the one whose event is
-the first to happen, so event k has the chance p_k / (1 - p_0 - .. - p_k-1). A key draws more.
+Where pairs have at most four outcomes, these are drawn by up to three events: outcome k is the one
+whose event is the first to happen, so event k has probability p_k / (1 - p_0 - .. - p_k-1). Where
+there are more outcomes, the model is in key form.
 
-Invariant: the same chances, rewards, ends and time limit as the environment; other random numbers.
-What a table leaves out, as the passenger of a Taxi who changes his mind, is not compiled.
+Invariant: the model has the same probabilities, rewards, ends and time limit as the environment,
+but other random numbers. An environment that does more than its table says, such as a Taxi whose
+passenger may change his mind, is not compiled.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from dqlearn.random import uniform
 
 __all__ = ["from_table", "own_table"]
 
-_OPTIONS: dict[type, set[str]] = {  # those that are in the table, or change nothing
+_OPTIONS: dict[type, set[str]] = {  # options that the table reflects, or that change nothing
     FrozenLakeEnv: {"desc", "map_name", "is_slippery", "success_rate", "reward_schedule"},
     CliffWalkingEnv: {"is_slippery"},
     TaxiEnv: {"is_rainy", "rainy_probability", "fickle_passenger", "fickle_probability"},
@@ -46,7 +48,7 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
     Parameters
     ----------
     env : str or gymnasium.Env
-        A Gymnasium id, or an environment; with ``P`` and ``initial_state_distrib``, under no
+        A Gymnasium id, or an environment. It must have ``P`` and ``initial_state_distrib``, and no
         wrapper that changes what it does.
 
     Returns
@@ -87,7 +89,7 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
     n_events = max(chance.shape[2] - 1, 1)
     events = _EVENTS.get(n_events)
     cumulated = np.cumsum(chance, axis=2)
-    left = 1.0 - cumulated + chance  # before each outcome
+    left = 1.0 - cumulated + chance  # probability that is left before each outcome
     split = np.minimum(np.divide(chance, left, out=np.ones_like(chance), where=left > 0.0), 1.0)
     return TabularEnv(
         len(base.P),
@@ -109,20 +111,20 @@ def own_table(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
     Parameters
     ----------
     env : gymnasium.Env
-        Made by its id.
+        An environment that was made by its id.
 
     Returns
     -------
     TabularEnv or None
-        None of all but Gymnasium's own toy texts; of those that change what the table says, are
-        shown while they are stepped, or have a map that is drawn for each of them; and if a version
-        of Gymnasium has options that are not known here.
+        The model. None if the environment is not one of Gymnasium's own toy-text environments; if
+        it deviates from its table, has a render mode, or draws a random map for each instance; or
+        if this version of Gymnasium gives it options that are not known here.
 
     Examples
     --------
     >>> own_table(gymnasium.make("CliffWalking-v1")).n_states
     48
-    >>> own_table(gymnasium.make("FrozenLake-v1", map_name=None)) is None  # a random one
+    >>> own_table(gymnasium.make("FrozenLake-v1", map_name=None)) is None  # a random map
     True
     """
     base: Any = env.unwrapped
@@ -137,7 +139,7 @@ def own_table(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
 
 
 def _beyond_the_table(env: gymnasium.Env[Any, Any]) -> str | None:
-    """Say what changes that which the table of an environment describes, if something does."""
+    """Name what makes an environment deviate from its table; None if nothing does."""
     inner, _ = peeled(env)
     if isinstance(inner, gymnasium.Wrapper):
         return f"the wrapper {type(inner).__name__}"
@@ -171,7 +173,7 @@ def _arrays(table: Mapping[int, Mapping[int, Sequence[Any]]]) -> tuple[Any, ...]
 
 
 def _state_dims(base: Any) -> dict[str, int | Sequence[str]] | None:
-    """Return the factors of a state, as Gymnasium's documentation has them."""
+    """Return the factors of a state, as Gymnasium's documentation describes them."""
     if type(base) is TaxiEnv:
         return {"row": 5, "column": 5, "passenger": (*_CORNERS, "taxi"), "destination": _CORNERS}
     if type(base) is FrozenLakeEnv:

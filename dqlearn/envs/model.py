@@ -1,4 +1,4 @@
-"""A compiled model, as those see it that check what its functions take and return."""
+"""The interface of a compiled model to the checks of what its functions take and return."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ __all__ = ["Model"]
 
 
 class Model(Protocol):
-    """What a :class:`~dqlearn.TabularEnv` is to its checks."""
+    """The part of a :class:`~dqlearn.TabularEnv` that its checks use."""
 
     @property
     def n_states(self) -> int:
-        """States, numbered from 0."""
+        """Number of states, which are numbered from 0."""
 
     @property
     def n_events(self) -> int:
-        """Events of the events form; 0 in the key form."""
+        """Number of events in the events form; 0 in the key form."""
 
     @property
     def events(self) -> Callable[..., Any] | None:
-        """The probabilities of the events; None in the key form."""
+        """The function that returns the probabilities of the events; None in the key form."""
 
     @property
     def params(self) -> tuple[Any, ...]:
-        """What the functions are given besides."""
+        """The parameters that are passed to every function."""
 
     @property
     def functions(self) -> Mapping[str, Callable[..., Any] | None]:
@@ -34,7 +34,7 @@ class Model(Protocol):
 
     @property
     def digest(self) -> str | None:
-        """What tells the functions from others, if anything does."""
+        """A hash that identifies the functions; None if they have none."""
 
     @property
     def kernels(self) -> types.ModuleType:

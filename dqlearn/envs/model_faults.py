@@ -1,4 +1,4 @@
-"""Faults of models: what is wrong with what their functions returned.
+"""Faults of models: errors about what their functions returned.
 
 ::
 
@@ -27,21 +27,21 @@ __all__ = [
 
 
 def check_initial(state: int, n_states: int, who: str = "") -> None:
-    """Raise if an initial state is outside the model's.
+    """Raise if an initial state is outside the model's range.
 
     Parameters
     ----------
     state : int
         What ``initial`` returned.
     n_states : int
-        Of the model.
+        Number of states of the model.
     who : str, optional
-        Which environment it was for.
+        The environment that begins there, for the message.
 
     Raises
     ------
     StateRangeError
-        If it is.
+        If the state is out of range.
     """
     if not 0 <= state < n_states:
         whose = f" for {who}" if who else ""
@@ -63,7 +63,7 @@ def check_events(env: Model, state: int, action: int) -> None:
     Raises
     ------
     ProbabilityError
-        If one is.
+        If a probability is outside 0 .. 1.
     """
     for k, p in enumerate(env.kernels.events(state, action, env.params)):
         if not 0.0 <= p <= 1.0:
@@ -83,16 +83,16 @@ def check_transition(
     env : Model
         The model.
     who : str
-        Whose transition it is.
+        The environment that made the transition, for the message.
     state, action, next_state : int
-        Where it leads from and to.
+        The pair and the next state.
     reward : float
-        Its reward.
+        The reward.
 
     Raises
     ------
     ProbabilityError
-        If a probability of its events is outside 0 .. 1.
+        If a probability of the pair's events is outside 0 .. 1.
     RewardError
         If the reward is NaN or infinite.
     StateRangeError
@@ -124,16 +124,16 @@ def check_outcome(
     Parameters
     ----------
     state, action : int
-        The pair that it may follow.
+        The pair that has the outcome.
     outcome : tuple
         (probability, next_state, reward, terminated).
     n_states : int
-        Of the model.
+        Number of states of the model.
 
     Raises
     ------
     ProbabilityError
-        If its probability is outside 0 .. 1.
+        If the probability is outside 0 .. 1.
     RewardError
         If the reward is NaN or infinite.
     StateRangeError

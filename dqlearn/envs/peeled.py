@@ -1,10 +1,10 @@
-"""What `gymnasium.make` puts around an environment, taken off.
+"""Taking off the wrappers that `gymnasium.make` puts around an environment.
 
 ::
 
     TimeLimit(OrderEnforcing(PassiveEnvChecker(env))) ──► env, its time limits
 
-Invariant: what is taken off passes everything on as it is, but for the end of episodes.
+Invariant: the wrappers taken off change nothing but the end of episodes.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ __all__ = ["peeled"]
 
 
 def peeled(env: gymnasium.Env[Any, Any]) -> tuple[gymnasium.Env[Any, Any], list[int]]:
-    """Return what is inside these wrappers, another wrapper perhaps, and the time limits.
+    """Return the environment inside these wrappers, and their time limits.
 
     Parameters
     ----------
     env : gymnasium.Env
-        As `gymnasium.make` returns it.
+        An environment as `gymnasium.make` returns it.
 
     Returns
     -------
     gymnasium.Env
-        The first that is none of them.
+        The environment inside; it may be a wrapper of another kind.
     list of int
-        Steps, of each `TimeLimit` around it.
+        The number of steps of each `TimeLimit` that was taken off.
     """
     limits = []
     while type(env) in (PassiveEnvChecker, OrderEnforcing, TimeLimit):

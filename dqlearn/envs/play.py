@@ -1,4 +1,4 @@
-"""Play: whole episodes of a compiled model, by a policy that is compiled, or is a function.
+"""Play: whole episodes of a compiled model, by an array of greedy actions or a Python function.
 
 ::
 
@@ -28,7 +28,7 @@ from dqlearn.kernels.summary import action_dtype
 __all__ = ["Played", "Rule", "play"]
 
 Rule = Callable[[npt.NDArray[np.int64], int], npt.ArrayLike]
-"""``policy(states, t) -> actions``: of the episodes that go on, and the steps since they began."""
+"""``policy(states, t) -> actions`` for the episodes still running, t steps after they began."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,26 @@ def play(
     max_steps: int,
     first: int = 0,
 ) -> Played:
-    """Play one episode a stream.
+    """Play one episode for each stream of random numbers.
 
     Parameters
     ----------
     model : TabularEnv
         The environment; its ``max_episode_steps`` ends an episode.
     streams : uint64 (n,)
-        Random numbers of each episode.
+        The stream of random numbers of each episode.
     policy : Lookup or callable
-        The greedy actions of all states; or a function of the states of the episodes that go on,
-        int64 ``(m,)``, and of the steps since they began.
+        The greedy actions of all states; or a function of the states of the episodes still running,
+        int64 ``(m,)``, and of the number of steps since they began.
     max_steps : int
-        Cut an episode off after so many.
+        Number of steps after which an episode is cut off.
     first : int, default 0
-        The number of the first episode, for errors.
+        The number of the first episode, for error messages.
 
     Returns
     -------
     Played
+        The returns and lengths of the episodes.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def play(
 
 
 class _Episodes:
-    """Episodes under way, one a stream."""
+    """Episodes under way, one for each stream of random numbers."""
 
     def __init__(self, model: TabularEnv, streams: npt.NDArray[np.uint64], first: int) -> None:
         n = len(streams)
@@ -103,7 +104,7 @@ class _Episodes:
             check_initial(int(self.state[i]), model.n_states, self._who(i))
 
     def advance(self, greedy: Lookup, rows: npt.NDArray[np.int64], n_steps: int) -> None:
-        """Take up to so many steps in those that go on; `rows` is which action is whose."""
+        """Take up to `n_steps` steps in each running episode; `rows` indexes `greedy` for each."""
         i, *transition = self._model.kernels.play(
             self._streams,
             n_steps,
@@ -117,7 +118,7 @@ class _Episodes:
             check_transition(self._model, self._who(i), *transition)
 
     def played(self) -> Played:
-        """Return what came of them; those that still go on are cut off."""
+        """Return the returns and lengths; episodes still running count as cut off."""
         return Played(self._returns, self._lengths, int(self.going.sum()))
 
     def _who(self, i: int) -> str:

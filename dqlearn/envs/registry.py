@@ -1,17 +1,17 @@
-"""Names: the models that Gymnasium knows as ``dqlearn/...``, and the way back from an environment.
+"""The Gymnasium ids ``dqlearn/...`` of the models, and the way from an environment to its model.
 
 ::
 
     gymnasium.make("dqlearn/Torus-v0", side=64) ──► TabularGymEnv ──compiled_model──► TabularEnv
     gymnasium.make_vec(..., num_envs=n) ──────────► TabularVectorEnv
 
-`max_episode_steps` is the one time limit, whoever is given it: a single environment's model has
-none of its own, but Gymnasium's wrapper has the model's default unless it is told another, and so
-have vector environments; -1 is no limit, as Gymnasium has it.
+`max_episode_steps` is the only time limit. For a single environment, Gymnasium's wrapper applies
+it, so the model inside has none; a vector environment applies it itself. By default it is the
+model's own limit; -1 means no limit, as in Gymnasium.
 
-Families are named by strings, and imported when one of their environments is made: no process needs
-all of them. Invariant: entry points are strings and arguments are plain values, so a specification
-can be stored as JSON.
+Families of problems are named by strings, and imported when one of their environments is made: no
+process needs all of them. Invariant: entry points are strings and arguments are plain values, so a
+specification can be stored as JSON.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from dqlearn.envs.tabular import TabularEnv
 
 __all__ = ["arguments", "compiled_model", "family", "plain_kwargs", "problem", "recipe", "register"]
 
-_GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # no family's own
+_GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # not a family's own
 _FUNCTIONS: dict[str, Callable[..., TabularEnv]] = {"Torus": torus, "Garnet": garnet}
-_FAMILIES = {  # where they are, and their own time limits
+_FAMILIES = {  # the class of each family, and its own time limit
     "NetworkDefence": ("dqlearn.envs.problems.defence:NetworkDefence", 100),
     "PacketDispatch": ("dqlearn.envs.problems.packets:PacketDispatch", 200),
     "PacketRouting": ("dqlearn.envs.problems.packets:PacketRouting", 200),
@@ -48,12 +48,12 @@ _FAMILIES = {  # where they are, and their own time limits
 
 
 def family(name: str) -> type[Family]:
-    """Import a family that comes with dqlearn.
+    """Import a family of problems that comes with dqlearn.
 
     Parameters
     ----------
     name : str
-        Its class's name.
+        Name of the family's class.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def family(name: str) -> type[Family]:
 
 
 def recipe(env: str, kwargs: Mapping[str, Any]) -> Recipe | None:
-    """Return how the environment of an id is best learned, where that is known.
+    """Return the recipe of an environment: the settings with which it is best learned, if known.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ def recipe(env: str, kwargs: Mapping[str, Any]) -> Recipe | None:
     Returns
     -------
     Recipe or None
+        The recipe; None if there is none.
 
     Examples
     --------
@@ -109,7 +110,7 @@ def problem(env: str, kwargs: Mapping[str, Any]) -> Family | None:
     Returns
     -------
     Family or None
-        None of other environments.
+        The problem; None for other environments.
 
     Examples
     --------
@@ -128,7 +129,7 @@ def _family_of(env: str) -> type[Family] | None:
 
 
 def register() -> None:
-    """Register dqlearn's environments with Gymnasium; again does nothing.
+    """Register dqlearn's environments with Gymnasium; a second call does nothing.
 
     Examples
     --------
@@ -162,14 +163,17 @@ def make_vec(
     max_episode_steps: int | None = None,
     **kwargs: Any,
 ) -> TabularVectorEnv:
-    """Make environments of a registered model; None is its own time limit, -1 is none."""
+    """Make a vector environment of a registered model.
+
+    A `max_episode_steps` of None means the model's own time limit, -1 means no limit.
+    """
     limit = _own_limit(model) if max_episode_steps is None else max_episode_steps
     made = _model(model, None if limit == -1 else limit, kwargs)
     return TabularVectorEnv(made, num_envs, autoreset_mode)
 
 
 def _own_limit(model: str) -> int | None:
-    """Return the default of a model's `max_episode_steps`, which functions do not have."""
+    """Return a family's own time limit; None for the models that functions make."""
     return _FAMILIES[model][1] if model in _FAMILIES else None
 
 
@@ -184,12 +188,12 @@ def arguments(env: str) -> list[str]:
     Parameters
     ----------
     env : str
-        Its id.
+        Id of the environment.
 
     Returns
     -------
     list of str
-        Empty if it takes any.
+        Names of the arguments; empty if it takes any.
 
     Examples
     --------
@@ -209,20 +213,20 @@ def arguments(env: str) -> list[str]:
 
 
 def plain_kwargs(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an environment as JSON can hold them, where that is known.
+    """Return the arguments of an environment as plain values, which JSON can hold, if possible.
 
     Parameters
     ----------
     env : str
-        Its id.
+        Id of the environment.
     kwargs : mapping
-        Arguments of it that worked.
+        Arguments with which the environment was made.
 
     Returns
     -------
     dict
-        Of a family's problem its own plain values, so that a graph has become a tuple of edges; of
-        others the arguments as they are.
+        For a problem of a family, the family's plain values: a graph becomes a tuple of edges. For
+        other environments, the arguments as they are.
 
     Examples
     --------
@@ -242,7 +246,7 @@ def compiled_model(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
     Parameters
     ----------
     env : gymnasium.Env
-        As `gymnasium.make` returns it.
+        An environment as `gymnasium.make` returns it.
 
     Returns
     -------

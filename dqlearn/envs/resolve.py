@@ -1,4 +1,4 @@
-"""From what the user names to what shards can open: an id, a factory or a model.
+"""Resolving what the user names (an id, a factory or a model) to what shards can open.
 
 ::
 
@@ -7,8 +7,9 @@
     factory ────────────► one instance  ┘                    └─ no ────► PythonEnv
     TabularEnv ─────────────────────────────────────────────────────────► itself
 
-Invariant: what is kept of an environment is how to make it, never an instance; of an id that is
-what it stands for here and now, with arguments that nobody else can change.
+Invariant: what is kept of an environment is how to make it, never an instance. For an id, that is
+the specification that the id has in this process at this time, with arguments that nobody else can
+change.
 """
 
 from __future__ import annotations
@@ -52,21 +53,22 @@ class Resolved:
     Attributes
     ----------
     env : TabularEnv or PythonEnv
-        What shards open.
+        The environment that shards open.
     states, actions : SpaceIndex
-        Its spaces as indices.
+        Its observation and action space as indices.
     factors : tuple of Factor
-        What a state index is made of.
+        The factors of a state index.
     action_labels : tuple of str, optional
-        What actions are called.
+        Names of the actions.
     spec : dict
-        JSON: ``{"id", "kwargs", "encoded"}`` for an id, see :mod:`dqlearn.envs.arguments`, and
-        ``"compiled": true`` if its table was; ``{"name", "import": "module:name"}`` for a model
-        that stands in a module; ``{"name"}``, for people only, for anything else.
+        How a stored table names the environment, as JSON. For an id ``{"id", "kwargs",
+        "encoded"}``, see :mod:`dqlearn.envs.arguments`, with ``"compiled": true`` if its table was
+        compiled; for a model that a module defines ``{"name", "import": "module:name"}``; for
+        anything else ``{"name"}``, which is for people only.
     source : TabularEnv or callable
-        The model, or what makes the environment.
+        The model, or the function that makes the environment.
     recipe : Recipe, optional
-        How it is best learned, where that is known.
+        The settings with which it is best learned, if known.
     """
 
     env: TabularEnv | PythonEnv
@@ -80,7 +82,7 @@ class Resolved:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name, for people to read."""
         return str(self.spec.get("id") or self.spec["name"])
 
     @property
@@ -90,21 +92,22 @@ class Resolved:
         return f"{self.name!r}{how}"
 
     def single(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-        """Make one environment, to look at.
+        """Make one environment, for a look at its episodes.
 
         Parameters
         ----------
         render_mode : str, optional
-            One of those that the environment has.
+            One of the environment's render modes.
 
         Returns
         -------
         gymnasium.Env
+            The environment.
 
         Raises
         ------
         ConfigurationError
-            If it has no such mode, or is made by a factory, which has chosen one.
+            If the environment has no such mode, or a factory, which sets the mode itself, makes it.
         """
         if isinstance(self.source, TabularEnv):
             env = TabularGymEnv(self.source, render_mode)
@@ -129,12 +132,12 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Registered:
-    """Makes the environment that an id stands for, each with arguments of its own.
+    """A factory of the environment that an id stands for; each gets its own copy of the arguments.
 
     Attributes
     ----------
     spec : str or EnvSpec
-        The id; or what it stands for, which a process can use that does not know the id.
+        The id, or its specification, which also serves a process where the id is not registered.
     kwargs : dict
         Arguments of the environment.
     """
@@ -143,24 +146,25 @@ class Registered:
     kwargs: dict[str, Any]
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
-        """Make one."""
+        """Make one environment."""
         return gymnasium.make(self.spec, **own(self.kwargs))
 
     def drawn(self, render_mode: str) -> Registered:
-        """Return what makes such environments with a render mode."""
+        """Return the factory of such environments with a render mode."""
         return replace(self, kwargs={**self.kwargs, "render_mode": render_mode})
 
     def pinned(self, one: gymnasium.Env[Any, Any]) -> Registered:
-        """Return what makes such environments wherever it is sent, whatever is registered there.
+        """Return a factory that makes such environments in any process, whatever its registry has.
 
         Parameters
         ----------
         one : gymnasium.Env
-            Made by this.
+            An environment that this factory made.
 
         Returns
         -------
         Registered
+            The factory.
         """
         made = one.unwrapped.spec  # its id has a version, and no module
         known = gymnasium.registry.get(made.id) if made else None
@@ -187,13 +191,13 @@ def resolve(
     bins : optional
         How to cut a `Box` observation; see :meth:`dqlearn.spaces.SpaceIndex.from_space`.
     compile : bool
-        Whether an id is compiled that stands for nothing but a table; see
+        Whether to compile an environment, given by its id, that is nothing but a table; see
         :func:`dqlearn.envs.from_tables.own_table`.
 
     Returns
     -------
     Resolved
-        What shards can open.
+        The environment, in a form that shards can open.
 
     Raises
     ------
@@ -202,7 +206,7 @@ def resolve(
     EnvironmentFault
         If the environment cannot be made.
     SpaceError
-        If a space of its cannot be indexed.
+        If its observation or action space cannot be indexed.
     """
     if isinstance(env, TabularEnv):
         _refuse(kwargs, bins)
@@ -224,7 +228,7 @@ def resolve(
 
 
 def _id_spec(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name an id, and its arguments; a family's graphs as lists, which it takes for the same."""
+    """Return the spec of an id and its arguments; a family's graphs become lists of edges."""
     arguments = stored(kwargs)
     if "unstored" in arguments and env.startswith("dqlearn/"):
         with suppress(TypeError, ValueError):
@@ -233,7 +237,7 @@ def _id_spec(env: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_spec(env: TabularEnv) -> dict[str, Any]:
-    """Name a model, and say where it stands, if it can be imported from there."""
+    """Return the spec of a model: its name and, if it can be imported, from where."""
     spec, module = {"name": env.called}, env.transition.__module__
     if module in sys.modules and module != "__main__":
         for name, value in vars(sys.modules[module]).items():
@@ -251,7 +255,7 @@ def _refuse(kwargs: Mapping[str, Any] | None, bins: BinsLike) -> None:
 
 
 def _tabular(model: TabularEnv, spec: dict[str, Any]) -> Resolved:
-    _ = model.kernels  # what is wrong with its functions is said here, and not by a worker
+    _ = model.kernels  # faults of its functions are raised here, not on a worker
     states = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_states), name="state")
     actions = SpaceIndex.from_space(gymnasium.spaces.Discrete(model.n_actions), name="action")
     labels = tuple(model.action_labels) if model.action_labels is not None else None
@@ -288,7 +292,7 @@ def _gymnasium(
 
 
 def _probe(make: Callable[..., Any], name: str) -> Any:
-    """Make one environment, to look at it."""
+    """Make one environment, to find out what it is."""
     try:
         one = make(num_envs=1) if takes_num_envs(make) else make()
     except RAISED as error:

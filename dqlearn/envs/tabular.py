@@ -1,6 +1,6 @@
 """A model whose states are integers, given as scalar functions and compiled into the rollout.
 
-In the spirit of Gymnasium's ``FuncEnv``; of two forms:
+It is in the spirit of Gymnasium's ``FuncEnv``, and has one of two forms:
 
 *events* (recommended)
     ``events(s, a, params) -> (p_1, .., p_K)``, probabilities of K independent events, and a
@@ -8,9 +8,9 @@ In the spirit of Gymnasium's ``FuncEnv``; of two forms:
     mask. One definition both simulates (K draws) and enumerates (2^K weighted outcomes), so the
     exact solution can never disagree with the simulator.
 *key*
-    ``transition(s, a, key, params)`` draws what it likes from :mod:`dqlearn.random`.
+    ``transition(s, a, key, params)`` draws any random numbers it needs from :mod:`dqlearn.random`.
 
-``initial(key, params) -> s`` in both. Invariant: the functions are pure, so the state of an
+Both forms have ``initial(key, params) -> s``. Invariant: the functions are pure, so the state of an
 environment is its integer, and copying an environment is copying that.
 """
 
@@ -54,8 +54,9 @@ class TabularEnv:
     initial : callable
         ``initial(key, params) -> state``, an integer.
     transition : callable
-        ``transition(state, action, happened, params) -> (next_state, reward, terminated)``; without
-        `events`, its third argument is the key of the step. An integer, a real number and a bool.
+        ``transition(state, action, happened, params) -> (next_state, reward, terminated)``, which
+        are an integer, a real number and a bool; without `events`, the third argument is the key
+        of the step.
     events : callable, optional
         ``events(state, action, params) -> tuple`` of `n_events` probabilities, as floats.
     n_events : int
@@ -63,23 +64,23 @@ class TabularEnv:
     params : tuple
         Scalars, arrays and tuples of these, passed on to the functions.
     max_episode_steps : int, optional
-        Truncate episodes after so many steps.
+        Number of steps after which an episode is truncated.
     state_dims : mapping of str to int or sequence of str, optional
-        Names and sizes of the state's factors, mixed radix, the first the most significant; in
-        place of a size, one label a value.
+        Names and sizes of the state's factors, which are the digits of the state in mixed radix,
+        the most significant first. In place of a size, a label for each value.
     action_labels : sequence of str, optional
-        One label an action.
+        A label for each action.
     picture : callable, optional
         ``picture(state, action) -> Picture``, what `render` shows; action is None before the first.
     name : str, optional
-        What it is called; without one, as its `transition`.
+        Name of the model; by default that of its `transition`.
 
     Raises
     ------
     ConfigurationError
-        If sizes are not positive, or do not agree, or a function does not take what it is given.
-        When the model is first used, which making a `QLearner` of it is: if Numba cannot compile a
-        function, or it returns something else than said above.
+        If sizes are not positive or do not agree, or a function does not take the arguments above.
+        When the model is first used, as by making a `QLearner` of it: if Numba cannot compile a
+        function, or a function returns something else than said above.
 
     Notes
     -----
@@ -172,7 +173,7 @@ class TabularEnv:
 
     @property
     def factors(self) -> tuple[Factor, ...]:
-        """What a state is made of, the first the most significant."""
+        """The factors of a state, the most significant first."""
         dims = self.state_dims or {"state": self.n_states}
         return tuple(
             Factor(name, int(values), None)
@@ -183,12 +184,12 @@ class TabularEnv:
 
     @property
     def functions(self) -> dict[str, Callable[..., Any] | None]:
-        """The user's functions by their names in the kernel."""
+        """The user's functions, by the names that kernels call them by."""
         return {"initial": self.initial, "events": self.events, "transition": self.transition}
 
     @property
     def kernels(self) -> types.ModuleType:
-        """The compiled module of this model (one a process), whose functions were checked."""
+        """The compiled module of this model, one per process, whose functions were checked."""
         kernels = self.specialised(_TEMPLATE, self.functions)
         if not self._checked:
             check_types(self, vars(kernels), self._token)
@@ -198,19 +199,19 @@ class TabularEnv:
     def specialised(
         self, template: Path, functions: Mapping[str, Callable[..., Any] | None]
     ) -> types.ModuleType:
-        """Compile another kernel template for this model, as :attr:`kernels` is.
+        """Compile another kernel template for this model, in the way of :attr:`kernels`.
 
         Parameters
         ----------
         template : Path
             Python source; see :func:`dqlearn.jit.specialise.specialise`.
         functions : mapping of str to callable or None
-            What its free names stand for; they must follow from the model alone.
+            The functions that its free names stand for; they must depend on the model alone.
 
         Returns
         -------
         module
-            One a process.
+            The compiled module, one per process.
         """
         return specialise(template, functions, self._token)
 

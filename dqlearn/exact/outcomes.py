@@ -5,10 +5,11 @@
     events, transition ──► 2^K outcomes of a pair ──merge──► expected reward; successors, weights
     P[state][action]   ──►          (a list)      ──────►              the same
 
-Outcomes of one successor are merged, and those that terminate leave only their reward: nothing
-follows them. Memory: 12 bytes a merged outcome and 12 a pair (16 and 12 above 2**31 states).
-Blocks of states are kept, in the order asked for, while they fit into `max_bytes` together; one
-that does not is tabulated anew whenever asked for. Invariant: either way its bits are the same.
+Outcomes with the same successor are merged, and those that terminate contribute only their reward:
+nothing follows them. Memory: 12 bytes per merged outcome and 12 per pair (16 and 12 above 2**31
+states). Blocks of states are kept, in the order asked for, while they fit into `max_bytes`
+together; a block that does not is tabulated anew whenever asked for. Invariant: either way the
+block has the same bits.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ BLOCK_OUTCOMES = 2**22
 class Block(NamedTuple):
     """Merged outcomes of some states; a row is a pair (state, action), the action fastest.
 
-    Row i has the successors ``next_state[start[i] : start[i + 1]]``, of probability `weight` each,
-    and the expected reward ``reward[i]``.
+    Row i has the successors ``next_state[start[i] : start[i + 1]]``, whose probabilities are the
+    same slice of `weight`, and the expected reward ``reward[i]``.
     """
 
     reward: npt.NDArray[np.float64]
@@ -121,19 +122,19 @@ def outcomes_of(env: TabularEnv | gymnasium.Env[Any, Any], max_bytes: int) -> Ou
     Parameters
     ----------
     env : TabularEnv or gymnasium.Env
-        Wrappers are looked through.
+        The model or environment; wrappers around it are ignored.
     max_bytes : int
-        Memory for blocks that are kept.
+        Memory for blocks that are kept, in bytes.
 
     Returns
     -------
     Outcomes
-        Their ``blocks()`` are (first state, Block), in order.
+        The outcomes; ``blocks()`` yields pairs (first state, Block), in order.
 
     Raises
     ------
     ConfigurationError
-        If they cannot be enumerated.
+        If the outcomes cannot be enumerated.
     """
     check_whole("max_bytes", max_bytes, 0)
     base: Any = env.unwrapped if isinstance(env, gymnasium.Env) else env

@@ -54,13 +54,13 @@ class Solution:
     q : float64 (n_states, n_actions)
         Action values Q*.
     value : float64 (n_states,)
-        Their maximum over the actions.
+        Optimal state values, the maximum of `q` over the actions.
     policy : int64 (n_states,)
-        The action that has it, the first of several.
+        The action with the greatest value; the first where several have it.
     iterations : int
-        Sweeps made.
+        Number of sweeps made.
     residual : float
-        Largest change of a value in the last of them.
+        Largest change of a value in the last sweep.
     """
 
     q: npt.NDArray[np.float64]
@@ -70,7 +70,7 @@ class Solution:
     residual: float
 
     def __repr__(self) -> str:
-        """Return what it is of, in one line."""
+        """Return the size, the number of sweeps and the residual on one line."""
         n_states, n_actions = self.q.shape
         return (
             f"Solution({n_states} states x {n_actions} actions, {self.iterations} sweeps, "
@@ -78,7 +78,7 @@ class Solution:
         )
 
     def _repr_html_(self) -> str:
-        """Return a table of what it is of, and how far it was swept."""
+        """Return a table of the size, the values, the number of sweeps and the residual."""
         return html_table(
             "dqlearn.exact.Solution",
             {
@@ -105,15 +105,15 @@ def solve(
     env : TabularEnv or gymnasium.Env
         A model in events form, an environment made of one, or one that has a table
         ``P[state][action] = [(probability, next_state, reward, terminated), ...]`` as Gymnasium's
-        FrozenLake, CliffWalking and Taxi do. Wrappers are looked through.
+        FrozenLake, CliffWalking and Taxi do. Wrappers around it are ignored.
     gamma : float
-        Discount, 0 .. 1.
+        Discount factor, 0 .. 1.
     tolerance : float, default 1e-9
-        Bound of the error of every value; see the stopping rule above.
+        Bound of the error of every value; see the stopping rule in the module's description.
     max_iterations : int, default 100_000
-        Sweeps after which to give up.
+        Number of sweeps after which to give up.
     max_bytes : int, default 2**31
-        Memory for outcomes kept from one sweep to the next.
+        Memory for outcomes that are kept from one sweep to the next, in bytes.
 
     Returns
     -------
@@ -155,17 +155,17 @@ def policy_value(
     Parameters
     ----------
     env : TabularEnv or gymnasium.Env
-        As for `solve`.
+        The model or environment, as for `solve`.
     policy : int (n_states,)
-        One action a state.
+        The action of each state.
     gamma : float
-        Discount, 0 .. 1.
+        Discount factor, 0 .. 1.
     tolerance : float, default 1e-9
         Bound of the error of every value, as for `solve`.
     max_iterations : int, default 100_000
-        Sweeps after which to give up.
+        Number of sweeps after which to give up.
     max_bytes : int, default 2**31
-        Memory for outcomes kept from one sweep to the next.
+        Memory for outcomes that are kept from one sweep to the next, in bytes.
 
     Returns
     -------
@@ -175,7 +175,7 @@ def policy_value(
     Raises
     ------
     ConfigurationError
-        As `solve`; also if `policy` is not one action a state.
+        As for `solve`; also if `policy` does not have one action for each state.
     EnvironmentFault
         If the model leaves its states, or a reward is not finite.
 
@@ -211,9 +211,9 @@ def bellman_residual(
     q : float (n_states, n_actions)
         Action values.
     env : TabularEnv or gymnasium.Env
-        As for `solve`.
+        The model or environment, as for `solve`.
     gamma : float
-        Discount, 0 .. 1.
+        Discount factor, 0 .. 1.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def bellman_residual(
     Raises
     ------
     ConfigurationError
-        If `q` has another shape, or as `solve`.
+        If `q` has another shape, or in the cases of `solve`.
     EnvironmentFault
         If the model leaves its states, or a reward is not finite.
 

@@ -1,4 +1,4 @@
-"""Compiling: functions and templates to machine code that is kept on disk and is never stale.
+"""Compiling functions and templates to machine code that is kept on disk and is never stale.
 
 ::
 

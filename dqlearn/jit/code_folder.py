@@ -6,7 +6,8 @@
       └─ dqlearn ── not writable, or others may write to it ──► <temporary>/dqlearn-<user's number>
                                                                   └─ neither ──► None
 
-Machine code is loaded by unpickling, so that who can write a file there can run code as its reader.
+Machine code is loaded by unpickling, so anybody who can write a file there can run code as the
+user who loads it.
 Invariant: a folder that is returned was made by this user, and no other user may write to it.
 """
 
@@ -30,7 +31,7 @@ def code_folder() -> Path | None:
     Returns
     -------
     Path or None
-        It exists. The first call that cannot return what was asked for warns.
+        The folder, which exists. The first call warns if it is not the one that was asked for.
     """
     return _chosen(next(filter(None, map(os.environ.get, _ROOTS)), "~/.cache"))
 
@@ -39,11 +40,11 @@ def code_folder() -> Path | None:
 def _chosen(root: str) -> Path | None:
     try:
         return own_folder(Path(root).expanduser() / "dqlearn")
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
         refused = error
     try:
         found = own_folder(Path(tempfile.gettempdir()) / f"dqlearn-{os.getuid()}")
-    except (OSError, AttributeError):  # AttributeError: users have no numbers
+    except (OSError, AttributeError):  # AttributeError: this system has no user numbers
         found = None
     where = f"kept in {found}" if found else "not kept, and each process compiles it anew"
     warnings.warn(
@@ -55,17 +56,17 @@ def _chosen(root: str) -> Path | None:
 
 
 def own_folder(folder: Path) -> Path:
-    """Return a folder after it was seen to be there, this user's, and writable for this user only.
+    """Make a folder, and check that this user owns it and nobody else may write to it.
 
     Parameters
     ----------
     folder : Path
-        It is made where there is none, as are those it stands in.
+        The folder; it and its parents are made if they do not exist.
 
     Returns
     -------
     Path
-        The same.
+        The same path.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def own_folder(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if hasattr(os, "getuid"):
         there = folder.stat()
-        if not folder.lstat().st_uid == there.st_uid == os.getuid():  # a link can be turned round
+        if not folder.lstat().st_uid == there.st_uid == os.getuid():  # links can be redirected
             raise PermissionError(f"{folder} belongs to another user")
         if there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError(f"others may write to {folder}")

@@ -6,14 +6,14 @@
     def walk(...)  ──first call──► source_stamp ──► walk-87-<stamp>.py311.nbi    numba's index
                                                     walk-87-<stamp>.py311.1.nbc  one a signature
 
-Numba names machine code by a function's own file, and stamps it with that alone: a changed callee
-in another file is not seen. Here the stamp is that of everything reached
-(:mod:`dqlearn.jit.fingerprint`), and is part of the name, so that two versions of the
-package do not take turns. The index keeps code of other processors and of other versions of numba
-apart.
+Numba names machine code by a function's own file, and stamps it with that file alone, so it does
+not notice a changed callee in another file. Here the stamp covers everything that the function
+reaches (:mod:`dqlearn.jit.fingerprint`). It is part of the file's name, so that two versions of the
+package do not overwrite each other's code in turn. The index keeps code of other processors and of
+other versions of numba apart.
 
-Invariant: what is loaded is what would be compiled. A file that cannot be read is compiled anew
-and written again; where nothing can be written, nothing is kept, and all works.
+Invariant: what is loaded is what would be compiled. Where a file cannot be read, its code is
+compiled anew and written again; where nothing can be written, each process compiles for itself.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[F], F]:
     cache : bool, default False
         Whether machine code is kept.
     **options
-        Those of `numba.njit`.
+        Options of `numba.njit`.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         made: Any = numba.njit(**options)(function)
-        if cache and hasattr(made, "_cache"):  # with NUMBA_DISABLE_JIT it is the function
+        if cache and hasattr(made, "_cache"):  # with NUMBA_DISABLE_JIT, made is the plain function
             made._cache = _Kept(function)
         return cast("F", made)
 
@@ -62,7 +62,7 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[F], F]:
 
 
 class _Kept(caching._Cache):
-    """Machine code of one function: what numba's dispatcher asks for it, and gives it.
+    """The cache of one function's machine code, as numba's dispatcher calls it.
 
     Nothing is looked up before the first call: what a function reaches may be defined after it.
     """
@@ -80,7 +80,7 @@ class _Kept(caching._Cache):
 
     @property
     def cache_path(self) -> str | None:
-        """The folder."""
+        """The folder that holds the machine code."""
         path: str | None = self._files.cache_path
         return path
 
@@ -97,7 +97,7 @@ class _Kept(caching._Cache):
         self._writing(self._files.save_overload, sig, data)
 
     def enable(self) -> None:
-        """Do nothing: it always is."""
+        """Do nothing: the cache is enabled from the start."""
 
     def disable(self) -> None:
         """Keep nothing from now on."""
@@ -108,7 +108,7 @@ class _Kept(caching._Cache):
         self._files.flush()
 
     def _writing(self, write: Callable[..., None], *args: Any) -> None:
-        """Write; where that fails, say so and keep nothing any more."""
+        """Write; if that fails, warn and keep nothing from now on."""
         try:
             write(*args)
         except OSError as error:
@@ -121,7 +121,7 @@ class _Kept(caching._Cache):
 
 
 class _Files(caching.FunctionCache):
-    """Numba's files of one function, in a folder and under a stamp of ours."""
+    """Numba's cache files of one function, in dqlearn's folder and under dqlearn's stamp."""
 
     def __init__(self, function: Any, folder: Path, stamp: str) -> None:
         self._name, self._py_func = repr(function), function
@@ -133,16 +133,16 @@ class _Files(caching.FunctionCache):
         self.enable()
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        """Return what tells the code of one signature and processor from that of others.
+        """Return the key in the index of the code of one signature on one processor.
 
-        Numba's own also pickles closures, in which a compiled function is another one in each
-        process. The stamp holds what they are.
+        Numba's own key also holds pickled closures, and a compiled function in one pickles
+        differently in each process. They are left out here, as the stamp covers them.
         """
         return sig, codegen.magic_tuple()
 
 
 class _Code(caching.CompileResultCacheImpl):
-    """Numba's form of machine code at rest, with a place of ours."""
+    """Numba's storage format of machine code, located in dqlearn's folder."""
 
     def __init__(self, function: Any, folder: Path, stamp: str) -> None:
         self._lineno = function.__code__.co_firstlineno
@@ -160,7 +160,7 @@ class _Place(caching._CacheLocator):
         self._line = function.__code__.co_firstlineno
 
     def ensure_cache_path(self) -> None:
-        """See to it that the folder is there, and is the user's own."""
+        """Make the folder if need be, and check that it is the user's own."""
         own_folder(self._folder)
 
     def get_cache_path(self) -> str:
@@ -172,5 +172,5 @@ class _Place(caching._CacheLocator):
         return self._stamp
 
     def get_disambiguator(self) -> str:
-        """Return what tells functions of one name, and versions of one function, apart."""
+        """Return a text that distinguishes functions of one name, and versions of one function."""
         return f"{self._line}-{self._stamp[:24]}"

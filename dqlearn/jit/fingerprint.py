@@ -5,8 +5,9 @@
     function ──► its code ──► names ──► values: constants, arrays
                                         functions, jitted or overloaded ──► their code ──► ...
 
-Numba's own cache knows a function by its file, and does not see when something that it calls has
-changed. A fingerprint does: another model, or a changed one, has another.
+Numba's own cache identifies a function by its file, and does not notice when something that the
+function calls has changed. A fingerprint does: another model, or a changed one, has another
+fingerprint.
 
 Invariant: equal fingerprints, equal machine code; what cannot be described has no fingerprint,
 and is compiled anew in each process instead of being cached wrongly.
@@ -50,7 +51,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 @cache
 def _globals(code: types.CodeType) -> frozenset[str]:
-    """Return the names in a function's code that are no attributes' only."""
+    """Return the names that a function's code loads as globals, and not as attributes only."""
     return frozenset(i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL)
 
 
@@ -71,7 +72,7 @@ def _reached(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 def _attributes(
     path: str, value: Any, names: list[str], modules: set[int]
 ) -> Iterator[tuple[str, Any]]:
-    """Yield a value and, if it is a module that may be edited, what the names may mean in it."""
+    """Yield a value and, if it is a module that may be edited, its attributes of these names."""
     yield path, value
     if isinstance(value, types.ModuleType) and not _fixed(value.__name__):
         if id(value) not in modules:
@@ -82,7 +83,7 @@ def _attributes(
 
 
 def _fixed(module: str | None) -> bool:
-    """Whether a module changes only with versions that the fingerprint or numba's cache holds."""
+    """Whether a module changes only with versions that a fingerprint or numba's cache includes."""
     package = (module or "").split(".")[0]
     return package in _VERSIONED or package in sys.stdlib_module_names
 
@@ -109,14 +110,14 @@ def _describe(value: Any, seen: Seen) -> bytes:
         return repr(list(value.__members__.items())).encode()
     if isinstance(value, types.ModuleType) or (
         isinstance(value, type | types.BuiltinFunctionType | np.ufunc)
-        and _fixed(getattr(value, "__module__", "numpy"))  # which ufuncs do not have
+        and _fixed(getattr(value, "__module__", "numpy"))  # ufuncs have no __module__
     ):
         return f"{getattr(value, '__module__', '')}.{value.__name__}".encode()
     raise TypeError(f"cannot fingerprint {value!r}")
 
 
 def _describe_code(code: types.CodeType, consts: tuple[Any, ...], seen: Seen) -> bytes:
-    """Describe byte code, which names local variables by numbers, and callers' arguments."""
+    """Describe byte code; it numbers local variables, so argument names are described too."""
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     described = b"".join(_describe(const, seen) for const in consts)
     return code.co_code + described + repr((code.co_names, arguments)).encode()
@@ -127,12 +128,12 @@ def _describe_function(function: types.FunctionType, seen: Seen) -> bytes:
     if id(function) in seen:
         return b"again:" + function.__qualname__.encode()
     seen[id(function)] = function
-    # What packages hold changes with their versions, which are in the fingerprint.
+    # A package's code changes only with its version, which is in the fingerprint.
     if _fixed(function.__module__):
         return f"{function.__module__}.{function.__qualname__}".encode()
     code, consts = function.__code__, function.__code__.co_consts
     if function.__doc__ is not None and consts[:1] == (function.__doc__,):
-        consts = consts[1:]  # words change nothing
+        consts = consts[1:]  # a docstring changes no result
     parts = [_describe_code(code, consts, seen)]
     for name, value in _reached(function):
         parts.append(name.encode() + b"=" + _describe(value, seen))
@@ -141,7 +142,7 @@ def _describe_function(function: types.FunctionType, seen: Seen) -> bytes:
 
 
 def _overloads(function: types.FunctionType) -> Iterator[Any]:
-    """Yield what compiled code has in place of a function, where `numba.extending` says so."""
+    """Yield the implementations that `numba.extending.overload` gives a function, if any."""
     for overloaded, kind in builtin_registry.globals:
         if overloaded is function:
             yield from (template._overload_func for template in kind.templates)
@@ -153,9 +154,9 @@ def fingerprint(functions: Mapping[str, Any], versions: bool = True) -> str | No
     Parameters
     ----------
     functions : mapping of str to callable, or to what `TabularEnv.params` may hold
-        Plain or jitted functions by the role they play.
+        Plain or jitted functions, by the role that each plays.
     versions : bool
-        Whether those of numba and numpy matter, as they do to compiled code.
+        Whether the versions of numba and numpy are hashed too, as compiled code needs.
 
     Returns
     -------
@@ -181,13 +182,13 @@ def source_stamp(function: types.FunctionType) -> str | None:
     Parameters
     ----------
     function : function
-        One that is compiled.
+        A function that is to be compiled.
 
     Returns
     -------
     str or None
-        Its :func:`fingerprint`, together with the text of each of this package's sources that it
-        reaches: another text is another stamp, whatever has changed in it.
+        A hash of the function's :func:`fingerprint` and of the text of every source file of this
+        package that it reaches: any change of a text changes the stamp.
     """
     seen: Seen = {}
     try:
@@ -211,7 +212,7 @@ def _text(file: str) -> bytes:
 
 
 def _digest(functions: Mapping[str, Any], versioned: tuple[str, ...], seen: Seen) -> hashlib._Hash:
-    """Hash what functions reach; each role by itself, into one `seen`."""
+    """Hash what functions reach, role by role; `seen` collects the functions reached."""
     digest = hashlib.sha256(repr(sorted(functions)).encode())
     for package in versioned:
         digest.update(_version(package).encode())

@@ -6,9 +6,9 @@
                            ├──► module whose globals are the user's functions ──► numba
     functions (the user's) ┘
 
-The module's name holds a token of the functions, and the machine code's name a stamp of all that
-the code reaches (:mod:`dqlearn.jit.compiled`). Invariant: another model, or a changed one,
-is another module.
+The module's name contains a token of the functions, and the name of its machine code contains a
+stamp of all that the code reaches (:mod:`dqlearn.jit.compiled`). Invariant: another model, or a
+changed one, gets another module.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def specialise(
     template : Path
         Python source whose functions call the names in `functions`.
     functions : mapping of str to callable or None
-        What those names stand for; plain functions are jitted.
+        The function that each name stands for; plain functions are jitted.
     token : str
-        Identifies the functions: their :func:`~dqlearn.jit.fingerprint.fingerprint`, or
-        anything unique.
+        An identifier of the functions: their :func:`~dqlearn.jit.fingerprint.fingerprint`, or
+        any unique text.
 
     Returns
     -------
     module
-        The same object for the same template and token, as long as the process lives. It stands in
-        ``sys.modules``, where numba looks the module of cached code up by its name.
+        The compiled module, the same object for the same template and token as long as the process
+        lives. It is in ``sys.modules``, where numba looks up the module of cached code by name.
     """
     name = f"{__name__}.{template.stem}_{token}"
     with _lock:

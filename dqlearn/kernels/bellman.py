@@ -3,7 +3,8 @@ r"""Bellman: backups of enumerated outcomes, pair by pair or in a sweep.
 .. math:: (TQ)(s, a) = \bar r(s, a) + \gamma \sum_{s'} w(s, a, s') \, v(s')
 
 A block holds the expected rewards and the weighted successors of some states. Invariant: a sweep
-reads and writes the values of its own states in order, so that where blocks end does not show.
+reads and writes the values of its own states in order, so the result does not depend on where
+blocks end.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""Memory that is used again: arrays whose buffers go back to a pool when the last view has gone.
+"""Memory that is reused: arrays whose buffers go back to a pool when their last view is gone.
 
 ::
 
     empty(shape, dtype) ──► array ──► views ──► ... all gone ──► buffer idle ──► the next empty()
 
-What others allocate (Zarr's codecs, Dask's messages) comes from malloc, which worker processes let
-keep its pages too. Those with a limit of memory keep less idle.
+Every round makes arrays of the same sizes as the round before, whose arrays it frees. If their
+pages went back to the operating system, each would have to be mapped and zeroed again, which costs
+more than filling it (measure: ``python tests/benchmarks/stages.py``). Other libraries (Zarr's
+codecs, Dask's messages) allocate with malloc, so worker processes let malloc keep its pages too. A
+process with a memory limit keeps less memory idle.
 
-Every round makes arrays of the sizes of the round before and frees those. Given back to the
-operating system, each page of them has to be mapped and zeroed again, which costs more than filling
-it (measure: ``python tests/benchmarks/stages.py``). Invariant: a buffer has at most one array and
-its views at a time; no more bytes are idle than are in use, and for long no more than 256 MiB.
+Invariant: a buffer belongs to at most one array and its views at a time. Up to 256 MiB may be idle
+for any time; beyond that, no more bytes are idle than in use, and not for long.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
 _LARGEST = (128 * 2**20, 32 * 2**20)  # what new and old versions of glibc accept
 
 
-_Idle = tuple[float, npt.NDArray[np.uint8]]  # since when, and what
+_Idle = tuple[float, npt.NDArray[np.uint8]]  # when it became idle, and the buffer
 
 
 class _Pool:
@@ -44,9 +45,9 @@ class _Pool:
     spare : int
         Bytes that may be idle for any time.
     seconds : float
-        How long others may.
+        How long more than `spare` bytes may be idle.
     room : float
-        Bytes that may be idle and in use together, if more are idle than spare.
+        While more than `spare` bytes are idle, bound of the bytes idle and in use together.
     """
 
     def __init__(self, spare: int, seconds: float, room: float = math.inf) -> None:
@@ -54,7 +55,7 @@ class _Pool:
         self._idle: defaultdict[int, deque[_Idle]] = defaultdict(deque)
         self._lock = (
             threading.RLock()
-        )  # a collection inside may free a lease, which comes back here
+        )  # reentrant: garbage collection inside may free a lease, whose buffer is given back here
         self.idle = self.used = 0
 
     def take(self, nbytes: int) -> npt.NDArray[np.uint8]:
@@ -67,7 +68,7 @@ class _Pool:
         return np.empty(nbytes, np.uint8)
 
     def give(self, buffer: npt.NDArray[np.uint8]) -> None:
-        """Take a buffer back; free some when more are idle than used."""
+        """Take a buffer back; free buffers while too many bytes are idle."""
         with self._lock:
             self.used -= buffer.nbytes
             self.idle += buffer.nbytes
@@ -78,7 +79,7 @@ class _Pool:
                 self._free_old(time.monotonic() - self._seconds)
 
     def _free_old(self, before: float) -> None:
-        """Free what nobody wanted since then: a table that was copied for once, say."""
+        """Free buffers that became idle before a time, such as those of a one-time copy."""
         for size, buffers in self._idle.items():
             while buffers and buffers[0][0] < before:
                 self._free(size)
@@ -113,14 +114,14 @@ def empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any
     Parameters
     ----------
     shape : int or tuple of int
-        Of the array.
+        Shape of the array.
     dtype : dtype
-        A numeric one.
+        A numeric dtype.
 
     Returns
     -------
     ndarray
-        C-ordered; its memory is used again once it and all its views have gone.
+        A C-ordered array; its memory is reused once it and all its views are gone.
 
     Examples
     --------
@@ -147,13 +148,14 @@ def keep_freed_pages(limit: int | None = None) -> bool:
     Parameters
     ----------
     limit : int, optional
-        Of this process's memory, bytes: malloc, and what is idle here, keep a 16th of it at most,
-        and no more is idle than would fill half of it.
+        Memory limit of this process, in bytes. Then malloc and the pool of this module each keep at
+        most a 16th of it idle for any time, and more is idle only while it fits, together with the
+        arrays in use, into half of the limit.
 
     Returns
     -------
     bool
-        Whether that can be told it: glibc's can.
+        Whether this process's malloc has these settings; glibc's has.
     """
     if limit:
         _pool.spare, _pool.room = min(_SPARE, limit // 16), limit / 2

@@ -5,7 +5,7 @@
     all states   action[state]
     sparse       action[row] where the state has a row, else the one that the tie hash draws
 
-Invariant: a state without a row has the action that a table with room for it would say.
+Invariant: a state without a row has the action that it would have in a table with a row for it.
 """
 
 from __future__ import annotations

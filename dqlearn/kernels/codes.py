@@ -1,6 +1,6 @@
-"""Codes: what kernels write in place of a state or an action, where there is none.
+"""Codes: what kernels write in place of a state or an action where there is none.
 
-Invariant: no code is the number of a state or of an action.
+Invariant: no code is the index of a state or of an action.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
     state s ─► block s >> bits ─► hash ─► upper half: chunk
                                           lower half: slot ─► place p ─► row p << bits | low bits
 
-Slots are probed in turn from the first (open addressing); 0 is a free one, and the place of a block
-that has no row. Invariant: what is found for a block does not depend on the other blocks.
+Slots are probed linearly from the first (open addressing). A slot that holds 0 is free; 0 is also
+the place of a block that has no row. Invariant: what is found for a block does not depend on the
+other blocks.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _LANES = 64  # states that are looked up together
 
 @njit(cache=True, inline="always")
 def hash_of_block(block):
-    """Return 64 bits that tell a block from others."""
+    """Return the 64-bit hash of a block's number."""
     return word(np.uint64(block), 0)
 
 
@@ -47,7 +48,7 @@ def find_chunks(states, bits, n_chunks, owner):
 
 @njit(cache=True, inline="always")
 def look_up(block, blocks, slots):
-    """Return (the place of a block, or 0; the slot where that stands, or could)."""
+    """Return (place of a block, or 0 if it has none; the slot that holds it, or that is free)."""
     mask = np.uint64(len(slots) - 1)
     at = hash_of_block(block) & mask
     while slots[at] != 0 and blocks[slots[at]] != block:
@@ -57,7 +58,7 @@ def look_up(block, blocks, slots):
 
 @njit(nogil=True, cache=True)
 def find_rows(states, bits, blocks, slots, rows):
-    """Look states up together, a loop for each step, so that cache misses overlap."""
+    """Write the row of each state; many states are looked up together: cache misses overlap."""
     low, mask = np.int64((1 << bits) - 1), np.uint64(len(slots) - 1)
     place, lucky = np.empty(_LANES, np.int64), np.empty(_LANES, np.bool_)
     for first in range(0, len(states), _LANES):
@@ -75,7 +76,7 @@ def find_rows(states, bits, blocks, slots, rows):
 
 @njit(nogil=True, cache=True)
 def fill_slots(blocks, slots):
-    """Put the places of blocks, all different, into free slots."""
+    """Enter the places of blocks, which are all different, into free slots."""
     for place in range(1, len(blocks)):
         _, at = look_up(blocks[place], blocks, slots)
         slots[at] = place
@@ -83,7 +84,7 @@ def fill_slots(blocks, slots):
 
 @njit(nogil=True, cache=True)
 def add_blocks(states, bits, blocks, slots, n):
-    """Give the blocks of states that have none a place, from `n` on; return the places in use."""
+    """Give each block that has no place the next one, from `n` on; return the places in use."""
     for t in range(len(states)):
         block = np.int64(states[t]) >> bits
         place, at = look_up(block, blocks, slots)
@@ -95,7 +96,7 @@ def add_blocks(states, bits, blocks, slots, n):
 
 @njit(nogil=True, cache=True)
 def states_without_row(states, rows, block):
-    """Return the states that stand at place 0."""
+    """Return the states whose row is in place 0, which means that they have none."""
     n = 0
     for t in range(len(rows)):
         n += rows[t] < block
@@ -110,6 +111,6 @@ def states_without_row(states, rows, block):
 
 @njit(nogil=True, cache=True)
 def offsets_of_rows(rows, action, width):
-    """Turn rows into offsets, in place."""
+    """Turn rows into the offsets of pairs in a flat table, in place."""
     for t in range(len(rows)):
         rows[t] = rows[t] * width + action[t]

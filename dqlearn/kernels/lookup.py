@@ -1,7 +1,7 @@
 """Lookup: which states a shard asks for, sorted by the row of chunks that answers.
 
-Invariant: each place of `of_next` says where the answer for its transition stands, before and after
-the sort; -1 where none is needed.
+Invariant: before and after the sort, ``of_next[t]`` is the index of the state whose answer
+transition t needs; -1 where it needs none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["follow", "sort_by_owner", "want"]
 
 @njit(nogil=True, cache=True)
 def want(state, next_state, wanted, of_next):
-    """Add the next states that are not where an environment is; return how many are wanted."""
+    """Append next states that differ from their environment's state; return how many are wanted."""
     m = len(state)
     for t in range(len(next_state)):
         s = next_state[t]
@@ -30,7 +30,7 @@ def want(state, next_state, wanted, of_next):
 
 @njit(nogil=True, cache=True)
 def sort_by_owner(owner, cursor, wanted, place, ordered):
-    """Put what is wanted in the order of its owners; `place` says where each went."""
+    """Sort the wanted states by owner; ``place[k]`` is the index to which state k went."""
     for k in range(len(owner)):
         to = cursor[owner[k]]
         cursor[owner[k]] = to + 1
@@ -39,7 +39,7 @@ def sort_by_owner(owner, cursor, wanted, place, ordered):
 
 @njit(nogil=True, cache=True)
 def follow(of_next, place):
-    """Let `of_next` say where its states are after the sort."""
+    """Replace the indices in `of_next` by those after the sort, in place."""
     for t in range(len(of_next)):
         if of_next[t] >= 0:
             of_next[t] = place[of_next[t]]

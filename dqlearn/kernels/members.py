@@ -1,4 +1,4 @@
-"""Members: who learns from a transition, and where that stands in the table.
+"""Members: which of several tables learns from a transition, and where its values stand.
 
 ::
 
@@ -6,8 +6,8 @@
     bootstraps of s      member 0           | member 1               s * members + member
 
 A draw from the step's key chooses the member, so it is the same whoever makes the step. With one
-member a column is an action, and a bootstrap is a state's: nothing here is called. Invariant: a
-member's transitions are a fair sample of all, independent of what happened in them.
+member a column is an action, each state has one bootstrap, and nothing here is called. Invariant:
+a member's transitions are a fair sample of all, independent of what happened in them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def columns_of_step(streams, step, members, n_actions, action):
 
 @njit(nogil=True, cache=True)
 def columns_of_walk(streams, t0, n_steps, block, members, n_actions, action):
-    """Turn the actions of a walk into columns, in place; they are in the order of a batch."""
+    """Turn the actions of a walk, in the order of a batch, into columns, in place."""
     for b in range(0, len(streams), block):
         n = min(block, len(streams) - b)
         for k in range(n_steps):
@@ -41,7 +41,7 @@ def columns_of_walk(streams, t0, n_steps, block, members, n_actions, action):
 
 @njit(nogil=True, cache=True)
 def bootstrap_rows(column, next_state, members, n_actions, rows):
-    """Write where the bootstrap of each transition stands, for the member that learns from it."""
+    """Write the row of each transition's bootstrap: next_state * members + learning member."""
     for t in range(len(column)):
         s = np.int64(next_state[t])
         member = np.int64(column[t]) // n_actions

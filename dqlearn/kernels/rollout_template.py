@@ -34,7 +34,7 @@ if events is None:
 
     @njit(cache=True)
     def draw(state, action, key, params):
-        """Key form: the transition draws for itself."""
+        """Key form: return the key, from which the transition draws for itself."""
         return key, True
 
 else:
@@ -42,7 +42,7 @@ else:
 
     @njit(cache=True)
     def draw(state, action, key, params):
-        """Events form: a mask whose bit k is whether event k happens; and whether each could."""
+        """Events form: return a bit mask of the events that happen, and whether all are valid."""
         p = events(state, action, params)
         happened, fit = 0, True
         for k in range(len(p)):
@@ -53,7 +53,7 @@ else:
 
 @njit(cache=True)
 def step(state, action, key, params):
-    """Make one transition: (next_state, reward, terminated); an IMPOSSIBLE state for no chances."""
+    """Return (next_state, reward, terminated); the state IMPOSSIBLE if a probability is invalid."""
     drawn, fit = draw(state, action, key, params)
     s, r, t = transition(state, action, drawn, params)
     return np.int64(s) if fit else IMPOSSIBLE, np.float64(r), bool(t)
@@ -95,22 +95,22 @@ def walk(
     Parameters
     ----------
     streams : uint64 (n,)
-        One stream of random numbers an environment.
+        One stream of random numbers for each environment.
     t0 : int
         Steps that the environments have made before.
     n_steps, block : int
-        Steps to make; environments that advance together.
+        Steps to make, and the number of environments that advance together.
     limits : tuple of int
         (n_states, n_actions, max_episode_steps).
     params
-        Passed on to the user's functions.
+        Parameters that are passed on to the user's functions.
     greedy : int (m,)
-        Greedy actions.
+        Greedy actions, one for each row.
     rows : int (n,)
-        Which of them is each environment's. Where every state has one, this is the array of the
-        states itself, and moves with them.
+        The row of each environment in `greedy`. Where row s is that of state s, this is the array
+        of the environments' states itself, and changes with it.
     threshold : uint64
-        Epsilon * 2**32.
+        The probability of exploring as a bound, epsilon * 2**32.
     shard : tuple of arrays (n,)
         (state, elapsed, returns), updated in place.
     episodes : float64 (6,)
@@ -121,8 +121,8 @@ def walk(
     Returns
     -------
     (environment, state, action, next_state, reward)
-        The transition at fault, as :mod:`dqlearn.envs.model_faults` tells them; environment -1 when
-        there is none.
+        The first faulty transition, as :mod:`dqlearn.envs.model_faults` reads it; environment -1
+        when there is none.
     """
     n_states, n_actions, max_episode_steps = limits
     all_state, all_elapsed, all_returns = shard
@@ -214,23 +214,23 @@ def walk_and_route(
     room,
     routed,
 ):
-    """As `walk`, but what a tile of environments does is routed and then forgotten.
+    """Walk, and route the transitions of each tile of environments as soon as they are made.
 
     Parameters
     ----------
     streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, episodes
-        As of `walk`.
+        The arguments of these names of `walk`.
     tile : int
         Environments in a tile, a multiple of `block`.
     walked : tuple of arrays (tile * n_steps,)
-        Room for the transitions of a tile; as `out` of `walk`.
+        Scratch for the transitions of a tile, in the form of `out` of `walk`.
     bootstrap, grid, room, routed
-        The last arguments of :func:`dqlearn.stages.route.route_tile`.
+        The last arguments of :func:`dqlearn.kernels.route.route_tile`.
 
     Returns
     -------
     (environment, state, action, next_state, reward)
-        As of `walk`.
+        The first faulty transition, as `walk` returns it.
     """
     state, elapsed, returns = shard
     for first in range(0, len(streams), tile):
@@ -270,25 +270,25 @@ def play(streams, n_steps, limits, params, greedy, rows, episodes):
     Parameters
     ----------
     streams : uint64 (n,)
-        One stream of random numbers an episode.
+        One stream of random numbers for each episode.
     n_steps : int
         Steps to make.
     limits : tuple of int
         (n_states, n_actions, max_episode_steps).
     params
-        Passed on to the user's functions.
+        Parameters that are passed on to the user's functions.
     greedy : Lookup
         Greedy actions; see :mod:`dqlearn.kernels.choose`.
     rows : int64 (n,)
-        Of which state, or of which row, the action of each episode is; as of `walk`.
+        The state, or the row, whose greedy action each episode takes; see `rows` of `walk`.
     episodes : tuple of arrays (n,)
-        (state, going, returns, lengths), updated in place; none goes on beyond
+        (state, going, returns, lengths), updated in place; no episode goes on beyond
         ``max_episode_steps``.
 
     Returns
     -------
     (episode, state, action, next_state, reward)
-        As of `walk`.
+        The first faulty transition, as `walk` returns it.
     """
     n_states, _, max_episode_steps = limits
     state, going, returns, lengths = episodes

@@ -2,11 +2,12 @@ r"""Route: targets are computed, and transitions sorted by the chunk that owns t
 
 .. math:: y = r + \gamma \, [s' \text{ not terminal}] \, v_r(s')
 
-for what a rule takes the next state to be worth, :math:`\max_{a'} Q_r(s', a')` in Q-learning.
+where v_r is what the rule takes a state to be worth, :math:`\max_{a'} Q_r(s', a')` in Q-learning.
 
-A stable counting sort of each tile of a batch. The loops are apart and free of branches, so that
-they vectorise; fused into one they would not. Indices that are unsigned need not be tested for
-being negative. Invariant: among the transitions of one chunk the order of the batch is kept.
+Each tile of a batch is sorted by a stable counting sort. Its loops are separate and free of
+branches, so that they vectorise; fused into one they would not. Indices are unsigned, because Numba
+tests signed ones for being negative. Invariant: among the transitions of one chunk the order of the
+batch is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = [
 
 @njit(nogil=True, cache=True)
 def route_tiles(columns, tile, bootstrap, grid, room, out):
-    """Route a batch that is all there, tile by tile."""
+    """Route a whole batch, tile by tile."""
     state, action, reward, next_state = columns
     for i in range(len(out[2])):
         own = slice(i * tile, min((i + 1) * tile, len(state)))
@@ -48,13 +49,14 @@ def route_tile(columns, n, i, first, bootstrap, grid, room, out):
     bootstrap : tuple
         (value of every state, gamma).
     grid : tuple
-        (locators of rows and of columns, bases, widths, members, actions). With several members an
-        action is the column of one of them, and a next state the row of a bootstrap; see
+        (locator of rows, locator of columns, bases, widths, members, actions). With several
+        members, `action` holds columns and `next_state` the rows of bootstraps; see
         :mod:`dqlearn.kernels.members`.
     room : tuple of arrays
-        (owner, offset, target) of a tile, written to.
+        Scratch: (owner, offset, target) of a tile.
     out : tuple of arrays
-        (offset, target, starts) of the batch, written to; see :class:`Routed`.
+        (offset, target, starts) of the batch, written to; see
+        :class:`dqlearn.table.transitions.Routed`.
     """
     state, action = columns[0][:n], columns[1][:n]
     reward, next_state = columns[2][:n], columns[3][:n]
@@ -98,7 +100,7 @@ def find_targets(reward, next_state, value, gamma, target):
 
 @njit(nogil=True, cache=True, inline="always")
 def find_owners(state, rows, owner):
-    """Write the row of chunks of each state: a guess, and a search where a block spans chunks."""
+    """Write the row of chunks of each state: a guess, then a search if guesses are not exact."""
     edges, guess, shift, exact = rows
     for t in range(len(state)):
         owner[t] = guess[np.uint64(state[t] >> shift)]
@@ -112,7 +114,7 @@ def find_owners(state, rows, owner):
 
 @njit(nogil=True, cache=True, inline="always")
 def _refine_owners(action, columns, owner):
-    """Turn rows of chunks into chunks, by the column of each action."""
+    """Turn rows of chunks into chunks, by the column of chunks that each action is in."""
     edges, guess, shift, _ = columns
     n_columns = len(edges) - 1
     for t in range(len(action)):
@@ -143,14 +145,18 @@ def _offsets(state, action, owner, bases, widths, offset):
 
 @njit(nogil=True, cache=True, inline="always")
 def _move_to_members(column, n_actions, owner, widths, offset):
-    """Move offsets from the first member's actions in a chunk to those of the one that learns."""
+    """Move offsets from the first member's actions in a chunk to the learning member's."""
     for t in range(len(column)):
         offset[t] += column[t] // n_actions * widths[owner[t]]
 
 
 @njit(nogil=True, cache=True, inline="always")
 def count_owners(owner, counts):
-    """Count in four places: successive owners are often equal, and would wait for each other."""
+    """Add the number of transitions of each owner to `counts`.
+
+    It counts into four arrays in turn: successive owners are often equal, and increments of the
+    same number would wait for each other.
+    """
     parts = np.zeros((4, len(counts)), np.int64)
     whole = len(owner) // 4 * 4
     for t in range(0, whole, 4):

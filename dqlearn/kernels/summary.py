@@ -2,8 +2,9 @@
 
 Values are ``q[state, member, action]``; what is compared and added are scalar functions of them,
 such as :func:`dqlearn.algorithms.q_learning.own`, for which each kernel is compiled. Ties go to the
-largest hash(tie key, state, action): states that nothing is known of are explored evenly, and any
-grid of chunks gives the same winner. Invariant: `merge_best` is associative and commutative.
+largest hash(tie key, state, action): states of which nothing is known yet get evenly spread
+actions, and any grid of chunks gives the same winner. Invariant: `merge_best` is associative and
+commutative.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 Scalar = Callable[[Any, Any, Any], Any]
-"""A number of (q, state, action), to be compiled; q is (states, members, actions)."""
+"""A function (q, state, action) -> number, to be compiled; q is (states, members, actions)."""
 
 _UNROLLED = 16  # actions
 
@@ -49,7 +50,7 @@ def ties(seed: int, round_: int) -> np.uint64:
 
 
 def unroll(width: int) -> int:
-    """Return a number of actions to compile loops for; 0 where they are too many to unroll."""
+    """Return the number of actions to unroll loops for; 0 where there are too many to unroll."""
     return width if width <= _UNROLLED else 0
 
 
@@ -65,10 +66,11 @@ def _compiled(scalar):
 
 @cache
 def find_best(width, score, value=None):
-    """Make the kernel for chunks of so many actions: a constant, so that its loops are unrolled.
+    """Make the kernel that finds the best action of each state.
 
-    It writes, of each state, the greatest score, the action that has it, and, where `value` is
-    given, the value of that action.
+    `width`, the number of actions of a chunk, is a constant in it, so that its loops are unrolled;
+    0 stands for any number. For each state it writes the greatest score, the action that has it,
+    and, where `value` is given, the value of that action.
     """
     score, value = _compiled(score), None if value is None else _compiled(value)
 
@@ -121,7 +123,7 @@ def find_sums(term):
 
 @njit(cache=True)
 def untried(tie_key, state, n_actions):
-    """Return the action of a state of which nothing is known: all its values are alike."""
+    """Return the greedy action of a state whose values are all equal: the tie hash decides."""
     top, winner = np.uint64(0), 0
     for a in range(n_actions):
         h = _tie_hash(tie_key, state, a, n_actions)
@@ -132,9 +134,9 @@ def untried(tie_key, state, n_actions):
 
 @njit(nogil=True, cache=True)
 def merge_best(mine, others, states, n_actions, tie_key):
-    """Take the (score, action, ...) of other actions into those of the same states, in place.
+    """Merge the best (score, action, ...) over other actions of the same states into `mine`.
 
-    `states` are the states themselves, or the first of successive ones.
+    `states` is an array of the states, or the first of successive states.
     """
     score, action, other_score, other_action = mine[0], mine[1], others[0], others[1]
     for t in range(len(score)):
@@ -150,7 +152,7 @@ def merge_best(mine, others, states, n_actions, tie_key):
 
 
 def _take(mine, others, t):
-    """Take what goes along with the action of state t."""
+    """Copy the value of the winning action of state t, if there is a column of values."""
 
 
 @overload(_take, inline="always")
@@ -165,7 +167,7 @@ def _take_along(mine, others, t):
 
 
 def _state(states, t):
-    """Return state t of an array, or of successive states from the first."""
+    """Return state t of an array, or t states after the first of successive ones."""
 
 
 @overload(_state, inline="always")

@@ -1,8 +1,8 @@
-r"""Update: the steps of values of one chunk to their targets, in place.
+r"""Update: the values of one chunk step towards their targets, in place.
 
 .. math:: Q(s, a) \leftarrow Q(s, a) + \alpha \, [y - Q(s, a)]
 
-one transition after another. A rule may step in another way; then its kernel is compiled for that.
+one transition after another. A rule may have a step of its own, for which its kernel is compiled.
 Invariant: a pair that occurs twice is updated twice, in order.
 """
 
@@ -20,11 +20,11 @@ from dqlearn.jit.compiled import njit
 __all__ = ["Step", "td", "update_by", "visit_rate"]
 
 Step = Callable[[Any, Any, Any], Any]
-"""(q, y, alpha) -> q, to be compiled."""
+"""A function (q, y, alpha) -> q, the value after a step to its target y, to be compiled."""
 
 
 def td(q: Any, y: Any, alpha: Any) -> Any:
-    """Move a value towards its target by a share of the way, as temporal-difference learning does.
+    """Move a value a fraction alpha of the way to its target: a temporal-difference step.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def td(q: Any, y: Any, alpha: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def visit_rate(n, omega, offset, scale):
-    """Learning rate of a pair that was updated n times before."""
+    """Return the learning rate of a pair that was updated n times before."""
     base = n + offset
     power = base if omega == 1.0 else base**omega
     return min(1.0, scale / power)
@@ -56,7 +56,7 @@ def visit_rate(n, omega, offset, scale):
 
 @cache
 def update_by(step):
-    """Make the kernel that steps in a way."""
+    """Make the kernel that updates values by a given step."""
     step = numba.njit(inline="always")(step)
 
     @njit(nogil=True, cache=True)
@@ -64,7 +64,7 @@ def update_by(step):
         """Apply a piece to flat values; return the sum of abs(y - q)."""
         td_abs_sum = 0.0
         for i in range(len(runs)):
-            # Slices and unsigned indices: one that may be negative is first tested for that.
+            # Slices and unsigned indices, because Numba tests signed ones for being negative.
             own = slice(runs[i, 0], runs[i, 1])
             xs, ys = offset[own], target[own]
             for t in range(len(xs)):

@@ -1,8 +1,9 @@
-"""Kernel template: a model seen from outside, many environments or many states at a time.
+"""Kernel template: resets, steps and outcomes of a model, for many environments or states at once.
 
-``first``, ``step`` and ``enumerate_outcomes`` are one model's, of ``rollout_template.py``;
-:mod:`dqlearn.jit.specialise` binds them. Environments are masked by `which`; `calls` counts
-what has drawn from an environment's stream, resets and steps, so that no two draw the same.
+``first``, ``step`` and ``enumerate_outcomes`` are those that ``rollout_template.py`` makes of one
+model; :mod:`dqlearn.jit.specialise` binds them. The mask `which` selects environments. `calls`
+counts the resets and steps that have drawn from an environment's stream, so that no two draw the
+same numbers.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from dqlearn.random import reset_key, step_key
 
 @njit(cache=True)
 def first_at(stream, t, params):
-    """Draw an initial state by call t of a stream."""
+    """Draw an initial state with the random numbers of call t of a stream."""
     return first(reset_key(step_key(stream, np.uint64(t))), params)
 
 
 @njit(cache=True)
 def step_at(stream, t, state, action, params):
-    """Make one transition by call t of a stream: (next_state, reward, terminated)."""
+    """Return (next_state, reward, terminated), drawn with the numbers of call t of a stream."""
     return step(state, action, step_key(stream, np.uint64(t)), params)
 
 
@@ -48,21 +49,21 @@ def step_many(streams, calls, which, params, action, state, reward, terminated):
 
 @njit(nogil=True, cache=True)
 def tabulate(first_state, n_states, n_actions, n_events, params, drawn, slot, block):
-    """Write the outcomes of all pairs of a block of states, those of one successor merged.
+    """Write the outcomes of all pairs of a block of states, merged where the successor is the same.
 
     Parameters
     ----------
     first_state : int
         The block's first state.
     n_states, n_actions, n_events : int
-        Of the model.
+        Numbers of states, actions and events of the model.
     params
-        Passed on to the user's functions.
+        Parameters that are passed on to the user's functions.
     drawn : tuple of arrays (2**n_events,)
-        Scratch: (probability, next_state, reward, terminated) of one pair.
+        Scratch: (probability, next_state, reward, terminated) of the outcomes of one pair.
     slot : int32 (n_states,)
-        Scratch: where a state was last written as a successor. It is never cleared; what it says
-        is believed only when that place is in the present row and names the state.
+        Scratch: where each state was last written as a successor. It is never cleared; an entry
+        counts only if it points into the present row, at this state.
     block : tuple of arrays
         (reward, start, next_state, weight), written: see ``dqlearn.exact.outcomes.Block``.
 

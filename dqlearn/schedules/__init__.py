@@ -1,4 +1,4 @@
-r"""Hyperparameters that change while one learns: the learning rate alpha and epsilon.
+r"""Hyperparameters that change during a run: the learning rate alpha and epsilon.
 
 A `Schedule` is a pure function of t, the number of transitions made since the run began::
 
@@ -9,8 +9,8 @@ A `Schedule` is a pure function of t, the number of transitions made since the r
                     ╲____           ╲_____          ╲──╯
                     over            over         points
 
-`VisitCount` is no function of t: it gives each pair (s, a) its own learning rate, from n, how often
-that pair was updated before::
+`VisitCount` is not a function of t: it gives each pair (s, a) its own learning rate, as a function
+of n, the number of updates of that pair so far::
 
     alpha(n) = min(1, scale / (n + offset)^omega)
 

@@ -9,7 +9,7 @@ __all__ = ["Spec"]
 
 
 class Spec:
-    """Anything of this module that can be written down as JSON."""
+    """Base of the schedules, which can all be written as JSON."""
 
     def spec(self) -> dict[str, Any]:
         """Return the kind and the fields, as JSON types.
@@ -17,6 +17,7 @@ class Spec:
         Returns
         -------
         dict
+            ``{"kind": name of the class, field: value, ...}``.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""From what a user gives, or a stored run says, to a schedule."""
+"""Schedules made from what a user gives, or from what a stored table holds."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ def from_spec(spec: Mapping[str, Any]) -> Schedule | VisitCount:
     Parameters
     ----------
     spec : dict
+        The kind and the fields of the schedule.
 
     Returns
     -------
     Schedule or VisitCount
+        The schedule.
 
     Raises
     ------
     ScheduleError
-        When `spec` names no known kind, or has not that kind's fields.
+        When `spec` names no known kind, or has fields that do not fit that kind.
 
     Examples
     --------
@@ -56,14 +58,16 @@ def as_schedule(
     Parameters
     ----------
     value : float or Schedule
+        What the user gave.
     name : str
-        The parameter's name, for the error's message.
+        The parameter's name, for the error message.
     low, high : float
         The range, ends included.
 
     Returns
     -------
     Schedule
+        The schedule.
 
     Raises
     ------
@@ -100,17 +104,19 @@ def as_learning_rate(
     Parameters
     ----------
     value : float, Schedule or VisitCount
+        What the user gave.
     name : str, default "learning_rate"
-        The parameter's name, for the error's message.
+        The parameter's name, for the error message.
 
     Returns
     -------
     Schedule or VisitCount
+        The learning rate.
 
     Raises
     ------
     ScheduleError
-        As `as_schedule` does.
+        In the cases of `as_schedule`.
 
     Examples
     --------

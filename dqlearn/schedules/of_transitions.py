@@ -42,6 +42,7 @@ class Constant(Schedule):
     Parameters
     ----------
     value : float
+        The value.
 
     Examples
     --------
@@ -90,6 +91,7 @@ class Linear(_Ramp):
     Parameters
     ----------
     start, end : float
+        The first and the last value.
     over : int
         Transitions until `end` is reached; at least 1.
 
@@ -112,12 +114,12 @@ class Linear(_Ramp):
 
 @dataclass(frozen=True)
 class Exponential(_Ramp):
-    """Geometric from `start` to `end`, each transition the same factor, then constant.
+    """Geometric from `start` to `end`, by the same factor at each transition, then constant.
 
     Parameters
     ----------
     start, end : float
-        Both positive.
+        The first and the last value, both positive.
     over : int
         Transitions until `end` is reached; at least 1.
 
@@ -158,7 +160,7 @@ class Piecewise(Schedule):
     Raises
     ------
     ScheduleError
-        When there are no points, or they are no pairs, or out of order.
+        When there are no points, or they are not pairs, or they are out of order.
 
     Examples
     --------
@@ -213,7 +215,7 @@ def _line(start: float, end: float, fraction: float) -> float:
 
 
 def _between(start: float, end: float, fraction: float, value: float) -> float:
-    """Hold `value` between `start` and `end`, and make both ends exact: rounding may miss them."""
+    """Clip `value` to `start` and `end`, and make both ends exact: rounding may miss them."""
     if fraction <= 0.0:
         return start
     if fraction >= 1.0:

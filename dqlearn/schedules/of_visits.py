@@ -26,12 +26,12 @@ class VisitCount(Spec):
         sum_n alpha(n) = infinity      far enough to forget any initial value
         sum_n alpha(n)^2 < infinity    small enough, in the end, for the noise to average out
 
-    that is, for 1/2 < omega <= 1. (A constant rate satisfies only the first: it ends in some
-    neighbourhood of Q*, unless the environment is deterministic.) The ends of that interval are not
-    equally good: with scale = offset = 1, the time to come close to Q* is polynomial in
+    that is, for 1/2 < omega <= 1. (A constant rate satisfies only the first condition: Q ends in
+    some neighbourhood of Q*, unless the environment is deterministic.) The ends of that interval
+    are not equally good: with scale = offset = 1, the time to come close to Q* is polynomial in
     1 / (1 - gamma) for omega < 1, but exponential for omega = 1 [3]_. So, with gamma near 1, take
-    omega around 0.8, or omega = 1 with scale = offset about 1 / (1 - gamma): that falls like the
-    (H + 1) / (H + n + 1) of [4]_, H being the horizon in steps.
+    omega around 0.8, or omega = 1 with scale = offset about 1 / (1 - gamma): that rate falls like
+    the (H + 1) / (H + n + 1) of [4]_, H being the horizon in steps.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class VisitCount(Spec):
     offset : float, default 1.0
         Visits counted in advance; positive.
     scale : float, default 1.0
-        Positive; the rate is capped at 1.
+        Factor of the rate, positive; the rate is capped at 1.
 
     Raises
     ------
@@ -88,6 +88,6 @@ class VisitCount(Spec):
         Returns
         -------
         float
-            In (0, 1].
+            The rate, in (0, 1].
         """
         return min(1.0, self.scale / math.pow(n + self.offset, self.omega))

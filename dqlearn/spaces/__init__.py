@@ -2,10 +2,10 @@
 
 ::
 
-    index.py         SpaceIndex          the public face
+    index.py         SpaceIndex          the public class
     bins.py          Bins                edges that make a Box finite
     _places.py       Place, Factor       where a sub-space sits; what it adds to the index
-    _codes.py        one class a kind:   encode / decode / wrap / unwrap / spec
+    _codes.py        a class per kind:   encode / decode / wrap / unwrap / spec
     _array_codes.py  the same, for kinds whose elements are arrays
     _build.py        code_of, space_of   from a space, or its spec, to its code
 

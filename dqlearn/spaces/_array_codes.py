@@ -5,8 +5,8 @@
     batch (n_envs, *shape) ──digits──► (n_envs, dimensions) ──@ strides──► index (n_envs,)
                            ◄─values──                       ◄─ // and % ──
 
-Invariant: a digit is in ``range(size)`` of its dimension: `MultiDiscreteCode.digits` refuses what
-is outside, `BoxCode.digits` puts it into an outer bin.
+Invariant: each digit is in ``range(size)`` of its dimension: `MultiDiscreteCode.digits` refuses
+values that are out of range, `BoxCode.digits` puts them into an outer bin.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class _ArrayCode(Code):
 
     @abstractmethod
     def digits(self, batch: Any) -> NDArray[np.int64]:
-        """Return the digits of every element, shape (n_envs, dimensions)."""
+        """Return the digits of every element of a batch, shape (n_envs, dimensions)."""
 
     @abstractmethod
     def values(self, digits: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the value of every digit, same shape, the space's dtype."""
+        """Return the value of every digit, in the same shape and the space's dtype."""
 
     def encode(self, batch: Any) -> NDArray[np.int64]:
         """Weigh the digits by their strides."""
@@ -71,13 +71,13 @@ class _ArrayCode(Code):
 
 
 class MultiDiscreteCode(_ArrayCode):
-    """Code of a `MultiDiscrete`, and of a `MultiBinary`: there all sizes are 2."""
+    """Code of a `MultiDiscrete`, or of a `MultiBinary`, whose sizes are all 2."""
 
     def __init__(self, space: spaces.MultiDiscrete[Any] | spaces.MultiBinary, place: Place) -> None:
         if isinstance(space, spaces.MultiDiscrete):
             sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
         else:
-            digits = min(math.prod(space.shape), _TOO_MANY)  # so many are refused in any case
+            digits = min(math.prod(space.shape), _TOO_MANY)  # more would be refused anyway
             sizes, starts = [2] * digits, [0] * digits
         super().__init__(space, place, sizes)
         for start, size in zip(starts, sizes, strict=True):
@@ -99,7 +99,7 @@ class MultiDiscreteCode(_ArrayCode):
         return (digits + self.starts).astype(self.space.dtype)
 
     def spec(self) -> dict[str, Any]:
-        """Return the shape and, of a `MultiDiscrete`, sizes, starts and dtype."""
+        """Return the shape and, for a `MultiDiscrete`, sizes, starts and dtype."""
         if isinstance(self.space, spaces.MultiBinary):
             return {"kind": "MultiBinary", "shape": list(self.shape)}
         return {

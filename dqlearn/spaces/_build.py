@@ -1,4 +1,4 @@
-"""From a space, or its spec, to its code.
+"""Building the code of a space, from the space or from its spec.
 
 ::
 
@@ -35,14 +35,14 @@ def code_of(space: Space[Any], bins: BinsLike, place: Place) -> Code:
     space : gymnasium.Space
         The space.
     bins : Bins, int, sequence, mapping or None
-        Of the boxes in it.
+        The bins of the boxes in the space.
     place : Place
         Where the space sits.
 
     Returns
     -------
     Code
-        With the codes of its parts inside.
+        The code of the space, which holds the codes of its parts.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _box_bins(space: spaces.Box[Any], bins: BinsLike, place: Place) -> Bins:
 
 
 def _counted(space: spaces.Box[Any], counts: Any, place: Place) -> Bins:
-    """Return equal bins over the bounds of the box, which must be finite where there are any."""
+    """Return equal bins over the box's bounds, which must be finite where it is cut into bins."""
     bounded = (space.bounded_below & space.bounded_above).ravel()
     try:
         endless = np.flatnonzero(~bounded & (np.ravel(counts) != 1)).tolist()
@@ -156,14 +156,14 @@ def space_of(spec: Mapping[str, Any]) -> tuple[Space[Any], BinsLike]:
     Parameters
     ----------
     spec : mapping
-        With "kind" and what that kind needs; data only.
+        The key "kind" and the keys that this kind needs; plain data.
 
     Returns
     -------
     space : gymnasium.Space
         The space itself.
     bins : Bins, list, dict or None
-        Of the boxes in it.
+        The bins of the boxes in the space.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def space_of(spec: Mapping[str, Any]) -> tuple[Space[Any], BinsLike]:
 
 
 def _dtype_of(spec: Mapping[str, Any]) -> np.dtype[Any]:
-    """Return the dtype of a spec, of numbers: one of others may be gigabytes large."""
+    """Return the dtype of a spec, which must be numeric: an item of another may take gigabytes."""
     dtype: np.dtype[Any] = np.dtype(spec["dtype"])
     if dtype.kind not in "biuf":
         raise SpaceError(f"expected the dtype of numbers, got {spec['dtype']!r}")

@@ -5,9 +5,9 @@ A space is a mixed-radix number, its first part the most significant digit::
     Dict(arm=MultiDiscrete([3, 2]), lamp=Discrete(4))          n = 3 * 2 * 4 = 24
     index = (arm_0 * 2 + arm_1) * 4 + lamp
 
-``encode`` takes a batch as a `VectorEnv` returns it to indices, ``decode`` takes indices to a batch
-as ``VectorEnv.step`` expects it; ``wrap`` makes a batch of one element and ``unwrap`` undoes it;
-``spec`` describes the space in JSON types.
+``encode`` turns a batch, as a `VectorEnv` returns it, into indices; ``decode`` turns indices into a
+batch, as ``VectorEnv.step`` expects it; ``wrap`` makes a batch of one element and ``unwrap`` undoes
+it; ``spec`` describes the space in JSON types.
 
 Invariant: ``n <= 2**62``, so that every digit, stride and sum fits int64; encode is a bijection
 between the elements (of a Box: the bins) and ``range(n)``, decode its inverse.
@@ -44,16 +44,16 @@ class Code(ABC):
     space : gymnasium.Space
         The space.
     place : Place
-        Where it sits, for messages and factor names.
+        Where the space sits, for messages and factor names.
     sizes : sequence of int
-        Radices of its digits, most significant first.
+        Radices of the index's digits, the most significant first.
     """
 
     factors: tuple[Factor, ...]
 
     def __init__(self, space: Space[Any], place: Place, sizes: Sequence[int]) -> None:
         self.space, self.place = space, place
-        bits = sum(map(math.log2, sizes))  # before the product, which may be a number of megabytes
+        bits = sum(map(math.log2, sizes))  # first, as the product may have millions of digits
         self.n = math.prod(sizes) if bits < _MOST_BITS else _TOO_MANY
         if self.n > _LARGEST:
             raise self.refusal(
@@ -159,7 +159,7 @@ class ProductCode(Code):
         return self._pack(member.wrap(part) for member, part in self._parts(element))
 
     def is_element(self, value: Any) -> bool:
-        """Ask the first part; a value that has not the parts is refused."""
+        """Ask the first part; a value that does not have the parts is refused."""
         code, part = self._parts(value)[0]
         return code.is_element(part)
 
@@ -168,7 +168,7 @@ class ProductCode(Code):
         return self._pack(member.unwrap(part) for member, part in self._parts(batch))
 
     def spec(self) -> dict[str, Any]:
-        """Return the members' specs and, of a `Dict`, their keys in the order of the digits."""
+        """Return the members' specs and, for a `Dict`, their keys in the order of the digits."""
         members = [member.spec() for member in self.members.values()]
         if isinstance(self.space, spaces.Dict):
             return {"kind": "Dict", "keys": list(self.members), "spaces": members}

@@ -6,7 +6,7 @@
                                       in messages   observation['arm'][2]
                                       as a factor   arm_2
 
-Invariant: a place is only a name. Nothing is computed from it but messages and factor names.
+Invariant: a place is only a name, used in messages and factor names and for nothing else.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Place:
 
     @property
     def label(self) -> str:
-        """Name of the factor: the keys, after the root's name unless that is a Dict."""
+        """Name of the factor: the keys, preceded by the root's name unless the root is a Dict."""
         named = bool(self.keys) and isinstance(self.keys[0], str)
         parts = self.keys if named else (self.name, *self.keys)
         return "_".join(str(part) for part in parts)

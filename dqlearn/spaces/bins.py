@@ -67,7 +67,7 @@ class Bins:
         Parameters
         ----------
         low, high : float or array-like of shape (d,)
-            Ends of the interval. What lies beyond still counts: to the first or the last bin.
+            Ends of the interval. Values beyond them fall into the first or the last bin.
         n : int or array-like of shape (d,)
             Number of bins; 1 ignores the dimension, whatever its ends.
 
@@ -101,7 +101,7 @@ def _frozen(dimension: int, edges: ArrayLike) -> tuple[float, ...]:
     try:
         array = np.asarray(edges, dtype=np.float64)
     except (TypeError, ValueError):
-        array = np.empty((0, 0))  # refused, like all that is no list of numbers
+        array = np.empty((0, 0))  # refused below, like everything that is not a list of numbers
     if array.ndim != 1 or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
         raise SpaceError(
             f"edges of dimension {dimension} must be a one-dimensional, finite, strictly ascending "
@@ -131,20 +131,21 @@ def _even_edges(dimension: int, low: Any, high: Any, n: Any) -> NDArray[np.float
 def middles(edges: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     """Return the middle of every bin.
 
-    An outer bin counts as wide as its neighbour, or less where the box ends. With fewer than two
-    edges there is no neighbour: it reaches to the box's bound or, where there is none, one unit.
+    An outer bin is taken to be as wide as its neighbour, or less where the box ends. With fewer
+    than two edges there is no neighbour: then it reaches to the box's bound or, where that is
+    infinite, one unit far.
 
     Parameters
     ----------
     edges : ndarray of float64, shape (k,)
         Interior edges.
     low, high : float
-        Bounds of the box, maybe infinite.
+        Bounds of the box; they may be infinite.
 
     Returns
     -------
     ndarray of float64, shape (k + 1,)
-        Ascending, within the bounds.
+        The middles, ascending, within the bounds.
 
     Examples
     --------
@@ -174,15 +175,15 @@ def representatives(
     edges : ndarray of float64, shape (k,)
         Interior edges.
     low, high : scalar of dtype
-        Bounds of the box, maybe infinite.
+        Bounds of the box; they may be infinite.
     dtype : numpy.dtype
-        Of the box.
+        The dtype of the box.
 
     Returns
     -------
     ndarray of dtype, shape (k + 1,)
-        A bin without an element of the box (its edges lie outside the bounds, or between two
-        neighbouring values of `dtype`) gets the nearest element of the box.
+        The value for each bin. A bin without an element of the box (its edges lie outside the
+        bounds, or between two neighbouring values of `dtype`) gets the nearest element of the box.
 
     Examples
     --------

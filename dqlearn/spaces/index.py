@@ -39,7 +39,7 @@ class SpaceIndex:
     Parameters
     ----------
     root : Code
-        Of the whole space.
+        The code of the whole space.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class SpaceIndex:
     factors : tuple of Factor
         Digits of the index in mixed radix, the first the most significant; names are unique.
     bins : Bins, int, tuple of int, mapping or sequence, optional
-        What `from_space` was given.
+        The bins that `from_space` was given.
 
     Examples
     --------
@@ -79,18 +79,18 @@ class SpaceIndex:
         ----------
         space : gymnasium.Space
             `Discrete`, `MultiDiscrete`, `MultiBinary`, `Box` with bins, or a `Tuple` or `Dict`
-            of these, nested as one likes.
+            of these, nested to any depth.
         bins : Bins, int, tuple of int, mapping or sequence, optional
             How to cut a `Box`: `Bins`, or a number of equal bins over its finite bounds, for all
             dimensions or for each. For a `Dict` a mapping, for a `Tuple` a sequence of its
             sub-spaces' bins; what is missing is None.
         name : str, default "observation"
-            What messages and factors call the space.
+            The name of the space in messages and factors.
 
         Returns
         -------
         SpaceIndex
-            Of the whole space.
+            The index of the whole space.
 
         Raises
         ------
@@ -114,12 +114,12 @@ class SpaceIndex:
         Parameters
         ----------
         spec : mapping
-            Data only: nothing in it is executed.
+            The description of the index, plain data: nothing in it is executed.
 
         Returns
         -------
         SpaceIndex
-            With the same factors, and the same index for every element.
+            An index with the same factors, and the same number for every element.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class SpaceIndex:
         Returns
         -------
         dict
-            As ``{"name": str, "space": {"kind": str, ...}}``.
+            A dictionary ``{"name": str, "space": {"kind": str, ...}}``.
 
         Examples
         --------
@@ -170,12 +170,12 @@ class SpaceIndex:
         Parameters
         ----------
         batch : array, tuple or dict of arrays
-            As a `VectorEnv` returns it: every array has the environments first.
+            A batch as a `VectorEnv` returns it: the first axis of every array is the environments.
 
         Returns
         -------
         ndarray of int64, shape (n_envs,)
-            Never shares memory with `batch`.
+            The indices; they never share memory with `batch`.
 
         Raises
         ------
@@ -206,17 +206,17 @@ class SpaceIndex:
         Parameters
         ----------
         element : object
-            As ``space.sample()`` returns it.
+            An element as ``space.sample()`` returns it.
 
         Returns
         -------
         int
-            In ``range(n)``.
+            The index, in ``range(n)``.
 
         Raises
         ------
         SpaceError
-            As `encode`.
+            In the cases of `encode`.
         """
         return int(self._root.encode(self._root.wrap(element))[0])
 
@@ -226,13 +226,13 @@ class SpaceIndex:
         Parameters
         ----------
         indices : array-like of int, shape (n_envs,)
-            Each in ``range(n)``.
+            The indices, each in ``range(n)``.
 
         Returns
         -------
         array, tuple or dict of arrays
-            As ``VectorEnv.step`` expects it, in the space's dtypes. For a `Box` each bin's
-            representative: the element of the bin nearest to its middle.
+            The batch as ``VectorEnv.step`` expects it, in the space's dtypes. For a `Box` it has
+            each bin's representative: the element of the bin nearest to its middle.
 
         Raises
         ------
@@ -247,12 +247,12 @@ class SpaceIndex:
         Parameters
         ----------
         index : int
-            In ``range(n)``.
+            The index, in ``range(n)``.
 
         Returns
         -------
         object
-            An element that ``space.contains``.
+            An element of the space.
 
         Raises
         ------
@@ -262,13 +262,13 @@ class SpaceIndex:
         return self._root.unwrap(self.decode([index]))
 
     def __repr__(self) -> str:
-        """Show name, size and factors."""
+        """Return the name, the size and the factors on one line."""
         sizes = " x ".join(f"{factor.name}={factor.size}" for factor in self.factors)
         return f"<SpaceIndex {self._root.place.name}: n={self.n} ({sizes})>"
 
 
 def _unique(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
-    """Append underscores to names met before: ``a[0]`` and ``a_0`` are both called a_0."""
+    """Append underscores to repeated names: ``a[0]`` and ``a_0`` would both be called a_0."""
     seen: set[str] = set()
     unique = []
     for factor in factors:

@@ -51,16 +51,16 @@ class EpisodePlan:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What greedy episodes gave.
+    """The returns and lengths of greedy episodes.
 
     Parameters
     ----------
     returns : float64 (n_episodes,)
         Undiscounted return of every episode, in units of reward.
     lengths : int64 (n_episodes,)
-        Their lengths, in transitions.
+        Length of every episode, in transitions.
     n_truncated : int
-        How many did not end within the evaluation's ``max_steps``.
+        Number of episodes that did not end within the evaluation's ``max_steps``.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class EvaluationResult:
 
     @property
     def n_episodes(self) -> int:
-        """How many episodes."""
+        """Number of episodes."""
         return len(self.returns)
 
     @property
@@ -112,17 +112,17 @@ class EvaluationResult:
         Parameters
         ----------
         q : float
-            Which, 0 .. 1.
+            Which quantile, 0 .. 1; 0.5 is the median.
 
         Returns
         -------
         float
-            In units of reward.
+            The quantile, in units of reward.
         """
         return float(np.quantile(self.returns, q))
 
     def __repr__(self) -> str:
-        """Mean, standard error and number on one line."""
+        """Return the mean, its standard error and the number of episodes on one line."""
         cut = f", n_truncated={self.n_truncated}" if self.n_truncated else ""
         return (
             f"EvaluationResult(mean={self.mean:.6g} +- {self.standard_error:.3g}, "

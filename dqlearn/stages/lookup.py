@@ -11,8 +11,8 @@
 
 The answers of round r serve twice: what s' is worth is the bootstrap of the step that was made, and
 the greedy action is the next one. What is asked follows from (shard, batch) alone: a shard
-derives it again, rather than keep it, to know which answer is whose. Invariant: the same bits as
-:mod:`dqlearn.stages.summary` finds for these states, whatever the grid.
+derives it again, rather than keep it, to know which answer is whose. Invariant: an answer has the
+same bits as :mod:`dqlearn.stages.summary` finds for these states, whatever the grid.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Asked(Sized):
     Attributes
     ----------
     state : int (m,)
-        The states; row i of chunks is asked for ``starts[i] : starts[i + 1]``.
+        The states; row i of chunks is asked for ``state[starts[i] : starts[i + 1]]``.
     starts : int64 (rows + 1,)
-        Where those of each row begin.
+        Index in `state` at which the states of each row of chunks begin.
     of_env : int32 (n_envs,)
-        Where the state of each environment stands in `state`.
+        Index in `state` of the state of each environment.
     of_next : int32 (n,)
-        Where the next state of each transition does; -1 where its episode terminated.
+        Index in `state` of the next state of each transition; -1 where its episode terminated.
     """
 
     state: npt.NDArray[Any]
@@ -67,47 +67,47 @@ class Asked(Sized):
 
 @dataclass(frozen=True)
 class Parcel(Sized):
-    """What a shard sends to all chunks in a round: what to learn, and what to answer then.
+    """What a shard sends to all chunks in a round: what to learn, and then which states to answer.
 
     Attributes
     ----------
     routed : Routed, optional
-        Its batch of round r; None before the first.
+        The shard's batch of round r; None before the first round.
     asked : Asked
-        Of round r + 1.
+        The states that the shard asks for, for round r + 1.
     """
 
     routed: Routed | None
     asked: Asked
 
     def own(self, c: int, row: int) -> ParcelPiece:
-        """Return what chunk c, which is in a row of chunks, receives, where it is."""
+        """Return what chunk c, in this row of chunks, receives, as runs of the shard's arrays."""
         return ParcelPiece(self.routed.own(c) if self.routed else None, self.asked.piece(row))
 
     def piece(self, c: int, row: int) -> ParcelPiece:
-        """Cut out what chunk c receives."""
+        """Return what chunk c, in this row of chunks, receives, cut out of the shard's arrays."""
         return ParcelPiece(self.routed.piece(c) if self.routed else None, self.asked.piece(row))
 
 
 @dataclass(frozen=True)
 class ParcelPiece(Sized):
-    """What one chunk receives from one shard: what to learn, and the states to answer for (m,)."""
+    """What one chunk receives from one shard: what to learn, and the (m,) states to answer for."""
 
     piece: Piece | None
     states: npt.NDArray[Any]
 
 
 def ask(state: npt.NDArray[Any], next_state: npt.NDArray[Any], grid: Grid) -> Asked:
-    """Say what a shard must be told.
+    """Collect the states that a shard asks the chunks for.
 
     Parameters
     ----------
     state : int (n_envs,)
-        Where its environments are.
+        The present state of each environment of the shard.
     next_state : int (n,)
-        Of its batch; -1 needs no answer.
+        The next states of the shard's batch; -1 needs no answer.
     grid : ChunkGrid or HashGrid
-        Who can answer.
+        The chunks that answer.
 
     Returns
     -------
@@ -146,18 +146,18 @@ def answer(chunk: Chunk, states: npt.NDArray[Any], rule: Algorithm, extent: Exte
     Parameters
     ----------
     chunk : Chunk
-        Of round r.
+        The chunk, as it is at round r.
     states : int (m,)
-        Of the chunk.
+        States that are in the chunk.
     rule : Algorithm
-        What is to be found.
+        The learning rule, which says what to find.
     extent : Extent
-        What the chunk is of; a sparse one is of all states.
+        The chunk's states and actions; a chunk of a sparse table may have any state.
 
     Returns
     -------
     Answer
-        In the order of the states.
+        The summary of each state, in the order of `states`.
     """
     rows = None if chunk.known is None else chunk.known.rows(states)
     return Answer(rule.find(chunk.q, replace(extent, states=states, rows=rows)), chunk.timesteps)
@@ -171,25 +171,25 @@ def told(
     Parameters
     ----------
     asked : Asked
-        What they were asked.
+        The states that the chunks were asked for.
     answers : sequence of Answer
-        Of all chunks, in their order.
+        The answer of every chunk, in the order of the chunks.
     grid : ChunkGrid or HashGrid
         The chunks.
     rule : Algorithm
-        What was to be found.
+        The learning rule, which says what was to be found.
     extent : Extent
-        Of the whole table.
+        The states and actions of the whole table.
 
     Returns
     -------
     Answer
-        Over all actions, in the order of what was asked.
+        The summary of each state over all actions, in the order of ``asked.state``.
 
     Raises
     ------
     StaleShardError
-        If chunks were asked something else.
+        If the answers are not to these states.
     """
     columns = grid.n_columns
     expected = np.repeat(np.diff(asked.starts), columns).tolist()

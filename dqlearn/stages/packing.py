@@ -1,15 +1,16 @@
-"""Values that are pickled once, and sent on from process to process as they were then.
+"""Values that are pickled once; every later copy is made from those bytes.
 
 ::
 
     client: value ──pickle──► (state, buffers) ──► worker: value ──► (state, buffers) ──► worker ...
                                                      │ tasks fill caches of it, and of what is in it
 
-Whoever pickles an object while another thread uses it may find a dictionary that changes size, and
-Dask's workers send on what their tasks work with. What came is kept and sent on instead: buffers
-of arrays are shared with the value, so that this costs only the memory of the rest.
+Dask's workers pickle values and send them on while their tasks use them: pickling an object whose
+caches another thread fills may fail, as a dictionary changes size. So a process keeps the bytes
+that a value came as, and sends those on. The buffers of arrays are shared with the value, so the
+kept bytes cost only the memory of the rest.
 
-Invariant: a copy of a copy equals the first, whatever was done with the one in between.
+Invariant: a copy of a copy equals the original, whatever was done with the copy in between.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class PackedOnce:
     """Base of frozen dataclasses that are pickled once."""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Return what makes a copy: what it was once pickled to, or came as."""
+        """Return what makes a copy: the bytes that it was first pickled to, or that it came as."""
         state, *buffers = self.__dict__.get(_PACKED) or _keep(self, *_pickled(self))
         shared: Any = pickle.PickleBuffer if protocol >= 5 else bytes
         return _unpack, (type(self), state, *map(shared, buffers))

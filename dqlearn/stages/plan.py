@@ -1,7 +1,7 @@
 """The plan of a run: all that a round needs besides the state it starts from.
 
-Invariant: frozen, and the same for every round; tasks refer to one copy of it per worker, which is
-pickled once.
+Invariant: a plan is frozen, and the same for every round; tasks refer to one copy of it per worker,
+which is pickled once.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ _MOST_SHARDS = 2**20
 
 @dataclass(frozen=True)
 class Plan(PackedOnce):
-    """What a run does.
+    """Everything that a run is told: its environment, grid, rule and hyperparameters.
 
-    Hyperparameters have their names, and are what
-    :class:`~dqlearn.stages.settings.Hyperparameters` says, checked, with nothing left open.
+    Each hyperparameter is an attribute of its own name, with the meaning that
+    :class:`~dqlearn.stages.settings.Hyperparameters` gives; it is checked, and every default that
+    depends on the environment is filled in.
 
     Attributes
     ----------
     env : TabularEnv or PythonEnv
         The environment.
     grid : ChunkGrid or HashGrid
-        The table's chunks; of a sparse table the latter.
+        The table's chunks; a HashGrid if the table is sparse.
     num_envs, shards, steps_per_round, gamma, learning_rate, epsilon, initial_value, policy_lag
-        Hyperparameters.
+        The hyperparameters of these names.
     dtype, seed, exchange
-        Hyperparameters.
+        The hyperparameters of these names.
     origin : Snapshot, optional
         The stored table that the run begins with; without one, `initial_value` everywhere.
     faults : Faults
@@ -58,9 +59,9 @@ class Plan(PackedOnce):
     balanced : bool
         Whether the grid is cut anew when its chunks' loads are uneven.
     begun : ChunkGrid, optional
-        The grid that the run began with, and that its repository has; None while that is `grid`.
+        The grid that the run began with, and that its repository has; None while it equals `grid`.
     algorithm : Algorithm
-        The rule that it learns by.
+        The learning rule.
     """
 
     env: TabularEnv | PythonEnv
@@ -120,7 +121,7 @@ class Plan(PackedOnce):
 
     @property
     def _one_by_one(self) -> bool:
-        """Whether no factory of vector environments is in the way."""
+        """Whether environments are made one by one, and not by a factory of vector environments."""
         return not (isinstance(self.env, PythonEnv) and self.env.vectorised)
 
     @property
@@ -130,37 +131,37 @@ class Plan(PackedOnce):
 
     @property
     def sparse(self) -> bool:
-        """Whether the table has room for the states only that were visited."""
+        """Whether the table has room only for states that were visited."""
         return isinstance(self.grid, HashGrid)
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What a chunk has."""
+        """The declarations of a chunk's arrays."""
         return columns_of(self.grid.members)
 
     @property
     def chunks(self) -> int | tuple[tuple[int, ...], tuple[int, ...]]:
-        """How the table is cut: how many chunks of a sparse one, else their sizes."""
+        """How the table is cut: the number of chunks of a sparse table, else their sizes."""
         return self.grid.chunks
 
     @property
     def sparse_block(self) -> int:
-        """States of a sparse table that stand side by side."""
+        """Number of successive states that share a block of a sparse table; else 1."""
         return self.grid.block if isinstance(self.grid, HashGrid) else 1
 
     @property
     def on_env_error(self) -> str:
-        """What is done about environments that raise."""
+        """What the run does about environments that raise."""
         return self.faults.on_error
 
     @property
     def env_timeout(self) -> float | None:
-        """Seconds that a step may take."""
+        """Seconds that a vector step may take; None if there is no limit."""
         return self.faults.timeout
 
     @property
     def kind(self) -> str:
-        """The path, and whether the table is sparse, for people."""
+        """The exchange, and whether the table is sparse, for people to read."""
         return f"{self.exchange}, sparse" if self.sparse else self.exchange
 
     @property
@@ -184,10 +185,10 @@ class Plan(PackedOnce):
 
     @property
     def in_place(self) -> bool:
-        """Whether rounds may write to a table that nobody else holds, where there is one memory.
+        """Whether rounds may update a table in place, where one process holds it alone.
 
-        Nothing may fail, or last, once they do: every step is made by then, and by compiled code,
-        or is but one.
+        A round that writes in place must not fail or hang halfway. That holds when every step has
+        been made before the first update, by compiled code, or when a round makes only one step.
         """
         return self.exchange == "gather" or not (self.policy_lag or self.donated)
 
@@ -203,21 +204,21 @@ class Plan(PackedOnce):
         return Extent(self.n_actions, ties(self.seed, round_), *origin)
 
     def decide(self, found: Found, timesteps: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return what states are worth to the members, and their greedy actions.
+        """Return what each state is worth to each member, and its greedy action.
 
-        A rule whose target is the value of the policy means the one after so many transitions.
+        `timesteps` sets epsilon for rules whose target is the value of the epsilon-greedy policy.
         """
         rule = self.algorithm
         return rule.bootstrap(found, self.epsilon(timesteps), self.n_actions), rule.greedy(found)
 
     @property
     def n_actions(self) -> int:
-        """How many actions the table has."""
+        """Number of actions of the table."""
         return self.grid.shape[1]
 
     @cached_property
     def first_envs(self) -> tuple[int, ...]:
-        """First environment of each shard, and `num_envs`; at multiples of 64 where possible."""
+        """First environment of each shard, then `num_envs`; multiples of 64 where possible."""
         unit = 64 if self.num_envs >= 64 * self.shards else 1
         blocks = -(-self.num_envs // unit)
         edges = [w * blocks // self.shards * unit for w in range(self.shards)]

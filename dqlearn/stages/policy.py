@@ -1,9 +1,9 @@
 """The policy that shards act on: the greedy action and the value of every state, after a round.
 
-Exploration is not part of it: a shard draws epsilon-greedily for itself, at the epsilon of the
-transitions that the policy has been learned from. On the gather path a shard acts on one of the
-states that it asked for, and of no others. Invariant: equal tables, seeds and rounds give equal
-policies, whatever the chunk grid.
+Exploration is not part of it: a shard makes its own epsilon-greedy draws, with the epsilon that
+belongs to the number of transitions that the policy has been learned from. On the gather path a
+shard's policy covers only the states that the shard asked for. Invariant: equal tables, seeds and
+rounds give equal policies, whatever the chunk grid.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = ["KnownPolicy", "Part", "Policy"]
 
 @dataclass(frozen=True)
 class Part(Sized):
-    """What the chunks in one memory say: their summaries, by the numbers of the chunks.
+    """The summaries of the chunks that lie in one memory.
 
     Attributes
     ----------
     chunks : tuple of int
-        Which.
+        Numbers of the chunks.
     summaries : tuple of Summary
-        Of each.
+        The summary of each chunk.
     round : int
-        The round that they are of; it breaks ties.
+        The round of the summaries; it sets how ties are broken.
     """
 
     chunks: tuple[int, ...]
@@ -49,18 +49,18 @@ class Policy(Sized):
     Attributes
     ----------
     value : float (n_states * members,)
-        What a state is worth to each member: the bootstrap, of Q-learning ``max_a Q_r(s, a)``. On
-        the gather path (m * members,), of the states asked for.
+        What each state is worth to each member: its bootstrap, which in Q-learning is
+        ``max_a Q_r(s, a)``. On the gather path (m * members,), for the m states asked for.
     action : unsigned int (n_states,)
-        The greedy action; likewise.
+        The greedy action of each state; on the gather path (m,), for the states asked for.
     timesteps : int
         Transitions that Q_r has been learned from.
     tally : RoundStats
-        Of the round that led to Q_r.
+        Counts of the round that led to Q_r.
     td_abs_sum : float
         Sum of ``|y - q|`` over that round's updates.
     rows : int32 (n_envs,), optional
-        On the gather path, where the state of each environment stands; else state s is in row s.
+        On the gather path, the row of the state of each environment; else state s is in row s.
     """
 
     value: npt.NDArray[Any]
@@ -71,17 +71,17 @@ class Policy(Sized):
     rows: npt.NDArray[np.int32] | None = None
 
     def rows_of(self, state: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the row of each environment, which are in these states."""
+        """Return the row of each environment, given the states that the environments are in."""
         return state if self.rows is None else self.rows
 
     @property
     def members(self) -> int:
-        """Tables that learn beside each other, each of which has a bootstrap of every state."""
+        """Number of tables that learn side by side, each with its own bootstrap of every state."""
         return len(self.value) // len(self.action)
 
     @property
     def lookup(self) -> Lookup:
-        """The greedy action of every state, for a kernel."""
+        """The greedy action of every state, in the form that kernels take."""
         return self.action
 
     def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -92,18 +92,18 @@ class Policy(Sized):
 
 @dataclass(frozen=True)
 class KnownPolicy(Sized):
-    """What a sparse table says of all states.
+    """The greedy policy of a sparse table, over all states.
 
     Attributes
     ----------
     known : Known
-        Which states were visited.
+        The states that have a row in the table.
     action : unsigned int (rows,)
-        The greedy action of each, by its row.
+        The greedy action of the state in each row.
     tie_key : uint64
-        :func:`dqlearn.kernels.summary.ties` of the table; it chooses for all others.
+        :func:`dqlearn.kernels.summary.ties` of the table; it sets the action of all other states.
     n_actions : int
-        Of the table.
+        Number of actions of the table.
     """
 
     known: Known
@@ -113,7 +113,7 @@ class KnownPolicy(Sized):
 
     @property
     def lookup(self) -> Lookup:
-        """The greedy action of every state, for a kernel."""
+        """The greedy action of every state, in the form that kernels take."""
         known = self.known
         return self.action, known.bits, known.blocks, known.slots, self.tie_key, self.n_actions
 

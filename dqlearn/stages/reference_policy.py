@@ -4,8 +4,9 @@
 
     policy(states, t) ──► dqlearn.envs.play ──► EvaluationResult
 
-Invariant: the episodes of a seed draw the numbers that those of `QLearner.evaluate` draw, so that
-two policies are compared under the same arrivals, failures and attacks.
+Invariant: with the same seed, episodes here draw the same random numbers as the episodes of
+`QLearner.evaluate`, so that two policies are compared under the same arrivals, failures and
+attacks.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ def evaluate_policy(
     env : TabularEnv or gymnasium.Env
         A model, or an environment that is nothing but one.
     policy : callable
-        ``policy(states, t) -> actions``: states int64 ``(n,)``, of the episodes that go on; t, the
-        steps since they began; one action each. A table of actions is ``lambda s, t: actions[s]``.
+        ``policy(states, t) -> actions``: `states`, int64 ``(n,)``, are the states of the episodes
+        still running, t is the number of steps since they began, and `actions` has one action for
+        each. For an array of actions, pass ``lambda s, t: actions[s]``.
     n_episodes : int
-        How many; all that are begun are counted.
+        Number of episodes; every episode that is begun is counted.
     seed : int
         Equal seeds draw equal numbers, here and in :meth:`dqlearn.QLearner.evaluate`.
     max_steps : int

@@ -4,14 +4,14 @@
 
     (shard, policy of round r) ──► Transitions of the round, shard with its environments K steps on
 
-Order of a batch: block of 64 environments, step, environment. A block's states stay in cache, in
-the rollout and again in the update, and its lanes are independent, so that their latencies overlap.
-Shards hold successive environments; where they begin at a multiple of 64, their number does not
-show in the order either.
+A batch is ordered by block of 64 environments, then step, then environment. A block's states stay
+in cache, in the rollout and again in the update, and its lanes are independent, so that their
+latencies overlap. Shards hold successive environments; where every shard begins at a multiple of
+64, the order does not depend on the number of shards.
 
-Invariant (compiled environments): pure. The same shard and policy give the same transitions, on any
-worker and any number of times. Shards of Python environments are *donated* instead: see
-:mod:`dqlearn.envs.python.gymnasium_env`.
+Invariant (compiled environments): a rollout is pure. The same shard and policy give the same
+transitions, on any worker and any number of times. Shards of Python environments are *donated*
+instead: see :mod:`dqlearn.envs.python.gymnasium_env`.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ class CompiledShard(Sized):
     Attributes
     ----------
     first_env : int
-        Index of the first of them.
+        Index of the first of these environments in the run.
     state : int (n,)
-        Where they are.
+        Present state of each environment.
     elapsed : int64 (n,)
-        Steps since their episodes began.
+        Steps of each environment since its episode began.
     returns : float64 (n,)
-        Rewards since their episodes began.
+        Sum of the rewards of each environment since its episode began.
     steps : int
-        Steps that each of them has made.
+        Steps that each environment has made in the run.
     """
 
     first_env: int
@@ -85,7 +85,7 @@ def open_shard(
 ) -> CompiledShard:
     """Begin `n_envs` successive environments, each in an initial state of its own.
 
-    `steps` is where in their streams of random numbers they begin.
+    `steps` is the position in their streams of random numbers at which they begin.
 
     Raises
     ------
@@ -116,22 +116,22 @@ def rollout(
     env : TabularEnv
         The model.
     shard : CompiledShard
-        Where its environments are; not written to.
+        The environments before the rollout; not written to.
     policy : Policy
-        What they act on.
+        The policy that they act on.
     epsilon : float
-        Probability of a uniformly drawn action instead.
+        Probability of a uniformly drawn action in place of the greedy one.
     seed : int
         Seed of the run.
     n_steps : int
-        Steps of each environment.
+        Steps that each environment takes.
 
     Returns
     -------
     Transitions
-        ``n_envs * n_steps`` of them.
+        The ``n_envs * n_steps`` transitions made.
     CompiledShard
-        The environments afterwards.
+        The environments after the rollout.
 
     Raises
     ------
@@ -147,9 +147,9 @@ def rollout(
 
 
 class Walk:
-    """A rollout, by whichever kernel takes its steps.
+    """A rollout whose steps are taken by a kernel of the caller's choice.
 
-    Parameters are those of :func:`rollout`.
+    The parameters are those of :func:`rollout`.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Walk:
         self._episodes = no_episodes()
 
     def room(self, n_envs: int) -> Columns:
-        """Make arrays for the transitions of so many environments: (s, a, r, s')."""
+        """Make arrays (s, a, r, s') for the transitions of `n_envs` environments."""
         n, members = n_envs * self.n_steps, self._members
         return (
             empty(n, state_dtype(self.env.n_states)),
@@ -180,7 +180,7 @@ class Walk:
         )
 
     def take(self, kernel: Callable[..., Any], *args: Any) -> None:
-        """Take all steps by a kernel of the model, which is told where to write them by `args`."""
+        """Take all steps by a kernel of the model; `args` tells it where to write them."""
         fault = kernel(
             self._streams,
             self._shard.steps,
@@ -201,13 +201,13 @@ class Walk:
             )
 
     def choose_members(self, action: npt.NDArray[Any]) -> None:
-        """Draw who learns from each transition of a batch, and turn its actions into columns."""
+        """Draw the member that learns from each transition, and turn actions into columns."""
         if self._members > 1:
             shape = self._members, self.env.n_actions
             columns_of_walk(self._streams, self._shard.steps, self.n_steps, BLOCK, *shape, action)
 
     def tally(self) -> RoundStats:
-        """Count what was taken."""
+        """Return the counts of the steps that were taken."""
         return RoundStats.of_kernel(
             self._episodes.tolist(),
             timesteps=self.policy.timesteps,
@@ -223,23 +223,23 @@ class Walk:
 def walk_and_route(walk: Walk, gamma: float, grid: ChunkGrid) -> Routed:
     """Take all steps of a walk, and route its transitions.
 
-    Tile by tile, in one kernel, so that transitions do not leave the cache between, and threads do
-    not wait for the interpreter. Every chunk receives what it would from :func:`rollout` and
-    :func:`~dqlearn.stages.route.route`, one after the other.
+    One kernel does both, tile by tile, so that transitions do not leave the cache in between, and
+    threads do not wait for the interpreter. Every chunk receives what it would receive from
+    :func:`rollout` followed by :func:`~dqlearn.stages.route.route`.
 
     Parameters
     ----------
     walk : Walk
-        A rollout of which nothing was taken yet.
+        A rollout that has taken no step yet.
     gamma : float
         Discount factor.
     grid : ChunkGrid
-        Who owns what.
+        The chunks, which own the pairs.
 
     Returns
     -------
     Routed
-        Offsets and targets.
+        Offsets and targets, sorted by chunk within each tile.
     """
     tile = min(max(1, TILE // (walk.n_steps * BLOCK)) * BLOCK, walk.n_envs)
     n, m = (envs * walk.n_steps for envs in (walk.n_envs, tile))

@@ -4,7 +4,7 @@
 
     NEXT_STEP   the step after an end only resets: its row is no transition
     SAME_STEP   the end's true last observation is in ``info["final_obs"]``
-    DISABLED    what ended is reset by a mask
+    DISABLED    the environments that ended are reset by a mask
 
 Invariant: rows that an autoreset or a restart makes up are no transitions, a truncated episode
 bootstraps from the state it was cut off in, and returns and lengths are counted from transitions
@@ -60,15 +60,15 @@ def python_rollout(
     env : PythonEnv
         How its spaces are numbered.
     shard : PythonShard
-        Donated: stepped in place, and returned.
+        The shard, which is donated: stepped in place, and returned.
     policy : Policy
-        What the environments act on.
+        The policy that the environments act on.
     epsilon : float
-        Probability of a uniformly drawn action instead.
+        Probability of a uniformly drawn action in place of the greedy one.
     seed : int
         Seed of the run.
     n_steps : int
-        Vector steps.
+        Number of vector steps.
     round_ : int
         The round; the shard must be in it.
 
@@ -88,12 +88,12 @@ def python_rollout(
         spaces, or returns a reward that is not finite.
     """
     shard.check_round(round_)
-    shard.round = -1  # a rollout that fails leaves a shard that no round can use
+    shard.round = -1  # if this rollout fails, no round can use the shard
     n, n_states, members = len(shard.state), env.states.n, policy.members
     keys = streams(np.uint64(seed), STEPS, shard.first_env, n)
     threshold = exploration_threshold(epsilon)
     rows = _Rows(n_steps, n, n_states, env.actions.n * members, policy.value.dtype)
-    # Of no environment: compiled here, where no clock is running.
+    # A call for no environment compiles the kernel here, where no timeout is running.
     none = np.empty(0, np.int64)
     choose_actions(
         keys[:0], 0, policy.rows_of(shard.state), policy.action, threshold, env.actions.n, none
@@ -110,7 +110,7 @@ def python_rollout(
 
     with shard.watch.at_work():
         timed(roll, shard.watch)
-    shard.round = round_ + 1  # here, where a thread that was given up never comes
+    shard.round = round_ + 1  # not in roll(): a thread that was given up must not set it
     return rows.transitions(policy.timesteps, epsilon, shard.watch.tell()), shard
 
 
@@ -136,7 +136,7 @@ def _step(
 def _check_resets(
     shard: PythonShard, done: npt.NDArray[np.bool_], reward: npt.NDArray[np.float64]
 ) -> None:
-    """Refuse a step that was to reset an environment only, and did more."""
+    """Refuse a step that should only have reset an environment, but did more."""
     for e in np.flatnonzero(shard.resetting & (done | (reward != 0.0)))[:1]:
         raise InterfaceError(
             f"environment {shard.first_env + int(e)} declares NEXT_STEP autoreset, so the step "
@@ -152,7 +152,7 @@ def _ends(
     after: npt.NDArray[np.int64],
     info: Mapping[str, Any],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the final states of episodes that ended, and where their environments go on."""
+    """Return the final states of episodes that ended, and the states to go on from."""
     last = next((info[name] for name in _FINAL if name in info), None)
     if (last is None) == (shard.autoreset is AutoresetMode.SAME_STEP):
         raise InterfaceError(
@@ -174,10 +174,11 @@ def _ends(
 def _suspect_views(
     shard: PythonShard, final: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
 ) -> None:
-    """Say that final observations may be views of what a reset has written to meanwhile.
+    """Warn that final observations may be views of memory that a reset has since overwritten.
 
-    Environments in other processes, or of another's making, reset before anybody can copy what
-    they returned. It shows in every episode: its last state is the first of the next.
+    Environments in other processes, or in a vector environment of the user's own, reset before
+    dqlearn can copy what they returned. The sign is that the last state of every episode equals
+    the first state of the next.
     """
     shard.alike = shard.alike + len(final) if (final == first).all() else _NEVER
     if shard.alike >= _SUSPICIOUS:
@@ -213,7 +214,7 @@ def _element(batch: Any, e: int) -> Any:
 
 
 class _Rows:
-    """The steps of a round as they come, (step, environment), and the episodes that end in them."""
+    """The steps of a round, as arrays (step, environment), and the episodes that end in them."""
 
     def __init__(
         self, n_steps: int, n: int, n_states: int, n_actions: int, dtype: np.dtype[Any]
@@ -237,7 +238,7 @@ class _Rows:
         final: npt.NDArray[np.int64],
         after: npt.NDArray[np.int64],
     ) -> None:
-        """Write step k, and move the shard's episodes on."""
+        """Write step k, and bring the shard's states and episodes up to date."""
         real, lost = ~shard.resetting, shard.watch.lost
         if lost:
             real[lost] = False
@@ -264,7 +265,7 @@ class _Rows:
         shard.state = after
 
     def transitions(self, timesteps: int, epsilon: float, n_restarts: int) -> Transitions:
-        """Return the true transitions, in the order of a batch."""
+        """Return the rows that are transitions, in the order of a batch."""
         real = _by_block(self.real)
         tally = RoundStats(
             timesteps=timesteps,

@@ -2,10 +2,10 @@ r"""Route: targets are computed and sorted by the chunk that owns their pair.
 
 .. math:: y = r + \gamma \, [s' \text{ not terminal}] \, v_r(s')
 
-A stable counting sort of each tile of a batch, which a cache holds: its transitions are located
-(owner, offset, target), their owners counted, and then they are put in place. A chunk owns a run of
-each tile. Invariant: among the transitions of one chunk the order of the batch is kept, so the
-updates of a pair happen in the same order whatever the grid and the tiles.
+Each tile of a batch, small enough for a cache, is sorted by a stable counting sort: its transitions
+are located (owner, offset, target), their owners are counted, and then they are put in place. A
+chunk owns a run of each tile. Invariant: among the transitions of one chunk the order of the batch
+is kept, so the updates of a pair happen in the same order whatever the grid and the tiles.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dqlearn.table.transitions import Routed, Transitions
 __all__ = ["TILE", "Router", "route", "route_pairs"]
 
 TILE = 32_768
-"""Transitions: some hundred KiB, which an L2 cache holds."""
+"""Transitions in a tile: a few hundred KiB, which an L2 cache holds."""
 
 
 def route(
@@ -39,11 +39,11 @@ def route(
     transitions : Transitions
         A shard's transitions of round r.
     value : float (n_states * members,)
-        Bootstraps; of Q-learning ``max_a Q_r(s, a)``.
+        The bootstrap of each state for each member; in Q-learning ``max_a Q_r(s, a)``.
     gamma : float
         Discount factor.
     grid : ChunkGrid
-        Who owns what.
+        The chunks, which own the pairs.
 
     Returns
     -------
@@ -70,18 +70,19 @@ def route(
 def route_pairs(
     transitions: Transitions, value: npt.NDArray[Any], gamma: float, grid: HashGrid
 ) -> Routed:
-    """Compute targets and sort them by owner, who is left to find where its pairs stand.
+    """Compute targets and sort them by owner; the owner itself looks up where its pairs stand.
 
     Parameters
     ----------
     transitions : Transitions
         A shard's transitions of round r.
     value : float (m * members,)
-        Bootstraps; `next_state` says which is whose.
+        The bootstraps of the m states asked for; ``transitions.next_state`` holds indices into
+        them.
     gamma : float
         Discount factor.
     grid : HashGrid
-        Who owns what.
+        The chunks, which own the pairs.
 
     Returns
     -------
@@ -115,20 +116,20 @@ def _bootstrap_rows(transitions: Transitions, grid: Grid) -> npt.NDArray[Any]:
 
 
 class Router:
-    """Room for a batch that is being routed, and what routes it, as kernels take them.
+    """The arrays that a batch is routed into, and the arguments of the kernels that route it.
 
     Parameters
     ----------
     n : int
-        Transitions of the batch.
+        Transitions in the batch.
     tile : int
-        Transitions in each tile of it; the last may have fewer.
+        Transitions in each tile of the batch; the last tile may have fewer.
     value : float (n_states,)
         Bootstrap of every state.
     gamma : float
         Discount factor.
     grid : ChunkGrid
-        Who owns what.
+        The chunks, which own the pairs.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Summary: what each state is worth, per chunk, combined over actions and joined over states.
+"""Summary: what each state is worth, found per chunk, combined over actions, joined over states.
 
 ::
 
@@ -6,7 +6,7 @@
     chunk (i, 1) ─► summary ┴ combine ─► rows i ┐
     chunk (k, 0) ─► ...                  rows k ┴ join ─► summary of every state
 
-A rule says what a summary is made of; of Q-learning it is (max, argmax). Invariant: combine is
+A rule says what a summary is made of; in Q-learning it is (max, argmax). Invariant: combine is
 associative and commutative where chunks may split the actions, so any grid gives the same bits.
 """
 
@@ -36,13 +36,13 @@ class Summary(Sized):
     Attributes
     ----------
     found : tuple
-        Columns of each field of the rule's summary, of shape (n,).
+        For each field of the rule's summary, its columns, each of shape (n,).
     first_state : int
         State of the first row.
     tally : RoundStats
-        Of the round that made the table.
+        Counts of the round that made the table.
     td_abs_sum : float
-        Over the chunks seen.
+        Sum of ``|y - q|`` over that round's updates of the chunks seen.
     """
 
     found: Found
@@ -52,14 +52,14 @@ class Summary(Sized):
 
 
 def summarize(chunk: Chunk, rule: Algorithm, extent: Extent) -> Summary:
-    """Find what a chunk says of all of its states, among the chunk's actions.
+    """Summarise all states of a chunk over the chunk's actions.
 
     Parameters
     ----------
     chunk : Chunk
-        Of round r.
+        The chunk, as it is at round r.
     rule : Algorithm
-        What is to be found.
+        The learning rule, which says what to find.
     extent : Extent
         The chunk's states and actions.
 
@@ -101,7 +101,7 @@ def join(parts: Sequence[Summary]) -> Summary:
 
 
 def joined(parts: Sequence[Found]) -> Found:
-    """Join what was found of successive states."""
+    """Join the columns that were found for successive ranges of states."""
     return tuple(
         tuple(_end_to_end(columns) for columns in zip(*fields, strict=True))
         for fields in zip(*parts, strict=True)

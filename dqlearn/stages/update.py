@@ -37,20 +37,21 @@ def update(
     Parameters
     ----------
     chunk : Chunk
-        Of round r.
+        The chunk, as it is at round r.
     pieces : sequence of Piece
-        What it receives from each shard, in the shards' order.
+        What the chunk receives from each shard, in the shards' order.
     learning_rate : Schedule or VisitCount
-        Taken at the transitions made before the round, or at each pair's visits before the update.
+        A schedule is evaluated at the number of transitions made before the round, a VisitCount at
+        each pair's number of visits before the update.
     donated : bool
-        Write to the chunk's own arrays.
+        Whether to write to the chunk's own arrays.
     step : callable
         How a value moves to its target, as a rule declares it.
 
     Returns
     -------
     Chunk
-        Of round r + 1; with the same arrays, if it received nothing.
+        The chunk of round r + 1; it has the same arrays if the chunk received nothing.
     """
     # Not the pieces' own count: with policy_lag 1 they were made before the last round was learned.
     made = chunk.timesteps

@@ -1,1 +1,1 @@
-"""Compiled models as Gymnasium sees them: `Env` and `VectorEnv`."""
+"""Compiled models as Gymnasium environments: `Env` and `VectorEnv`."""

@@ -4,7 +4,7 @@
 
     reset(seed) ──► stream ──► key of call t, a reset or a step ──► kernels.first, kernels.step
 
-Invariant: t counts calls and goes back only with a seed, so that no number is drawn twice.
+Invariant: t counts calls and restarts only with a new seed, so no random number is drawn twice.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _TEMPLATE = Path(__file__).parents[2] / "kernels" / "view_template.py"
 
 
 def view_kernels(model: TabularEnv) -> types.ModuleType:
-    """Return the model's kernels of ``_view.py``."""
+    """Return the model's kernels that are made from ``kernels/view_template.py``."""
     own = {name: getattr(model.kernels, name) for name in ("first", "step", "enumerate_outcomes")}
     return model.specialised(_TEMPLATE, own)
 
 
 def check_is_model(model: Any) -> None:
-    """Raise unless it is a model."""
+    """Raise ConfigurationError unless the argument is a TabularEnv."""
     if not isinstance(model, TabularEnv):
         raise ConfigurationError(f"expected a TabularEnv, got {model!r}")
 
@@ -53,10 +53,10 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     Parameters
     ----------
     model : TabularEnv
-        Its states are the observations; its `max_episode_steps` truncates.
+        The model; its states are the observations, and its `max_episode_steps` truncates episodes.
     render_mode : {None, "ansi", "rgb_array"}
-        "ansi": `render` returns the state as text; "rgb_array": as pixels, if the model has
-        pictures.
+        With "ansi", `render` returns the state as text; with "rgb_array" as pixels, if the model
+        has pictures.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
     Raises
     ------
     ConfigurationError
-        If `model` is none, or `render_mode` is another one.
+        If `model` is not a TabularEnv, or `render_mode` is none of these.
 
     Examples
     --------
@@ -103,9 +103,9 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         Parameters
         ----------
         seed : int, optional
-            Begin the random numbers anew; without it they go on.
+            Seed of a new stream of random numbers; without it, the present stream goes on.
         options : dict, optional
-            There are none.
+            Ignored: a model has no options.
 
         Returns
         -------
@@ -135,18 +135,18 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         Parameters
         ----------
         action : int
-            In ``range(n_actions)``.
+            The action, in ``range(n_actions)``.
 
         Returns
         -------
         state : int64
             The next state.
         reward : float
-            Of the transition.
+            The reward of the transition.
         terminated : bool
-            Whether the episode has ended in the model.
+            Whether the model has ended the episode.
         truncated : bool
-            Whether its time is up.
+            Whether the episode has reached the time limit.
         info : dict
             Empty.
 
@@ -179,7 +179,8 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         Returns
         -------
         str, uint8 (height, width, 3) or None
-            As ``row=0 column=7``, if the model has no pictures; None without a `render_mode`.
+            Text such as ``row=0 column=7`` for "ansi", pixels for "rgb_array", None without a
+            `render_mode`.
         """
         model = self.model
         if self.render_mode is None:

@@ -5,9 +5,10 @@
     environment   0          1          2     ...
     stream        of seed    seed + 1   seed + 2          SyncVectorEnv's convention
 
-Environment i lives through what a single :class:`~dqlearn.envs.faces.gym_view.TabularGymEnv` reset
-with its seed lives through. Invariant: what is returned is what `SyncVectorEnv` of single ones
-returns, to the bit, in each autoreset mode.
+Environment i goes through the same transitions as a single
+:class:`~dqlearn.envs.faces.gym_view.TabularGymEnv` that is reset with its seed. Invariant: every
+call returns, to the bit, what a `SyncVectorEnv` of single environments returns, in each autoreset
+mode.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     Parameters
     ----------
     model : TabularEnv
-        Its states are the observations; its `max_episode_steps` truncates.
+        The model; its states are the observations, and its `max_episode_steps` truncates episodes.
     num_envs : int
-        How many environments.
+        Number of environments.
     autoreset_mode : AutoresetMode or str
         When environments whose episode has ended are reset, as Gymnasium defines it.
 
@@ -90,7 +91,7 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._calls = np.zeros(num_envs, np.int64)
         self._elapsed = np.zeros(num_envs, np.int64)
         self._ended = np.zeros(num_envs, np.bool_)
-        self._state = np.full(num_envs, -1)  # nowhere, until the first reset
+        self._state = np.full(num_envs, -1)  # -1 is no state: the first reset is still to come
 
     def reset(
         self,
@@ -103,15 +104,15 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         Parameters
         ----------
         seed : int or sequence, optional
-            Of environment i: ``seed + i``, or its i-th element; where it has None, or without it,
-            the random numbers go on.
+            The seed of environment i is ``seed + i``, or ``seed[i]`` of a sequence. Where that is
+            None, or without `seed`, the environment's present stream of random numbers goes on.
         options : dict, optional
             ``{"reset_mask": mask}``, bool ``(num_envs,)``: reset these environments only.
 
         Returns
         -------
         states : int64 (num_envs,)
-            Where the environments are.
+            The state of each environment.
         infos : dict
             Empty.
 
@@ -136,23 +137,23 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         Parameters
         ----------
         actions : int (num_envs,)
-            Each in ``range(n_actions)``.
+            The action of each environment, in ``range(n_actions)``.
 
         Returns
         -------
         states : int64 (num_envs,)
-            The next states; after a SAME_STEP reset the new initial ones.
+            The next states; where SAME_STEP has reset an environment, its new initial state.
         rewards : float64 (num_envs,)
-            Of the transitions; 0 where NEXT_STEP has reset.
+            The rewards of the transitions; 0 where NEXT_STEP has reset.
         terminated, truncated : bool (num_envs,)
             Which episodes have ended, in the model or by its time limit.
         infos : dict
-            SAME_STEP: the last states of ended episodes, as ``final_obs``.
+            With SAME_STEP, the last states of ended episodes, as ``final_obs``; else empty.
 
         Raises
         ------
         gymnasium.error.ResetNeeded
-            Before the first `reset`, or where DISABLED has not been followed by one.
+            Before the first `reset`; with DISABLED also where an episode that ended was not reset.
         SpaceError
             If the actions have another shape, or one is out of range.
         EnvironmentFault
@@ -181,7 +182,7 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return mask
 
     def _seed(self, seed: int | Sequence[int | None] | None, which: npt.NDArray[np.bool_]) -> None:
-        """Begin streams anew: of environments that are given a seed, or that never had one."""
+        """Begin new streams for environments that are given a seed, or that never had one."""
         seeds: Sequence[int | None]
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))
@@ -230,11 +231,11 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return reward, terminated
 
     def _outside(self) -> npt.NDArray[np.bool_]:
-        """Return which states are outside the model's."""
+        """Return which environments are in a state outside the model's range."""
         return (self._state < 0) | (self._state >= self.model.n_states)
 
     def _finish(self) -> dict[str, Any]:
-        """SAME_STEP: keep the last states of ended episodes, and begin new ones."""
+        """Return the last states of ended episodes as infos, and begin new episodes (SAME_STEP)."""
         ended = self._ended
         if not ended.any():
             return {}

@@ -2,6 +2,6 @@
 
 ::
 
-    factory ─► gymnasium_env ─► guard ─► returned      one VectorEnv a shard, its answers checked
+    factory ─► gymnasium_env ─► guard ─► returned      a VectorEnv per shard, its results checked
                    └─► distinct, faults, marks          shared state, errors, deaths
 """

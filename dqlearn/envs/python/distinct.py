@@ -5,8 +5,8 @@
     make() ──► environment ──► its base ──► met before, and still alive?  ──► SharedEnvironmentError
                vector environment ──► its base, and those of its parts
 
-Two environments with one base share their state: each resets, and steps, the other. Invariant: no
-two environments that were made in this process have the same base.
+Two environments with one base share their state: to reset or step one resets or steps the other.
+Invariant: no two environments that were made in this process have the same base.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ FACTORY = (
     "write a factory that makes one each time, such as "
     'lambda: gymnasium.make("FrozenLake-v1"), or def make(): return MyEnv(...)'
 )
-"""What to do instead, as an error says it."""
+"""The advice that error messages give."""
 
 _met: weakref.WeakValueDictionary[int, Made] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
 def check_new(made: Made) -> None:
-    """Refuse an environment whose base was met before in this process.
+    """Refuse an environment whose base is already that of another one in this process.
 
     Raises
     ------
     SharedEnvironmentError
-        If it was.
+        If it is.
     """
     for base in _bases(made):
         with _lock:

@@ -30,10 +30,10 @@ from dqlearn.errors import (
 __all__ = ["CLOSING", "OPENING", "RAISE", "RAISED", "Faults", "Watch", "given_up"]
 
 RAISED = (Exception, SystemExit, CancelledError)
-"""What environments raise: an exit of theirs is a fault, and never the program's end."""
+"""Exceptions of environments that count as faults; an environment's exit never ends the program."""
 
 OPENING, CLOSING = -1, -2
-"""Instead of a step: environments are made and reset, or closed."""
+"""Values in place of a step while environments are made and reset, or are closed."""
 
 _WORK = {OPENING: "made or reset", CLOSING: "closed"}
 
@@ -45,9 +45,10 @@ class Faults:
     Attributes
     ----------
     on_error : str
-        ``"raise"``, or ``"restart"`` the environment that raised.
+        ``"raise"`` ends the run with an error; ``"restart"`` builds the environment that raised
+        anew.
     timeout : float, optional
-        Seconds that a vector step may take; without it, as long as it likes.
+        Seconds that a vector step may take; without it, there is no limit.
     """
 
     on_error: str = "raise"
@@ -55,31 +56,31 @@ class Faults:
 
 
 RAISE = Faults()
-"""Stop at the first fault, and wait for ever: what is done unless something else is said."""
+"""The default: stop at the first fault, and wait for environments for ever."""
 
 
 @dataclass
 class Watch:
-    """Where a shard's environments are at work, for whoever waits for them.
+    """A record of what a shard's environments are doing, for the thread that waits for them.
 
     Attributes
     ----------
     mark : Mark
-        Which shard it is, its vector step under way, and the environment at work.
+        The number of the shard, its vector step under way, and the environment at work.
     first_env, n_envs : int
-        The environments it has.
+        Index in the run of the shard's first environment, and the number of its environments.
     seed : int
         Seed of the run.
     faults : Faults
-        What to do about those that fail.
+        What to do about environments that fail.
     beat : float
         When the piece of work under way began, by the monotonic clock.
     given_up : bool
-        Nobody waits any more.
+        Whether the waiting thread has given up the working one.
     lost : list of int
-        Places in the shard whose row of this step is no transition.
+        Positions in the shard of environments that made no transition in this step.
     restarts : list of str
-        What has been built anew since the last :meth:`tell`.
+        A message for each environment that was built anew since the last :meth:`tell`.
     """
 
     mark: Mark
@@ -94,7 +95,7 @@ class Watch:
 
     @property
     def shard(self) -> int:
-        """Which shard it is."""
+        """The number of the shard."""
         return int(self.mark.shard[0])
 
     @property
@@ -108,7 +109,7 @@ class Watch:
 
     @property
     def environment(self) -> int | None:
-        """The one at work; None where that cannot be known."""
+        """The environment at work; None where that cannot be known."""
         at = int(self.mark.environment[0])
         return None if at < 0 else at
 
@@ -118,7 +119,7 @@ class Watch:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Mark that the environments are at work inside, for when they end the process."""
+        """Mark that environments are at work in this block, in case they end the process."""
         self.mark.at_work[0] = 1
         try:
             yield
@@ -126,21 +127,21 @@ class Watch:
             self.mark.at_work[0] = 0
 
     def enter(self, environment: int | None = None) -> None:
-        """Note that a piece of work begins; in a thread that was given up, end here."""
+        """Note that a piece of work begins; raise if this thread has been given up."""
         if self.given_up:
             raise EnvironmentFault(f"{self.who(environment)} came back too late")
         self.environment, self.beat = environment, time.monotonic()
 
     def who(self, environment: int | None = None) -> str:
-        """Name an environment, or all of the shard."""
+        """Name one environment of the shard, or all of them, for messages."""
         last = self.first_env + self.n_envs - 1
         which = f"s {self.first_env} .. {last}" if environment is None else f" {environment}"
         return f"environment{which} of shard {self.shard}"
 
     def fault(self, error: BaseException, environment: int | None = None) -> EnvironmentFault:
-        """Return what says that one raised, or that one of all did."""
+        """Return the error which says that an environment, or one of the shard's, raised."""
         who = self.who(environment)
-        if isinstance(error, EnvironmentFault):  # which says already what is wrong
+        if isinstance(error, EnvironmentFault):  # its message already says what is wrong
             when = f" at step {self.step}" if self.step >= 0 else ""
             return type(error)(f"{who} broke its contract{when}: {error}")
         if self.step < 0:
@@ -149,7 +150,7 @@ class Watch:
         return EnvironmentFault(f"{who} failed at step {self.step}: {error!r}; correct it{cure}")
 
     def hang(self) -> EnvironmentFault:
-        """Return what says that one did not come back."""
+        """Return the error which says that an environment did not return in time."""
         work = f"step {self.step}" if self.step >= 0 else f"being {_WORK[self.step]}"
         return EnvironmentFault(
             f"{self.who(self.environment)} did not come back from {work} within "
@@ -158,7 +159,7 @@ class Watch:
         )
 
     def tell(self) -> int:
-        """Log what was built anew since the last time, in one record; return how many."""
+        """Log in one record the restarts since the last call; return their number."""
         n = len(self.restarts)
         if n:
             more = f" ({n - 1} more in this round)" if n > 1 else ""
@@ -170,23 +171,23 @@ class Watch:
 def given_up(
     losses: int, scenes: Counter[Scene], round_: int, lost: ClusterLostError | None = None
 ) -> DQLearnError:
-    """Return what says why a run on a cluster does not get any further.
+    """Return the error which says why a run on a cluster makes no more progress.
 
     Parameters
     ----------
     losses : int
-        Deaths of workers since it was further than ever.
+        Number of workers that died since the run last reached a new round.
     scenes : Counter of Scene
-        Where environments were at work then.
+        The scenes of those deaths at which environments were at work.
     round_ : int
-        How far it was.
+        The furthest round that the run reached.
     lost : ClusterLostError, optional
-        What ended the run, if that was not the number of its losses.
+        The error that ended the run, if not the number of its losses.
 
     Returns
     -------
     EnvironmentFault or ClusterLostError
-        The former if it was at the same place in most cases.
+        An EnvironmentFault if most deaths have the same scene.
     """
     for scene, n in scenes.most_common(1):
         if 2 * n > losses:

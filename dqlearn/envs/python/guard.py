@@ -1,4 +1,4 @@
-"""Guards: they stand between a shard and Python code that may raise, or never return.
+"""Guards, which stand between a shard and Python code that may raise or never return.
 
 ::
 
@@ -14,15 +14,15 @@ environment, step), so that whoever runs the task again draws it again. When a s
 and only the reset after it raises, the step itself is a transition like any other.
 
 A thread that never returns cannot be ended, so it is left behind, with the environments it holds.
-The one that waits must be able to run: C code that never releases the GIL cannot be timed from
+The waiting thread must be able to run: C code that never releases the GIL cannot be timed from
 inside its process.
 
-Restarts are told to the logger ``dqlearn``. They are no Python warnings, which in the threads of
-workers nobody could filter or catch. Without any set-up, records go to stderr, also those of
-workers; ``Client.forward_logging("dqlearn")`` brings them to the client.
+Restarts are reported to the logger ``dqlearn``. They are not Python warnings, because nobody could
+filter or catch those in the threads of workers. Without any set-up, log records go to stderr, also
+those of workers; ``Client.forward_logging("dqlearn")`` brings them to the client.
 
-Invariant: without an error a guard costs one attribute a step, and no thread is made without a
-timeout.
+Invariant: while no environment raises, a guard costs one attribute assignment per step, and no
+thread is made without a timeout.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ T = TypeVar("T")
 
 
 class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment that is named when it raises, or built anew.
+    """A wrapper that names its environment in an error when it raises, or builds it anew.
 
-    What it returns is taken over as :mod:`dqlearn.envs.python.returned` says. It drops infos:
-    nothing is learned from them, and merging them costs microseconds a step.
+    What the environment returns is checked and copied, see :mod:`dqlearn.envs.python.returned`.
+    Infos are dropped: nothing is learned from them, and merging them costs microseconds per step.
 
     Parameters
     ----------
     make : callable
-        Makes the environment.
+        A function that makes the environment.
     watch : Watch
-        Of its shard.
+        The watch of the environment's shard.
     environment : int
-        Its index in the run.
+        Index of the environment in the run.
     """
 
     def __init__(self, make: Callable[[], Any], watch: Watch, environment: int) -> None:
@@ -85,7 +85,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise watch.fault(error, environment) from error
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step, without an info; after a restart, into a new episode."""
+        """Step, and return an empty info; a restart begins a new episode."""
         self.watch.environment = self.environment
         try:
             observation, paid, terminated, truncated, _ = step_five(self.env.step(action))
@@ -94,7 +94,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             return self._lost(error)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Reset, without an info."""
+        """Reset, and return an empty info."""
         if self.watch.step == OPENING:
             self.watch.enter(self.environment)
         try:
@@ -103,7 +103,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             return self._anew(error), {}
 
     def close(self) -> None:
-        """Close the environment; one that cannot be closed does not keep others open."""
+        """Close the environment; errors are ignored, so that the others are closed too."""
         self.watch.environment, self.watch.beat = self.environment, time.monotonic()
         with suppress(*RAISED):
             self.env.close()
@@ -116,7 +116,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.keep(observation)
 
     def _lost(self, error: BaseException) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Answer a step that failed. Where none ever works, a run would not end: give up."""
+        """Return the result of a step that failed; raise after too many restarts in a row."""
         watch = self.watch
         self.in_a_row = self.in_a_row + 1 if watch.step == self.lost_at + 1 else 1
         self.lost_at = watch.step
@@ -156,24 +156,24 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def guarded(make: Callable[[], Any], watch: Watch) -> SyncVectorEnv:
-    """Make the environments of a shard, each behind a guard; SAME_STEP.
+    """Make the environments of a shard, each behind a guard, with SAME_STEP autoreset.
 
     Parameters
     ----------
     make : callable
-        Makes one.
+        A function that makes one environment.
     watch : Watch
-        Of the shard.
+        The watch of the shard.
 
     Returns
     -------
     SyncVectorEnv
-        Of :class:`Guard`.
+        A vector environment of :class:`Guard` objects.
 
     Raises
     ------
     EnvironmentFault
-        If one cannot be made; those that were made are closed.
+        If an environment cannot be made; those already made are closed.
     """
     guards: list[Guard] = []
     try:
@@ -192,7 +192,7 @@ def _itself(guard: Guard) -> Guard:
 
 
 def tell_of_masks(env: Any, info: Mapping[str, Any]) -> None:
-    """Say that an environment's masks of its actions are not used, if it has any."""
+    """Warn, if an environment has masks of its actions, that they are not used."""
     if "action_mask" in info or hasattr(env.unwrapped, "action_masks"):
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
         _log.warning(
@@ -203,14 +203,14 @@ def tell_of_masks(env: Any, info: Mapping[str, Any]) -> None:
 
 
 def close_all(envs: VectorEnv[Any, Any, Any], watch: Watch) -> None:
-    """Close environments that nobody will miss; what they hold may be broken, or hang.
+    """Close environments that are not needed any more; a fault in closing them is only logged.
 
     Parameters
     ----------
     envs : VectorEnv
-        Of a shard.
+        The environments of a shard.
     watch : Watch
-        Of the shard.
+        The watch of the shard.
     """
     watch.step, watch.given_up = CLOSING, False  # a thread that was given up is over: it held them
     try:
@@ -221,14 +221,14 @@ def close_all(envs: VectorEnv[Any, Any, Any], watch: Watch) -> None:
 
 
 def timed(work: Callable[[], T], watch: Watch) -> T:
-    """Do work that may hang: with a timeout, in a thread of its own that can be left behind.
+    """Do work that may hang; if there is a timeout, in a thread of its own that can be left behind.
 
     Parameters
     ----------
     work : callable
-        Enters the watch (:meth:`Watch.enter`) whenever a piece of it begins.
+        A function that enters the watch (:meth:`Watch.enter`) whenever a piece of work begins.
     watch : Watch
-        Says what it is at, and how long a piece may take.
+        The record of the piece of work under way, and of how long a piece may take.
 
     Returns
     -------
@@ -238,8 +238,8 @@ def timed(work: Callable[[], T], watch: Watch) -> T:
     Raises
     ------
     EnvironmentFault
-        If it raises, or if no piece ends within the timeout: the thread goes on, until its next
-        piece begins.
+        If the work raises, or a piece does not end within the timeout; its thread then goes on
+        until its next piece begins.
     """
     try:
         return _waited_for(work, watch)
@@ -247,7 +247,7 @@ def timed(work: Callable[[], T], watch: Watch) -> T:
         fault, cause = error, error.__cause__
     except RAISED as error:
         fault, cause = watch.fault(error), error
-    fault.__context__ = None  # the cause, if it is anything
+    fault.__context__ = None  # at most the cause again
     try:
         if cause is None or _travels(cause):
             raise fault from cause
@@ -258,7 +258,7 @@ def timed(work: Callable[[], T], watch: Watch) -> T:
 
 
 def _travels(error: BaseException | None) -> bool:
-    """Whether an error and all behind it can be sent home by a worker; if not, none of it can."""
+    """Whether a worker can send an error to the client, with its whole chain of causes."""
     if error is None:
         return True
     try:
@@ -269,7 +269,7 @@ def _travels(error: BaseException | None) -> bool:
 
 
 def _waited_for(work: Callable[[], T], watch: Watch) -> T:
-    """Do work, or have it done and wait."""
+    """Do work here, or, with a timeout, in another thread while this one waits."""
     timeout, result = watch.faults.timeout, Future[T]()
     if timeout is None:
         return work()
@@ -280,7 +280,7 @@ def _waited_for(work: Callable[[], T], watch: Watch) -> T:
     )
     try:
         thread.start()
-    except RuntimeError:  # at the end of the interpreter there are no new ones
+    except RuntimeError:  # an interpreter that is ending starts no threads
         return work()
     try:
         while not result.done():
@@ -297,7 +297,7 @@ def _waited_for(work: Callable[[], T], watch: Watch) -> T:
 
 
 def _into(result: Future[T], work: Callable[[], T]) -> None:
-    """Do work; hand over what came of it."""
+    """Do work, and put its result or its error into a future."""
     try:
         result.set_result(work())
     except BaseException as error:

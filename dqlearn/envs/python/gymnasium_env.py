@@ -5,14 +5,14 @@
     id or factory ──► VectorEnv of a shard's environments ──► step, step, ... ──► Transitions
                       (guarded, or what the factory makes)     autoreset undone
 
-Copying Python environments every round is too dear, so their shard is *donated*: the rollout of
+Copying Python environments every round costs too much, so their shard is *donated*: the rollout of
 round r steps it in place and hands it on. A shard carries its round, and a rollout that finds it in
-another one raises StaleShardError instead of going on with wrong numbers; the run then goes back to
-its last recovery point, where shards were copied.
+another round raises StaleShardError instead of going on with wrong numbers; the run then goes back
+to its last recovery point, where shards were copied.
 
-Stepping is :mod:`dqlearn.stages.rollout_python`'s, what raises or hangs
-:mod:`dqlearn.envs.python.guard`'s. Invariant: a copy of a shard is bytes in memory, and never
-written to disk; a shard that has no copy is found where it is, or built anew.
+:mod:`dqlearn.stages.rollout_python` steps shards, and :mod:`dqlearn.envs.python.guard` handles
+environments that raise or hang. Invariant: a copy of a shard is bytes in memory, and never written
+to disk; a shard that has no copy is found where it is, or built anew.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class PythonEnv:
     states, actions : SpaceIndex
         Its observation and action space.
     run : str
-        Tells the environments of one learner from those of others.
+        An identifier of the learner whose environments they are.
     """
 
     make: Callable[..., Any]
@@ -88,13 +88,13 @@ class PythonEnv:
         return takes_num_envs(self.make)
 
     def single(self) -> gymnasium.Env[Any, Any]:
-        """Make an environment by a factory of single ones."""
+        """Make an environment with a factory of single environments."""
         made: gymnasium.Env[Any, Any] = self.make()
         check_new(made)
         return made
 
     def vector(self, n_envs: int) -> VectorEnv[Any, Any, Any]:
-        """Make environments by a factory of vector environments."""
+        """Make a vector environment with a factory of vector environments."""
         made = self.make(num_envs=n_envs)
         if not isinstance(made, VectorEnv) or made.num_envs != n_envs:
             raise ConfigurationError(
@@ -120,21 +120,22 @@ class PythonShard:
     Attributes
     ----------
     watch : Watch
-        Which of them are where at work, and what to do if one fails.
+        A record of what the environments are doing, and of what to do if one fails.
     envs : VectorEnv
         The environments themselves.
     state : int64 (n,)
-        Where they are.
+        Present state of each environment.
     elapsed, returns : int64 (n,), float64 (n,)
-        Transitions and rewards since their episodes began.
+        Number of transitions, and sum of rewards, since each environment's episode began.
     resetting : bool (n,)
-        NEXT_STEP autoreset: the next step of these only resets them.
+        With NEXT_STEP autoreset, the environments that the next step only resets.
     round : int
         The round whose rollout comes next.
     steps : int
-        Vector steps made.
+        Number of vector steps made.
     alike : int
-        Episodes, if that is all, whose last state was the first of the next.
+        Number of episodes so far, while the last state of every one was the first of the next;
+        a very negative number once that was false for one, or a warning was logged.
     """
 
     watch: Watch
@@ -148,29 +149,29 @@ class PythonShard:
     alike: int = 0
 
     def __post_init__(self) -> None:
-        """Begin every episode."""
+        """Set the counters of the episodes, which all begin now."""
         n = len(self.state)
         self.elapsed, self.returns = np.zeros(n, np.int64), np.zeros(n)
         self.resetting = np.zeros(n, np.bool_)
         self.close_at_end()
 
     def close_at_end(self) -> None:
-        """Have the environments closed when nothing refers to the shard, or the process ends."""
+        """Arrange that the environments are closed when the shard is freed or the process ends."""
         self._end = weakref.finalize(self, close_all, self.envs, self.watch)
         _open[id(self)] = self
 
     def close(self) -> None:
-        """Close the environments; no round can use the shard any more. Again does nothing."""
+        """Close the environments, so that no round can use the shard; again does nothing."""
         self.round = _CLOSED
         self._end()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what ends in this process."""
+        """Leave out what belongs to this process."""
         return {name: value for name, value in vars(self).items() if name != "_end"}
 
     @property
     def first_env(self) -> int:
-        """Index of the first of them."""
+        """Index in the run of the shard's first environment."""
         return self.watch.first_env
 
     def check_round(self, round_: int) -> None:
@@ -189,17 +190,18 @@ class PythonShard:
 
     @property
     def autoreset(self) -> AutoresetMode:
-        """When the environments reset."""
+        """The mode in which the environments reset themselves."""
         return autoreset_of(self.envs)
 
 
 def autoreset_of(envs: VectorEnv[Any, Any, Any]) -> AutoresetMode:
-    """Return when environments reset.
+    """Return the autoreset mode of environments.
 
     Raises
     ------
     InterfaceError
-        If they do not say: what a step returns at an episode's end looks the same in two modes.
+        If they do not declare one: what a step returns at an episode's end looks the same in two
+        modes.
     """
     mode = envs.metadata.get("autoreset_mode")
     try:
@@ -214,16 +216,16 @@ def autoreset_of(envs: VectorEnv[Any, Any, Any]) -> AutoresetMode:
 
 @dataclass(frozen=True)
 class Begin:
-    """Where in a run a shard begins.
+    """The point of a run at which a shard begins.
 
     Attributes
     ----------
     round : int
         The round whose rollout comes next.
     steps : int
-        Where in their streams of random numbers the environments begin.
+        Position in their streams of random numbers at which the environments begin.
     attempt : int
-        Makes other seeds, for environments that are built anew in mid-run.
+        A number that changes the seeds of environments that are built anew in mid-run.
     """
 
     round: int = 0
@@ -254,25 +256,25 @@ def open_python_shard(
     env : PythonEnv
         How to make them.
     first_env, n_envs : int
-        Which environments of the run they are.
+        Index in the run of the first environment, and the number of environments.
     seed : int
         Seed of the run.
     begin : Begin
-        Where in the run.
+        The point of the run at which the shard begins.
     shard : int
-        Which shard they are.
+        Number of the shard.
     faults : Faults
-        What to do about those that fail, from the first rollout on.
+        What to do about environments that fail, from the first rollout on.
 
     Returns
     -------
     PythonShard
-        At the beginning of an episode each.
+        The shard; each environment is at the beginning of an episode.
 
     Raises
     ------
     EnvironmentFault
-        If the environments cannot be made or reset, or do not come back from it.
+        If the environments cannot be made or reset, or do not return from that in time.
     """
     own_seeds = streams(np.uint64(seed), SEEDS, first_env + (begin.attempt << 32), n_envs)
     seeds: Any = [int(own >> np.uint64(33)) for own in own_seeds]
@@ -309,9 +311,9 @@ def encode(
     Raises
     ------
     InterfaceError
-        If there is not one for each environment.
+        If there is not one observation for each environment.
     StateRangeError
-        If one is no element of the space.
+        If an observation is not an element of the space.
     """
     try:
         state = env.states.encode(observation)
@@ -341,7 +343,7 @@ def encode_one(
 
 
 def freeze(shard: PythonShard) -> bytes | None:
-    """Copy a shard, as bytes that stay in memory; live environments have no copy: None."""
+    """Return a copy of a shard, as bytes; None if its environments cannot be copied."""
     try:
         copy: bytes = cloudpickle.dumps(shard)
     except Exception:
@@ -350,7 +352,7 @@ def freeze(shard: PythonShard) -> bytes | None:
 
 
 def thaw(copy: bytes | None) -> PythonShard | None:
-    """Make a shard of its copy; None if there is none."""
+    """Make a shard from its copy; None if there is no copy."""
     if copy is None:
         return None
     shard: PythonShard = cloudpickle.loads(copy)
@@ -359,6 +361,6 @@ def thaw(copy: bytes | None) -> PythonShard | None:
 
 
 def close_open_shards() -> None:
-    """Close the environments of this process, which is about to end."""
+    """Close the environments of all shards in this process, which is about to end."""
     for shard in list(_open.values()):
         shard.close()

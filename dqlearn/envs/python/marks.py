@@ -1,14 +1,14 @@
-"""Marks: where the environments of a process are at work, for when they end the process.
+"""Marks: records of what a process's environments are doing, in case they end the process.
 
 ::
 
     shard, step, environment ──► a few numbers in a mapped file ──► a crash, os._exit, SIGKILL
                                                                        └─► the file stays: `left`
 
-Only worker processes that a nanny keeps write files: the next one there reads what a dead one has
-left. Elsewhere a mark is an array as any other. Invariant: to set a mark asks nothing of the
-operating system; files go with their shards, and those of dead processes when they are read, or
-when a worker is set up an hour later.
+Only worker processes that a nanny restarts write files, and the next process there reads what the
+dead one has left. Elsewhere a mark is an ordinary array. Invariant: setting a mark makes no system
+call. A file is removed with its shard; the files of dead processes are removed when they are read,
+or when a worker is set up more than an hour later.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ __all__ = ["Mark", "Scene", "left", "live_in"]
 
 _NAME = re.compile(r"dqlearn-[0-9a-f]+-(?P<process>\d+)-[0-9a-f]+\.mark")
 
-_OLD = 3600.0  # seconds after which nobody asks any more
+_OLD = 3600.0  # seconds after which nobody reads a dead process's files any more
 
 _folder: Path | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Where a process has ended.
+    """What the environments of a process were doing when it ended.
 
     Attributes
     ----------
@@ -59,26 +59,26 @@ class Mark:
     Parameters
     ----------
     run : str
-        Hexadecimal digits that tell its run from others.
+        Hexadecimal digits that identify the run.
     shard : int
-        Which shard of it.
+        Number of the shard in the run.
 
     Attributes
     ----------
     at_work, shard, step, environment : int64 (1,) each
-        Written to in place.
+        The fields of the mark, which are written to in place.
     """
 
     def __init__(self, run: str, shard: int) -> None:
         self.run, self.path = run, _path_for(run)
         numbers = np.array([0, shard, -1, -1])
         if self.path is not None:
-            with suppress(OSError):  # a mark is worth no failure
+            with suppress(OSError):  # a run must not fail for want of a mark
                 numbers = _mapped(self.path, numbers)
         self.at_work, self.shard, self.step, self.environment = numbers.reshape(4, 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process has a file of its own."""
+        """Return what makes a new mark: another process has a file of its own."""
         return Mark, (self.run, int(self.shard[0]))
 
     def remove(self) -> None:
@@ -89,7 +89,7 @@ class Mark:
 
 
 def live_in(folder: str) -> None:
-    """Let this process have its marks in a folder, where others of this machine find them."""
+    """Let this process keep its marks in a folder where other processes of this machine look."""
     global _folder
     _folder = Path(folder)
     for _ in _dead(_folder, older_than=_OLD):
@@ -107,15 +107,15 @@ def _mapped(path: Path, numbers: Any) -> Any:
 
 
 def left(run: str) -> list[Scene]:
-    """Return where processes of this machine have ended while environments of a run were at work.
+    """Return the scenes at which processes of this machine ended while a run's environments worked.
 
-    What was returned is forgotten.
+    The files read are removed, so each scene is returned once.
     """
     return list(_dead(_folder, run)) if _folder else []
 
 
 def _dead(folder: Path, run: str = "*", older_than: float = 0.0) -> Iterator[Scene]:
-    """Take away a run's marks of dead processes, or all runs'; yield those that were at work."""
+    """Remove the marks of dead processes of a run, or all runs; yield those that were at work."""
     for path in folder.glob(f"dqlearn-{run}-*.mark"):
         named = _NAME.fullmatch(path.name)
         if named and not psutil.pid_exists(int(named["process"])):

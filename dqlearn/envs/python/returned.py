@@ -1,4 +1,4 @@
-"""What environments return, taken over: in one form, and copied.
+"""Checking and copying what environments return, into one form.
 
 ::
 
@@ -8,8 +8,9 @@
     step of n environments                            ──►  float64 (n,), bool (n,), bool (n,)
 
 An environment may go on writing to an observation that it has returned, and Gymnasium's vector
-environments cast what they are given without a look at its value. Invariant: what leaves here
-shares no memory with the environment and means what was returned; anything else is refused by name.
+environments cast values to a dtype without checking that they fit. Invariant: what this module
+returns shares no memory with the environment and has the value that the environment returned;
+anything else is refused with an error that names it.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def flags(values: Any, n: int) -> npt.NDArray[np.bool_]:
 
 
 def reward(value: Any) -> float:
-    """Return one reward as a float; it may be infinite or NaN, which the batch refuses.
+    """Return one reward as a float; infinities and NaN are refused later, by the batch.
 
     Raises
     ------
@@ -142,7 +143,7 @@ def _one_each(values: Any, n: int, rule: str) -> npt.NDArray[Any]:
     """Return an array ``(n,)``; a column, or the scalar of a single environment, is one too."""
     try:
         array = np.asarray(values)
-    except ValueError as error:  # of ragged lists
+    except ValueError as error:  # a ragged list
         raise InterfaceError(f"{rule}, for each of {n} environments, got {values!r}") from error
     if array.shape != (n,):
         if array.shape != (n, 1) and not (n == array.size == 1):
@@ -154,19 +155,19 @@ def _one_each(values: Any, n: int, rule: str) -> npt.NDArray[Any]:
 
 
 def keeper(space: Space[Any]) -> Keep:
-    """Return what copies the observations of one environment.
+    """Return the function that copies the observations of one environment.
 
     Parameters
     ----------
     space : gymnasium.Space
-        Of its observations.
+        The observation space.
 
     Returns
     -------
     callable
-        ``keep(observation) -> observation``: a copy, part by part, in the space's dtypes; raises
-        an `InterfaceError` if its parts, shape or kind are not the space's, or a value does not
-        fit the dtype.
+        ``keep(observation) -> observation``, which copies part by part into the space's dtypes. It
+        raises an `InterfaceError` if the parts, shape or kind of an observation are not the
+        space's, or a value does not fit the dtype.
 
     Examples
     --------
@@ -207,7 +208,7 @@ def _tuple_keeper(parts: list[Keep]) -> Keep:
 
 def _leaf_keeper(space: Space[Any]) -> Keep:
     dtype, shape = np.dtype(space.dtype), space.shape
-    plain = dtype == np.int64 and shape == ()  # which a Python int is, and need not be copied
+    plain = dtype == np.int64 and shape == ()  # then a Python int needs no copy
 
     def keep(observation: Any) -> Any:
         if plain and type(observation) is int:
@@ -247,7 +248,7 @@ class Kept(gymnasium.Wrapper[Any, Any, Any, Any]):
     Parameters
     ----------
     env : gymnasium.Env
-        Which may go on writing to what it returns.
+        An environment that may go on writing to what it has returned.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -266,10 +267,10 @@ class Kept(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def keeping(envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
-    """Let the environments of a `SyncVectorEnv` return copies.
+    """Make the environments of a `SyncVectorEnv` return copies of their observations.
 
-    With SAME_STEP autoreset it holds the last observation of an episode while it resets the
-    environment.
+    With SAME_STEP autoreset, the vector environment holds the last observation of an episode while
+    it resets the environment, which might overwrite it.
     """
     base = envs.unwrapped
     if isinstance(base, SyncVectorEnv):

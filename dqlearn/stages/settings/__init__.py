@@ -1,4 +1,4 @@
-"""What a run is told: hyperparameters, the values chosen for them, and how these are stored."""
+"""The settings of a run: hyperparameters, the values chosen for them, and how these are stored."""
 
 from dqlearn.stages.settings.chosen import Settings, check_names
 from dqlearn.stages.settings.hyperparameters import (

@@ -1,11 +1,11 @@
-"""A run's settings: what was chosen, and the defaults that depend on the environment.
+"""A run's settings: the values that were chosen, and defaults that depend on the environment.
 
 ::
 
     what a user says, else a recipe, else the default ──► Settings ── environment ──► Plan
 
-Invariant: settings are checked, one by one. A default depends on the environment and on what was
-chosen, except `shards`, which is the number of threads or processes there are.
+Invariant: each setting has been checked by itself. A default depends on the environment and on what
+was chosen, except that of `shards`, which is the number of threads or processes there are.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _GATHER_STATES_AT_LEAST = 1_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What was chosen for a run.
+    """The values that were chosen for a run.
 
     Attributes
     ----------
     values : Hyperparameters
-        All of them, checked; None where the environment decides.
+        The value of every hyperparameter, checked; None where the environment decides.
     balanced : bool, optional
-        Whether chunks were once chosen automatically, of a stored table that has others by now;
-        None where `chunks` itself says so.
+        For a run that goes on from a stored table: whether its chunks were first chosen
+        automatically, though `chunks` now lists their sizes. None where `chunks` itself tells.
     """
 
     values: Hyperparameters
@@ -56,7 +56,7 @@ class Settings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any], recipe: Recipe | None = None) -> Settings:
-        """Take what is given, then what a recipe says, then what holds for all."""
+        """Take each value from `given`, else from the recipe, else from the general defaults."""
         check_names(given)
         advice = recipe.settings if recipe else {}
         values = {}
@@ -68,14 +68,14 @@ class Settings:
         return cls(cast("Hyperparameters", values))
 
     def changed(self, **changes: Any) -> Settings:
-        """Return others; chunks that are among the changes are not the ones chosen before."""
+        """Return settings with some values changed; new `chunks` reset `balanced`."""
         check_names(changes)
         values = {**self.values, **{k: HYPERPARAMETERS[k].check(k, v) for k, v in changes.items()}}
         balanced = None if "chunks" in changes else self.balanced
         return Settings(cast("Hyperparameters", values), balanced)
 
     def plan(self, resolved: Resolved, width: int, origin: Snapshot | None = None) -> Plan:
-        """Make the plan of a run, of `width` shards if nobody says how many."""
+        """Make the plan of a run; it has `width` shards unless their number was chosen."""
         it, (n_states, n_actions) = self.values, (resolved.states.n, resolved.actions.n)
         compiled = isinstance(resolved.env, TabularEnv)
         num_envs = it["num_envs"] or (_COMPILED_ENVS if compiled else _PYTHON_ENVS)
@@ -107,7 +107,7 @@ class Settings:
 
     @property
     def _chosen(self) -> bool:
-        """Whether the chunks are, or were once, chosen automatically."""
+        """Whether the chunks are, or were at first, chosen automatically."""
         chunks = self.values["chunks"]
         auto = isinstance(chunks, str) and chunks == "auto"
         return auto if self.balanced is None else self.balanced
@@ -122,7 +122,7 @@ class Settings:
         return ChunkGrid.of(n_states, n_actions, it["chunks"], itemsize, members)
 
     def _exchange(self, n_states: int, num_envs: int) -> str:
-        """Choose the exchange by the size of the table, between rounds of the same transitions."""
+        """Return the user's exchange; else gather if sparse, or if large with one step a round."""
         it = self.values
         if it["exchange"] != "auto":
             return it["exchange"]
@@ -132,16 +132,17 @@ class Settings:
 
 
 def check_names(given: Iterable[str]) -> None:
-    """Refuse names of no hyperparameter, as Python refuses those of no argument.
+    """Refuse names that are no hyperparameter's, as Python refuses unknown keyword arguments.
 
     Parameters
     ----------
     given : iterable of str
+        The names.
 
     Raises
     ------
     TypeError
-        If there is one.
+        If a name is no hyperparameter's.
     """
     for name in given:
         if name not in HYPERPARAMETERS:

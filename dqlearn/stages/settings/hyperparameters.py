@@ -8,8 +8,8 @@
                      ├─► options of ``dqlearn train``, and their help
                      └─► the table of the reference
 
-Invariant: who needs a list of them takes this one. A plan has each by its name, with nothing left
-open, for the stages that use it.
+Invariant: this is the only list of hyperparameters; all others are derived from it. A plan has a
+value for each that its stages use, under the same name.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ OnError = Literal["raise", "restart"]
 _SENTENCE_END = re.compile(r"(?<=[^.]\.) ")  # and not the dots of "0 .. 1"
 
 REQUIRED: Final = object()
-"""Instead of an earlier value: all tables that were ever stored say theirs."""
+"""In place of `earlier`: every table that was ever stored has a value of this hyperparameter."""
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """What there is to know of a hyperparameter besides its name and its type.
+    """The declaration of a hyperparameter, besides its name and its type.
 
     Attributes
     ----------
     kind : Kind
         Which values it takes, and how they are stored.
     default : object
-        Its value where nobody says one; None if that depends on the environment.
+        The value of a run that sets none; None if that depends on the environment.
     doc : str
-        What it is, in sentences; the first alone is the help of the command line.
+        A description in sentences; the command line shows the first alone as help.
     unit : str
-        Of its value; "" of one that has none.
+        Unit of the value; "" if it has none.
     advised : bool
-        Whether an environment may bring a value of its own. It then defaults to None, which stands
-        for that value, or for `default`.
+        Whether an environment's recipe may set the value. QLearner's argument then defaults to
+        None, which stands for the recipe's value, or for `default` if there is none.
     earlier : object
-        The attribute of tables that were stored before there was this hyperparameter.
+        The attribute to assume of tables that were stored before this hyperparameter existed.
     """
 
     kind: Kind
@@ -102,25 +102,25 @@ class Hyperparameter:
         return f" Unit: {self.unit}." if self.unit else ""
 
     def check(self, name: str, value: Any) -> Any:
-        """Return what a run takes a value for; None where that is still open.
+        """Return a value in the form that a run uses; None where the environment decides.
 
         Raises
         ------
         ConfigurationError
-            If it is none of the kind.
+            If the value is not of this kind.
         """
         is_open = value is None and self.default is None
         return None if is_open else self.kind.check(name, value)
 
     def load(self, name: str, attrs: Mapping[str, Any]) -> Any:
-        """Return the value that the attributes of a stored table say."""
+        """Return the value from the attributes of a stored table."""
         return self.kind.load(
             attrs[name] if self.earlier is REQUIRED else attrs.get(name, self.earlier)
         )
 
 
 class Hyperparameters(TypedDict, total=False):
-    """Keyword arguments of :class:`dqlearn.QLearner`, besides those that make its environment."""
+    """Keyword arguments of :class:`dqlearn.QLearner`, except those that make its environment."""
 
     num_envs: Annotated[
         int | None,
@@ -295,4 +295,4 @@ HYPERPARAMETERS: Final[Mapping[str, Hyperparameter]] = {
     name: get_args(hint)[1]
     for name, hint in get_type_hints(Hyperparameters, include_extras=True).items()
 }
-"""All of them, by their names."""
+"""All hyperparameters, by name."""

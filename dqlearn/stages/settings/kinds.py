@@ -46,16 +46,17 @@ _LARGEST_COUNT = 2**62
 
 
 def whole_number(value: Any) -> int:
-    """Return a counter of a stored table.
+    """Return a counter that was read from a stored table.
 
     Parameters
     ----------
     value : int
-        Of JSON, so it may be anything.
+        The stored value; it comes from JSON, so it may be of any type.
 
     Returns
     -------
     int
+        The counter.
 
     Raises
     ------
@@ -66,11 +67,11 @@ def whole_number(value: Any) -> int:
         raise TypeError(f"expected an integer, got {shortened(value)}")
     if not (0 <= value <= _LARGEST_COUNT and value == int(value)):
         raise ValueError(f"expected an integer in 0 .. 2**62, got {shortened(value)}")
-    return int(value)  # older tables may have true, or 1.0, for 1
+    return int(value)  # older tables may have true or 1.0 in place of 1
 
 
 def number(value: Any) -> float:
-    """Return a number of a stored table, or raise TypeError."""
+    """Return a number that was read from a stored table, or raise TypeError."""
     if not isinstance(value, int | float):
         raise TypeError(f"expected a number, got {shortened(value)}")
     return float(value)
@@ -90,7 +91,7 @@ class Kind(Protocol):
         """The type, as docstrings name it."""
 
     def check(self, name: str, value: Any) -> Any:
-        """Return what a run takes a value for, or raise ConfigurationError."""
+        """Return a value in the form that a run uses, or raise ConfigurationError."""
 
     def dump(self, value: Any) -> Any:
         """Return the attribute that stands for a checked value."""
@@ -101,14 +102,14 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Integer:
-    """An integer in ``least .. most``; without `most` there is no end."""
+    """An integer in ``least .. most``; without `most` there is no upper bound."""
 
     least: int = 1
     most: int | None = None
     label = "int"
 
     def check(self, name: str, value: Any) -> int:
-        """Check the range; where it has two numbers, these are shown."""
+        """Check the range; a range of only two numbers is shown as those two."""
         if self.most == self.least + 1:
             return check_choice(name, value, (self.least, self.most))
         return check_whole(name, value, self.least, self.most)
@@ -157,12 +158,12 @@ class Number:
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long one waits; None, for ever, is stored too."""
+    """A time to wait; None means for ever, and is stored too."""
 
     label = "float"
 
     def check(self, name: str, value: Any) -> float:
-        """Check that one can wait so long."""
+        """Check that it is a time that a thread can wait."""
         if is_number(value) and 0.0 < float(value) <= threading.TIMEOUT_MAX:
             return float(value)
         raise ConfigurationError(
@@ -181,13 +182,13 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Flag:
-    """True or false; `cure` says what was meant where a user gives something else."""
+    """True or false; `cure` tells a user who gives something else what to do."""
 
     cure: str = ""
     label = "bool"
 
     def check(self, name: str, value: Any) -> bool:
-        """Refuse numbers, too."""
+        """Refuse everything but True and False, numbers too."""
         if isinstance(value, bool):
             return value
         raise ConfigurationError(
@@ -205,7 +206,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some names; `open_` is the one that lets a run choose, and is never stored."""
+    """One of some names; the name `open_` lets the run choose, and is never stored."""
 
     names: tuple[str, ...]
     open_: str | None = None
@@ -230,7 +231,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Rule:
-    """The rule to learn by; one of the user's own is stored by where it stands."""
+    """A learning rule; one of the user's own is stored as the module and name that define it."""
 
     names = tuple(ALGORITHMS)
     label = "{" + ", ".join(f'"{name}"' for name in names) + "} or Algorithm"
@@ -256,7 +257,7 @@ class FloatType:
     label = '"float32" or "float64"'
 
     def check(self, name: str, value: Any) -> np.dtype[Any]:
-        """Return the dtype; None, which NumPy takes for float64, is none."""
+        """Return the dtype; None, which NumPy would take for float64, is refused."""
         try:
             dtype: np.dtype[Any] | None = None if value is None else np.dtype(value)
         except (TypeError, ValueError, SyntaxError):  # NumPy parses texts
@@ -302,7 +303,7 @@ class Scheduled:
 
 @dataclass(frozen=True)
 class ChunkSizes:
-    """How a table is cut. The grid checks it, which knows the table."""
+    """How a table is cut; only the grid, which knows the table, checks it."""
 
     label = '"auto", int or tuple'
 
@@ -315,7 +316,7 @@ class ChunkSizes:
         return json.dumps(value)
 
     def load(self, stored: Any) -> int | tuple[tuple[int, ...], tuple[int, ...]]:
-        """Read how many there are of a sparse table; the sizes of another are all written out."""
+        """Read the number of chunks of a sparse table, or the sizes of the chunks of another."""
         chunks = json.loads(stored)
         if not isinstance(chunks, list):
             return whole_number(chunks)
@@ -324,7 +325,7 @@ class ChunkSizes:
 
 
 def one_of(names: Iterable[str], value: Any) -> str:
-    """Return a name of a stored table, or raise ValueError."""
+    """Return a name that was read from a stored table, or raise ValueError if it is unknown."""
     if value not in list(names):
         raise ValueError(f"expected one of {', '.join(names)}, got {shortened(value)}")
     return str(value)

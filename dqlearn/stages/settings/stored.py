@@ -21,7 +21,7 @@ __all__ = ["attributes", "from_attributes", "loaded"]
 
 
 def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
-    """Return all that a stored table says of its run, nested parts as JSON text."""
+    """Return the attributes that a stored table has of its run; nested parts are JSON text."""
     return {
         **{name: it.kind.dump(getattr(plan, name)) for name, it in HYPERPARAMETERS.items()},
         "balanced": int(plan.balanced),
@@ -33,9 +33,9 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
 
 
 def from_attributes(attrs: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings that a stored table was learned with, but for those that are given.
+    """Return the settings that a stored table was learned with, except for those that are given.
 
-    Raises what it likes for attributes that :func:`attributes` does not make.
+    It may raise any exception for attributes that :func:`attributes` does not make.
     """
     changes = given or {}
     values = loaded(attrs, [name for name in HYPERPARAMETERS if name not in changes])
@@ -45,20 +45,21 @@ def from_attributes(attrs: Mapping[str, Any], given: Mapping[str, Any] | None = 
 
 
 def loaded(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Return the values that a stored table says of some hyperparameters.
+    """Return the values that a stored table has for some hyperparameters.
+
+    It may raise any exception for attributes that :func:`attributes` does not make.
 
     Parameters
     ----------
     attrs : mapping
-        Of the table, of this version or of an earlier one.
+        The table's attributes, as this version or an earlier one wrote them.
     names : iterable of str
-        Of which.
+        Names of the hyperparameters.
 
     Returns
     -------
     dict
-        Checked values, by these names. Raises what it likes for others that :func:`attributes` does
-        not make.
+        The checked values, by these names.
     """
     today = _renamed(attrs)
     values = {name: HYPERPARAMETERS[name].load(name, today) for name in names}
@@ -69,7 +70,7 @@ def loaded(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _renamed(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Say as today what earlier versions said otherwise: `exchange`, and the block in `sparse`."""
+    """Translate earlier attributes: `path` is `exchange` now, and `sparse` held the block size."""
     earlier = {"exchange": attrs["path"]} if "path" in attrs else {}
     block = whole_number(attrs.get("sparse", 0)) or 1
     return {"sparse_block": block, **earlier, **attrs}
