@@ -268,7 +268,7 @@ class Locator:
 
     @property
     def arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], int, bool]:
-        """Return the fields as a tuple, for a kernel."""
+        """The fields as a tuple, for a kernel."""
         return self.edges, self.guess, self.shift, self.exact
 
 
