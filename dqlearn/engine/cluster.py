@@ -4,9 +4,9 @@
 
     current_executor() ──► the active Client ? ClusterExecutor : LocalExecutor
 
-Chunks and shards have homes, dealt over the workers in turn, so that a round moves pieces and
-policies and never a chunk. Tasks may run elsewhere when their home has gone; donated shards may not
-(their home's death sends the run back to its last recovery point).
+Every chunk and shard has a home, a worker; homes are dealt over the workers in turn, so that a
+round moves pieces and policies and never a chunk. Tasks may run elsewhere when their home has
+gone; donated shards may not (their home's death sends the run back to its last recovery point).
 
 Invariant: no result is fetched that nobody asked for; lost work raises :class:`LostWork`, which
 the run answers by going back to its last recovery point.
@@ -65,12 +65,12 @@ __all__ = ["ClusterExecutor", "LostWork", "current_executor"]
 
 _MUST_AGREE = ("dqlearn", "dask", "distributed", "numpy", "numba", "gymnasium", "zarr", "icechunk")
 _LOSSES = (CancelledError, KilledWorker, StaleShardError, OSError)
-_SWITCH = 5e-4  # seconds until a Python environment lets messages through; Python's own: 5e-3
+_SWITCH = 5e-4  # seconds until a Python environment lets messages through; Python's default is 5e-3
 _FETCH = 10.0  # seconds for a first attempt
-_LEAVING = "closing_gracefully"  # gets no tasks any more, and may stay so for long
-_BEFORE_SPILLING = 0.6  # of a worker's limit, as Dask has it by default
+_LEAVING = "closing_gracefully"  # a state without new tasks, which may last long
+_BEFORE_SPILLING = 0.6  # share of a worker's memory limit at which Dask spills by default
 _POLL = 1.0  # seconds between looks at whether the homes are still there
-_SECOND_LOOK = 0.5  # seconds; a result that was on its way to the client at the first has come
+_SECOND_LOOK = 0.5  # seconds; by then a result that was on its way to the client has come
 _HERE = "go on in this process with dask.config.set(scheduler='threads')"
 _of_the_parent: weakref.WeakSet[Client] = weakref.WeakSet()
 _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are here already
@@ -79,7 +79,7 @@ _NOTICED = 2.0  # seconds until the scheduler knows of a death whose effects are
 class _SetUp(WorkerPlugin):
     """Sets up every worker process that a nanny keeps, and those that join.
 
-    Invariant: others, which may be the user's own process, stay as they are.
+    Invariant: processes without a nanny, which may be the user's own, stay as they are.
     """
 
     name, idempotent = "dqlearn-set-up", True
@@ -88,7 +88,7 @@ class _SetUp(WorkerPlugin):
         if worker.nanny is not None:
             keep_freed_pages(worker.memory_manager.memory_limit)
             paged.live_in(worker.local_directory)
-            marks.live_in(os.path.dirname(worker.local_directory))  # which outlives the worker
+            marks.live_in(os.path.dirname(worker.local_directory))  # outlives the worker
             sys.setswitchinterval(_SWITCH)
             _ignore_interrupts()
 
@@ -113,10 +113,10 @@ class LostWork(ClusterError):
 def current_executor(here: Executor | None = None) -> Executor:
     """Return where Dask would run now: the active Client's cluster, or this process.
 
-    Inside a task of a cluster that is the worker's process: the cluster would wait for the task,
-    and the task for the cluster.
+    Inside a task of a cluster the answer is the worker's process: on the cluster, the task would
+    wait for the cluster, and the cluster for the task.
 
-    `here` is returned if it is of the same Client, whose cluster has been looked at already.
+    `here` is returned if it belongs to the same Client: its cluster has been looked at already.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _limit(worker: Worker) -> int:
 
 
 def _unusable(error: RuntimeError) -> ClusterLostError:
-    """Return what says why Dask has a Client, and nothing can be run on it."""
+    """Return the error that says why Dask has a Client, and nothing can be run on it."""
     with suppress(ValueError):
         if get_client().asynchronous:
             return ClusterLostError(
@@ -184,12 +184,12 @@ class ClusterExecutor:
     Parameters
     ----------
     client : distributed.Client
-        Connected to it.
+        A client that is connected to the cluster.
 
     Raises
     ------
     ClusterLostError
-        If it has no scheduler, or no workers.
+        If the cluster has no scheduler, or no workers.
     VersionMismatchError
         If workers run other versions than the client of packages whose results must agree.
     """
@@ -200,26 +200,26 @@ class ClusterExecutor:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._futures: dict[Key, Future] = {}
-        self._chunks_pinned = False  # to their homes, as donated shards always are
-        self._bound: set[str] = set()  # workers that a state was held on
+        self._chunks_pinned = False  # to their homes, as donated shards are
+        self._bound: set[str] = set()  # workers on which a state was pinned
         self._moves = 0  # how often homes were dealt anew
         self._shared = SharedFutures(client)
-        # One for all rounds: else each would be one of its own, and metrics of it kept for ever.
+        # One span for all rounds: else each makes its own, whose metrics are kept for ever.
         with span("dqlearn"):
             self._span = get_annotations()["span"]
         self._homes = self._workers()
         self._check_versions()
-        with suppress(OSError):  # of a worker that goes meanwhile; the others have it then
+        with suppress(OSError):  # a worker has gone meanwhile; the others have it then
             client.register_plugin(_SetUp())
 
     @property
     def settled_in(self) -> bool:
-        """Whether the homes are the workers there are now."""
+        """Whether the homes are the workers that there are now."""
         return set(self._homes) == set(self._present())
 
     @property
     def memories(self) -> int:
-        """One of each home."""
+        """Number of homes: each has its own memory."""
         return len(self._homes)
 
     @property
@@ -238,7 +238,7 @@ class ClusterExecutor:
     def _present(self) -> dict[str, Any]:
         """Return the workers that the scheduler knows now, and that stay; none without an answer.
 
-        Not `Client.scheduler_info`: what that returns, a timer of the client's own empties.
+        `Client.scheduler_info` does not serve: a timer of the client empties what it returns.
         """
         if self.client.scheduler is None:
             return {}
@@ -310,7 +310,7 @@ class ClusterExecutor:
                 mine = {k: v for k, v in values.items() if _place(k) % len(self._homes) == n}
                 if mine:
                     self._futures.update(self.client.scatter(mine, workers=[home]))
-        except (KeyError, OSError, ValueError) as error:  # as the scheduler meets it
+        except (KeyError, OSError, ValueError) as error:  # what the scheduler raises for it
             if not self.alive:
                 raise self._lost() from error
             raise LostWork(f"a worker has gone while it was sent data: {error!r}") from error
@@ -340,7 +340,7 @@ class ClusterExecutor:
         return results
 
     def hold(self, state: State) -> State:
-        """Give a state new keys, each where its value is, that no task led to.
+        """Give a state new keys that no task led to; each value stays where it is.
 
         Raises
         ------
@@ -428,7 +428,7 @@ class ClusterExecutor:
                 fetch = self.client._gather
                 values = self.client.sync(fetch, futures, callback_timeout=timeout)
                 return dict(zip(keys, values, strict=True))
-            timeout *= 2  # they are large, or one was lost on its way: look again
+            timeout *= 2  # the results are large, or one was lost on its way: look again
 
     def _settle(self, keys: Sequence[Key], moves: int | None = None) -> list[Future]:
         """Wait until results are there."""
@@ -446,7 +446,7 @@ class ClusterExecutor:
 
     @contextmanager
     def losses(self) -> Iterator[None]:
-        """Take an error for a loss if a home has gone: one of another cause will come again."""
+        """Turn an error into a loss if a home has gone; an error of another cause comes again."""
         try:
             yield
         except (LostWork, ClusterLostError):
@@ -460,17 +460,16 @@ class ClusterExecutor:
             raise
 
     def _release_failed(self) -> None:
-        """Let go of results that failed: else their errors would keep what they came through.
+        """Release results that failed: their errors would keep the learner, and with it its table.
 
-        That is the learner, and with it its table. The client keeps a result's error, which keeps
-        its traceback, whose frames keep the result.
+        The client keeps a result's error, which keeps its traceback, whose frames keep the result.
         """
         for future in tuple(self._futures.values()):
             if future.status in ("error", "cancelled"):
                 future.release()
 
     def _goes(self, error: Exception) -> bool:
-        """Whether a home has gone; where an error is not one of ours, or goes within moments."""
+        """Whether a home has gone; for an error that is not one of ours, or goes within moments."""
         patience = 0.0 if isinstance(error, DQLearnError) else _NOTICED
         deadline = time.monotonic() + patience
         while not self._gone():
@@ -480,14 +479,14 @@ class ClusterExecutor:
         return True
 
     def _wait(self, future: Future, moves: int) -> None:
-        """Wait for one future, with an eye on workers that took along what cannot be made again.
+        """Wait for one future; watch for dead workers that had what cannot be made again.
 
-        While a thread waits that only reads, the one that learns may go back, and homes be
-        dealt anew: nobody makes then what was asked for before.
+        While a thread waits that only reads, the thread that learns may go back to a recovery
+        point, and deal homes anew: then nobody makes what was asked for before.
         """
         idle = False
         while not future.done():
-            try:  # wait() would want a default client
+            try:  # `distributed.wait` would want a default client
                 future.exception(timeout=_SECOND_LOOK if idle else _POLL)
             except TimeoutError:
                 if not self.alive:
@@ -531,17 +530,17 @@ class ClusterExecutor:
 
     @property
     def width(self) -> int:
-        """Threads of all workers."""
+        """Number of threads of all workers."""
         workers = self._present().values()
         return max(1, sum(int(worker["nthreads"]) for worker in workers))
 
     def bind(self) -> None:
-        """Keep tasks where chunks are, which Dask takes for small, and would move, on disks."""
+        """Pin tasks to their chunks' homes: Dask takes chunks on disk for small, and moves them."""
         self.depth, self._chunks_pinned = 1, True
 
     @property
     def memory(self) -> int:
-        """What two tables may have before Dask writes to disk; rounds work on copies.
+        """Bytes that two tables may have before Dask writes to disk; rounds work on copies.
 
         A worker without a limit counts as having the memory of this machine.
         """
@@ -551,12 +550,12 @@ class ClusterExecutor:
 
     @property
     def disk(self) -> int:
-        """What is free where the workers spill to; those on one disk share it."""
+        """Bytes that are free where the workers spill to; those on one disk share them."""
         return sum(dict(self.client.run(paged.disk, on_error="ignore").values()).values())
 
     @property
     def name(self) -> str:
-        """Scheduler's address, and what is behind it."""
+        """The scheduler's address, and the workers behind it."""
         return (
             f"cluster at {self.client.scheduler.address if self.client.scheduler else '?'}, "
             f"{len(self._homes)} workers"
@@ -595,16 +594,16 @@ class ClusterExecutor:
 
 @contextmanager
 def _named(futures: Sequence[Future]) -> Iterator[None]:
-    """Name an error that came without its exception: what raised it has been forgotten since.
+    """Name an error that came without its exception, which has been forgotten since.
 
-    The scheduler tells of such errors when workers go one after another, and Dask's client fails
-    to raise None.
+    The scheduler reports such errors when workers go one after another; Dask's client fails then,
+    as it has no exception to raise.
     """
     try:
         yield
     except AttributeError as error:
         if any(f.exception() is error for f in futures if f.status == "error"):
-            raise  # a task's own
+            raise  # an error of the task itself
         raise LostWork("a result failed, and nobody knows why any more") from error
 
 

@@ -1,4 +1,4 @@
-"""Where graphs run: the threads of this process, or a cluster; the one face both show.
+"""Where graphs run: the threads of this process, or a cluster, behind one interface.
 
 ::
 
@@ -42,7 +42,7 @@ class Executor(Protocol):
     """Rounds that may be under way before the client waits for the oldest."""
 
     uneven: int
-    """Updates by which a chunk must be too heavy, so that other chunks pay for their tasks."""
+    """Updates by which a new grid must make the heaviest chunk lighter to be worth its tasks."""
 
     def put(self, values: Mapping[Key, Any]) -> None:
         """Place data under their keys."""
@@ -57,7 +57,7 @@ class Executor(Protocol):
         """Wait for kept results and return them."""
 
     def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
-        """Begin to run a graph; return what waits for its results, in any thread."""
+        """Begin to run a graph; return a function that waits for its results, in any thread."""
 
     def hold(self, state: State) -> State:
         """Keep a state without its history; what is lost of it is not made again."""
@@ -72,7 +72,7 @@ class Executor(Protocol):
         """Give a name to errors inside that are losses of work."""
 
     def adopt(self, other: Executor) -> bool:
-        """Go on as another executor would; return False if that does not hold the same results."""
+        """Go on in the place of another executor; return False if it holds other results."""
 
     def rehome(
         self,
@@ -80,7 +80,7 @@ class Executor(Protocol):
         patience: float = 0.0,
         interrupted: threading.Event | None = None,
     ) -> None:
-        """Place what comes now where there are workers; wait for one if there is none."""
+        """Place new work where there are workers; wait for a worker if there is none."""
 
     def scenes(self, run: str) -> list[Scene]:
         """Return where environments of a run have ended the processes that they were in."""
@@ -91,22 +91,22 @@ class Executor(Protocol):
 
     @property
     def settled_in(self) -> bool:
-        """Whether the homes of chunks and shards are the workers there are now."""
+        """Whether the homes of chunks and shards are the workers that there are now."""
 
     @property
     def memories(self) -> int:
-        """In how many memories tasks run; those about shard or chunk n in ``n % memories``."""
+        """Number of memories that tasks run in; shard or chunk n is in memory ``n % memories``."""
 
     @property
     def width(self) -> int:
         """Tasks that can run at the same time."""
 
     def bind(self) -> None:
-        """Keep tasks where their chunks are, and no more rounds under way than one."""
+        """Pin tasks to where their chunks are, and have at most one round under way."""
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that there are for a table."""
+        """Bytes of memory that a table may have."""
 
     @property
     def disk(self) -> int:
@@ -114,7 +114,7 @@ class Executor(Protocol):
 
     @property
     def name(self) -> str:
-        """What a person would call it."""
+        """Name of the executor, for people."""
 
 
 class LocalExecutor:
@@ -127,7 +127,7 @@ class LocalExecutor:
     memory : int, optional
         Bytes that this process may have; by default all of this machine's.
     threads : int, optional
-        How many to use; by default as many as Dask would.
+        Number of threads; by default as many as Dask would use.
     """
 
     shares_memory, intact = True, True
@@ -144,7 +144,7 @@ class LocalExecutor:
         self._values: dict[Key, Any] = {}
 
     def adopt(self, other: Executor) -> bool:
-        """Go on as another one of this process would."""
+        """Go on in the place of another executor of this process."""
         if isinstance(other, LocalExecutor):
             self.get, self._memory, self._threads = other.get, other._memory, other._threads
         return other.shares_memory
@@ -155,10 +155,10 @@ class LocalExecutor:
         patience: float = 0.0,
         interrupted: threading.Event | None = None,
     ) -> None:
-        """Nothing can leave."""
+        """Do nothing: no worker of this executor can go."""
 
     def scenes(self, run: str) -> list[Scene]:
-        """Return none: with the process of an environment this one ends too."""
+        """Return no scenes: this process ends together with an environment that ends it."""
         return []
 
     def put(self, values: Mapping[Key, Any]) -> None:
@@ -171,7 +171,7 @@ class LocalExecutor:
         self._values.update(zip(keep, results, strict=True))
 
     def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
-        """Take hold of what a graph needs; return what runs it, beside the rounds that follow."""
+        """Fetch what a graph needs; return a function that runs it, beside later rounds."""
         return partial(self.get, self._whole(drawn), list(keys))
 
     def _whole(self, drawn: Drawn) -> dict[Key, GraphNode]:
@@ -202,16 +202,16 @@ class LocalExecutor:
 
     @property
     def settled_in(self) -> bool:
-        """There is one home."""
+        """Always true: this process is the only home."""
         return True
 
     def losses(self) -> AbstractContextManager[None]:
-        """Return a context of nothing: here nothing is lost."""
+        """Return a context that does nothing: here nothing is lost."""
         return nullcontext()
 
     @property
     def width(self) -> int:
-        """Threads of the scheduler."""
+        """Number of threads of the scheduler."""
         if self.get is dask.local.get_sync:
             return 1
         if self._threads:
@@ -221,21 +221,21 @@ class LocalExecutor:
         return int(workers or os.cpu_count() or 1)
 
     def bind(self) -> None:
-        """Nothing can leave."""
+        """Do nothing: tasks cannot leave this process."""
 
     @property
     def memory(self) -> int:
-        """What this process may have."""
+        """Bytes that this process may have."""
         return self._memory or this_machine()
 
     @property
     def disk(self) -> int:
-        """What is free in Dask's temporary folder."""
+        """Bytes that are free in Dask's temporary folder."""
         return paged.disk()[1]
 
     @property
     def name(self) -> str:
-        """Which scheduler."""
+        """Name of the scheduler."""
         kind = "synchronous" if self.get is dask.local.get_sync else f"{self.width} threads"
         return f"this process, {kind}"
 
@@ -246,7 +246,7 @@ def this_machine() -> int:
 
 
 def _forget_pools() -> None:
-    """Let Dask make new threads in a fork, where those of its pools are not."""
+    """Make Dask start new threads in a fork, which has none of its pools' threads."""
     dask.threaded.default_pool = None
     dask.threaded.pools.clear()
 
@@ -258,12 +258,12 @@ if hasattr(os, "register_at_fork"):
 def local_executor(
     get: Callable[..., Any], memory: int, threads: int | None = None
 ) -> LocalExecutor:
-    """Return the executor of a scheduler that runs in this process, which has so much memory.
+    """Return the executor for a scheduler that runs in this process, which has so much memory.
 
     Raises
     ------
     ConfigurationError
-        If it runs in other processes, which cannot hold the table between rounds.
+        If the scheduler runs in other processes, which cannot hold the table between rounds.
     """
     if getattr(get, "__module__", "").startswith("dask.multiprocessing"):
         raise ConfigurationError(

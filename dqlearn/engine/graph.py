@@ -21,7 +21,7 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class State:
-    """Keys of all that round `round` starts from.
+    """Keys of everything that round `round` starts from.
 
     Attributes
     ----------
@@ -30,12 +30,12 @@ class State:
     plan : Key
         The run's plan.
     policy : tuple of Key
-        The policy of Q_round, or its parts (:class:`~dqlearn.stages.policy.Part`), one of each
-        memory that the chunks are in; ``()`` on the gather path, which makes none.
+        Keys of the policy of Q_round, or of its parts (:class:`~dqlearn.stages.policy.Part`), one
+        for each memory that has chunks; ``()`` on the gather path, which makes no policy.
     chunks, shards : tuple of Key
-        The table and the environments.
+        Keys of the table's chunks, and of the shards of environments.
     batches : tuple of Key
-        Lag 1: the round's transitions, made but not yet learned from; else empty.
+        Keys of the round's transitions with lag 1, made but not yet learned from; else empty.
     """
 
     round: int
@@ -47,16 +47,16 @@ class State:
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """All of them but the plan."""
+        """All keys but the plan's."""
         return (*self.policy, *self.chunks, *self.shards, *self.batches)
 
     def renamed(self, run: str) -> State:
-        """Return the same state under the keys of another run."""
+        """Return this state with the keys of another run."""
         moved = self.mapped(lambda key: (key[0], run, *key[2:]))
         return replace(moved, plan=(self.plan[0], run))
 
     def mapped(self, rename: Callable[[Key], Key]) -> State:
-        """Return the same state under other keys, of the same plan."""
+        """Return this state with other keys, and the same plan."""
 
         def each(keys: tuple[Key, ...]) -> tuple[Key, ...]:
             return tuple(map(rename, keys))
@@ -67,7 +67,7 @@ class State:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A graph, and what it leads to.
+    """A graph, and the state that it makes.
 
     Attributes
     ----------
@@ -76,9 +76,9 @@ class Drawn:
     pinned : frozenset of Key
         Tasks on donated shards, which must not leave their worker.
     state : State
-        What the graph makes.
+        The state that the graph makes.
     report : Key
-        Of a small task: the round's :class:`~dqlearn.events.RoundReport`; ``()`` without a round.
+        Key of the round's :class:`~dqlearn.events.RoundReport`; ``()`` for other graphs.
     """
 
     tasks: dict[Key, Task]
@@ -87,21 +87,21 @@ class Drawn:
     report: Key = ()
 
     def reads(self, keys: Iterable[Key]) -> bool:
-        """Whether a task refers to one of some keys."""
+        """Whether a task refers to one of these keys."""
         wanted = set(keys)
         return any(not wanted.isdisjoint(task.dependencies) for task in self.tasks.values())
 
 
 def beside(round_: int) -> str:
-    """Return a name for tasks that are drawn besides those of a round, as often as need be."""
+    """Return a name for tasks that are drawn besides those of a round, as often as needed."""
     return f"{round_}-{uuid.uuid4().hex[:8]}"
 
 
 class Draw:
     """Collects the tasks of one round. The last part of a key is the shard or chunk it is about.
 
-    Tasks run in so many `memories`, and those about number n run in memory ``n % memories``. What
-    goes from one to another is put together by memory, not by chunk: a message less is a task less.
+    Tasks run in `memories` separate memories, and those about number n in ``n % memories``. Data
+    for another memory is put together by memory, not by chunk: fewer messages mean fewer tasks.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Draw:
         self.pinned: set[Key] = set()
 
     def to(self, state: State, report: Key = ()) -> Drawn:
-        """Return the graph that leads to a state."""
+        """Return the graph that makes a state."""
         return Drawn(self.tasks, frozenset(self.pinned), state, report)
 
     def task(self, name: str, function: Any, *args: Any, at: tuple[int, ...] = (0,)) -> Key:
@@ -140,22 +140,22 @@ class Draw:
         return self.split(made)
 
     def split(self, made: Sequence[Key]) -> tuple[list[Key], list[Key]]:
-        """Add the picking of batches and shards out of rollouts' results."""
+        """Add tasks that pick the batches and the shards out of the rollouts' results."""
         batches = [
             self.task("batch", learning.first_task, key, at=(w,)) for w, key in enumerate(made)
         ]
         return batches, self.second(made)
 
     def second(self, made: Sequence[Key]) -> list[Key]:
-        """Add the picking of the shards out of rollouts' results."""
+        """Add tasks that pick the shards out of the rollouts' results."""
         return [
             self.shard_task("shard", learning.second_task, key, w=w) for w, key in enumerate(made)
         ]
 
     def sent(self, name: str, function: Any, made: Sequence[Key], n: int) -> list[list[Key]]:
-        """Add the sending of what each shard made to `n` chunks; return what each receives.
+        """Add tasks that send what each shard made to `n` chunks; return what each chunk receives.
 
-        Those in one memory receive the same; where there is but one, nothing is sent.
+        Chunks in one memory receive the same; where there is one memory only, nothing is sent.
         """
         if self.memories == 1:
             return [list(made)] * n
@@ -169,7 +169,7 @@ class Draw:
         return [parcels[c % self.memories] for c in range(n)]
 
     def best(self, chunks: Sequence[Key], round_: int) -> tuple[Key, ...]:
-        """Add the policy of chunks that hold their summaries: whole, or a part a memory."""
+        """Add the policy of chunks that hold their summaries: whole, or one part per memory."""
         n = self.memories
         if n == 1:
             return (self.task("policy", learning.policy_task, self.plan, list(chunks), round_),)
@@ -199,7 +199,7 @@ class Draw:
     # Gather: shards ask, and chunks answer.
 
     def turns(self, state: State) -> tuple[list[Key], list[Key], list[Key]]:
-        """Add what shards do on the answers of a state; return batches, shards and parcels."""
+        """Add the shards' turns on the answers of a state; return batches, shards and parcels."""
         made = []
         for w, shard in enumerate(state.shards):
             said, batch = self._said(state.chunks, w), state.batches[w : w + 1]
@@ -208,7 +208,7 @@ class Draw:
         return *self.split(made), made
 
     def asked(self, state: State) -> State:
-        """Add the answers to the shards of a state, whose chunks hold none, or others."""
+        """Add the answers to a state's shards, which its chunks do not hold yet."""
         parcels = []
         for w, shard in enumerate(state.shards):
             args = (self.plan, shard, state.round, *state.batches[w : w + 1])

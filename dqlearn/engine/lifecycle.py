@@ -1,4 +1,4 @@
-"""Graphs that make a state, or bring it elsewhere, besides a round.
+"""Graphs that are no rounds: they make a state, or bring it elsewhere.
 
 ::
 
@@ -7,7 +7,7 @@
     freeze  ─► copies of Python environments ─► thaw            write ─► a checkpoint
     restart, rebuild ─► Python environments in new episodes     close ─► none that are open
 
-Invariant: as of a round's: every task is a pure function of its inputs, donated shards excepted.
+Invariant: as for rounds, every task is a pure function of its inputs, donated shards excepted.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ __all__ = [
 
 
 def begin_graph(plan: Plan, run: str, memories: int) -> Drawn:
-    """Draw what makes the state that a run begins with: of round 0, or of its stored origin.
+    """Draw the making of a run's first state: that of round 0, or of its stored origin.
 
     Parameters
     ----------
     plan : Plan
-        Of the run; must be at ``("plan", run)``.
+        The run's plan; must be at ``("plan", run)``.
     run : str
         Name of the run, part of every key.
     memories : int
-        In how many of them tasks run.
+        Number of memories that tasks run in.
 
     Returns
     -------
     Drawn
-        To that state.
+        The graph that makes that state.
     """
     draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = [
@@ -68,7 +68,7 @@ def begin_graph(plan: Plan, run: str, memories: int) -> Drawn:
 
 
 def _first_batches(plan: Plan, draw: Draw, state: State) -> State:
-    """Add the policy of a state, or answers, and with policy_lag 1 the batches that it is ahead."""
+    """Add a state's policy, or its chunks' answers; with policy_lag 1 also its first batches."""
     if plan.exchange == "gather":
         batches, shards, parcels = draw.turns(draw.asked(state))
         moved = replace(state, shards=tuple(shards), batches=tuple(batches))
@@ -86,20 +86,20 @@ def load_graph(plan: Plan, run: str, memories: int, snapshot: Snapshot, fresh: b
     Parameters
     ----------
     plan : Plan
-        Of the run; must be at ``("plan", run)``.
+        The run's plan; must be at ``("plan", run)``.
     run : str
         Name of the run, part of every key.
     memories : int
-        In how many of them tasks run.
+        Number of memories that tasks run in.
     snapshot : Snapshot
         The checkpoint.
     fresh : bool
-        Read its shards too; Python environments, which are no data, begin new episodes.
+        Whether to read its shards too; Python environments, which are no data, begin new episodes.
 
     Returns
     -------
     Drawn
-        To its state.
+        The graph that makes its state.
     """
     draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = range(plan.shards)
@@ -120,7 +120,7 @@ def load_graph(plan: Plan, run: str, memories: int, snapshot: Snapshot, fresh: b
     state = State(snapshot.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
     if plan.exchange == "broadcast":
         return draw.to(replace(state, policy=draw.policy(chunks, snapshot.round)))
-    # Without shards nobody can ask; who puts them in lets them.
+    # Without shards nobody asks; the function that puts shards in adds their questions.
     return draw.to(draw.asked(state) if fresh else state)
 
 
@@ -136,7 +136,7 @@ def restart_graph(plan: Plan, state: State, memories: int) -> Drawn:
 
 
 def _with_shards(plan: Plan, draw: Draw, state: State, shards: Sequence[Key]) -> State:
-    """Put other shards into a state; they may not be where those were that chunks answered."""
+    """Put other shards into a state, and ask anew: their environments may be in other states."""
     state = replace(state, shards=tuple(shards))
     return draw.asked(state) if plan.exchange == "gather" else state
 
@@ -147,20 +147,20 @@ def write_graph(plan: Plan, state: State, writer: Writer, since: int) -> tuple[D
     Parameters
     ----------
     plan : Plan
-        Of the run.
+        The run's plan.
     state : State
-        What to write.
+        The state to write.
     writer : Writer
-        Of the checkpoint.
+        The checkpoint's writer.
     since : int
-        Leave out the chunks that did not change after so many transitions.
+        Chunks that did not change after so many transitions are left out.
 
     Returns
     -------
     Drawn
-        Back to the same state.
+        The graph, which leads back to the same state.
     list of Key
-        Of what was written; the shards' in order.
+        Keys of the results of the tasks that write; those of shards are in order.
     """
     draw = Draw(state.plan, beside(state.round))
     if plan.sparse:
@@ -179,7 +179,7 @@ def write_graph(plan: Plan, state: State, writer: Writer, since: int) -> tuple[D
 
 
 def _writing(draw: Draw, layout: Layout, state: State, writer: Writer, since: int) -> list[Key]:
-    """Add the writing of a table that is laid out."""
+    """Add the writing of a dense table."""
     owners = [[state.chunks[c] for c in layout.owners(k)] for k in range(layout.n_chunks)]
     return [
         draw.task("write", write_chunk, writer, layout, k, own, since, at=(k,))
@@ -188,14 +188,14 @@ def _writing(draw: Draw, layout: Layout, state: State, writer: Writer, since: in
 
 
 def freeze_graph(plan: Plan, state: State) -> Drawn:
-    """Draw the copying of donated shards; the state it leads to holds copies in their places."""
+    """Draw the copying of donated shards; the graph's state holds copies in their places."""
     draw = Draw(state.plan, beside(state.round), donated=plan.donated)
     copies = [draw.shard_task("freeze", freeze, shard, w=w) for w, shard in enumerate(state.shards)]
     return draw.to(replace(state, shards=tuple(copies)))
 
 
 def close_graph(state: State) -> tuple[Drawn, list[Key]]:
-    """Draw the closing of donated shards; return the keys of that, too."""
+    """Draw the closing of donated shards; return also the keys of the tasks that close them."""
     draw = Draw(state.plan, beside(state.round), donated=True)
     keys = [
         draw.shard_task("close", begin.close_task, shard, w=w)
@@ -205,7 +205,7 @@ def close_graph(state: State) -> tuple[Drawn, list[Key]]:
 
 
 def thaw_graph(plan: Plan, state: State, memories: int, placed: int) -> Drawn:
-    """Draw what makes donated shards of their copies; `placed` counts how often that was done."""
+    """Draw the making of donated shards from copies; `placed` counts how often that was done."""
     draw = Draw(state.plan, beside(state.round), donated=plan.donated, memories=memories)
     shards = [
         draw.shard_task("thaw", begin.thaw_task, draw.plan, copy, w, state.round, placed, w=w)
@@ -217,7 +217,7 @@ def thaw_graph(plan: Plan, state: State, memories: int, placed: int) -> Drawn:
 def rebuild_graph(plan: Plan, state: State, run: str, memories: int, placed: int) -> Drawn:
     """Draw the making of all Python environments anew, for a table that stays as it is.
 
-    `run` is the name of the plan's new place, and `placed` gives the environments other seeds.
+    `run` is the name of the new plan's place, and `placed` gives the environments other seeds.
     """
     draw = Draw(("dqlearn-plan", run), -1, donated=plan.donated, memories=memories)
     shards = [
@@ -229,25 +229,25 @@ def rebuild_graph(plan: Plan, state: State, run: str, memories: int, placed: int
 
 
 def recut_graph(plan: Plan, before: ChunkGrid, state: State, run: str, memories: int) -> Drawn:
-    """Draw the cutting of a table's chunks anew.
+    """Draw the splitting of a table into other chunks.
 
     Parameters
     ----------
     plan : Plan
-        With the new grid; must be at ``("plan", run)``.
+        The plan with the new grid; must be at ``("plan", run)``.
     before : ChunkGrid
         The grid of the state.
     state : State
-        Of compiled environments.
+        A state of compiled environments.
     run : str
-        Name of the plan's new place.
+        Name of the new plan's place.
     memories : int
-        In how many of them tasks run.
+        Number of memories that tasks run in.
 
     Returns
     -------
     Drawn
-        To the same state in other chunks.
+        The graph that makes the same state in other chunks.
     """
     draw = Draw(("dqlearn-plan", run), -1, memories=memories)
     chunks = []

@@ -12,8 +12,8 @@ the updates that make Q_{r+1}::
     shard w, policy r ─► rollout w ─► batch w, shard w of round r+1
 
 The bootstrap reads policy r in both. An updated chunk holds its summary. Chunks are in M memories,
-m of which is chunk c's; what goes there is one parcel of each shard, and what comes from there is
-the best of all its chunks, of which each shard puts the policy together. W shards and C chunks make
+chunk c in memory m. Each shard sends each memory one parcel; each memory sends the summaries of its
+chunks, from which each shard puts the policy together. W shards and C chunks make
 2 W + W M + C + M + 1 tasks; in one memory, where nothing is sent, 2 W + C + 2. Lag 1 has 2 W more.
 
 Gather (lag 1, K = 1): no policy of all states is made. The chunks of round r hold the answers to
@@ -53,19 +53,19 @@ def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = Fa
     Parameters
     ----------
     plan : Plan
-        Of the run.
+        The run's plan.
     state : State
-        Of round r.
+        The state of round r.
     memories : int
-        In how many of them tasks run. In one, chunks read what they receive where it is; else it
-        has to be cut out and sent.
+        Number of memories that tasks run in. In one, chunks read what they receive where it is;
+        else each chunk's part is copied out and sent.
     in_place : bool
         Whether the state's chunks are donated: nobody else holds them.
 
     Returns
     -------
     Drawn
-        To the state of round r + 1.
+        The graph that makes the state of round r + 1.
     """
     if plan.exchange == "gather":
         return _gather_graph(plan, state, memories, in_place)
@@ -111,14 +111,14 @@ def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Dr
 
 
 def policy_graph(plan: Plan, state: State) -> tuple[Drawn, list[Key]]:
-    """Draw the policy of all states, put together where it is in parts; return also its key."""
+    """Draw the policy of all states, joined where it is in parts; return also its key."""
     draw = Draw(state.plan, beside(state.round))
     policy = _whole_policy(plan, draw, state)
     return draw.to(state), [policy]
 
 
 def visited_graph(state: State) -> tuple[Drawn, list[Key]]:
-    """Draw the listing of the states that sparse chunks have learned of; one key a chunk."""
+    """Draw the listing of the states that sparse chunks have learned of; one key for each chunk."""
     draw = Draw(state.plan, beside(state.round))
     keys = [
         draw.task("visited", looking.visited_task, chunk, state.round, at=(c,))
@@ -128,7 +128,7 @@ def visited_graph(state: State) -> tuple[Drawn, list[Key]]:
 
 
 def visits_graph(state: State) -> tuple[Drawn, list[Key]]:
-    """Draw the counting of visits by blocks of states; one key a chunk."""
+    """Draw the counting of visits by blocks of states; one key for each chunk."""
     draw = Draw(state.plan, beside(state.round))
     keys = [
         draw.task("visits", looking.visits_task, draw.plan, chunk, state.round, at=(c,))
@@ -138,7 +138,7 @@ def visits_graph(state: State) -> tuple[Drawn, list[Key]]:
 
 
 def stamps_graph(state: State) -> tuple[Drawn, list[Key]]:
-    """Draw the asking of chunks which round their arrays are in; one key a chunk."""
+    """Draw the asking of chunks which round their arrays are in; one key for each chunk."""
     draw = Draw(state.plan, beside(state.round))
     keys = [
         draw.task("stamp", looking.stamp_task, chunk, at=(c,))

@@ -1,14 +1,14 @@
-"""Shared results: who waits for one that is lost, outside of the run, gets an error.
+"""Shared results: whoever waits, outside of the run, for one that is lost gets an error.
 
 ::
 
     learner.table ──► futures of chunks, shared ──► their worker dies; they cannot be made again
                            └── looked at every second: lost, and nobody works at them ──► cancelled
 
-What is kept without its history (see :mod:`dqlearn.engine.holding`) can be made nowhere but on the
-worker that has it; for that worker the scheduler would wait for ever, and so would everybody who
-computes with it. The run itself goes back to its last recovery point. Invariant: only what is lost
-is cancelled, and nothing while there is no worker that could make it.
+A result that is pinned without its history (see :mod:`dqlearn.engine.holding`) can only come from
+the worker that has it; if that worker dies, the scheduler would wait for ever, and so would
+everybody who computes with the result. The run itself goes back to its last recovery point.
+Invariant: only what is lost is cancelled, and nothing while there is no worker that could make it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _REMEDY = (
 
 
 class SharedFutures:
-    """What a client's runs share with their users.
+    """The futures that a client's runs share with their users.
 
     Parameters
     ----------
     client : distributed.Client
-        Whose futures they are.
+        The client that the futures belong to.
     """
 
     def __init__(self, client: Client) -> None:
@@ -50,7 +50,7 @@ class SharedFutures:
         self._looking = False
 
     def add(self, future: Future) -> None:
-        """Look after a future for as long as somebody has it."""
+        """Watch a future for as long as somebody has it."""
         with self._changing:
             self._futures.append(weakref.ref(future))
             if not self._looking:
@@ -58,10 +58,10 @@ class SharedFutures:
                 threading.Thread(target=self._look, name="dqlearn-shared", daemon=True).start()
 
     def _look(self) -> None:
-        """Cancel what is lost at two looks in a row; end when there is nothing to look after."""
+        """Cancel what is lost at two looks in a row; end when there is nothing to watch."""
         before: set[Any] = set()
         while self._pause() and (client := self._client()) is not None:
-            with suppress(OSError, ValueError, RuntimeError):  # of a client that closes meanwhile
+            with suppress(OSError, ValueError, RuntimeError):  # the client closes meanwhile
                 lost = {future.key for future in self._lost(client)}
                 if twice := list(lost & before):
                     client.run_on_scheduler(_give_up, twice)
@@ -79,7 +79,7 @@ class SharedFutures:
         return self._looking
 
     def _lost(self, client: Client) -> list[Future]:
-        """Return what is not there, and nobody works at although there are workers."""
+        """Return unfinished futures that no worker works on, although there are workers."""
         away = [future for ref in self._futures if (future := ref()) and not future.done()]
         if not away:
             return []
@@ -93,7 +93,7 @@ def _is_ours(key: Any) -> bool:
 
 
 def _give_up(keys: Sequence[Any], dask_scheduler: Any = None) -> None:
-    """Cancel results, and before them what is made of them, for whoever wants it; on the scheduler.
+    """Cancel results and what is made of them, whoever wants it; this runs on the scheduler.
 
     `Client.cancel` would ask for the same in messages: a task that somebody submits or forgets
     between two of them breaks the scheduler's connection to the client.
@@ -111,7 +111,7 @@ def _give_up(keys: Sequence[Any], dask_scheduler: Any = None) -> None:
 
 
 def _made_of(tasks: Sequence[Any]) -> list[Any]:
-    """Return the tasks that lead on from some tasks."""
+    """Return the tasks that depend on some tasks."""
     found: dict[Any, Any] = {}
     ahead = list(tasks)
     while ahead:

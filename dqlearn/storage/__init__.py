@@ -2,12 +2,12 @@
 
 ::
 
-    protocol       what a store of checkpoints is        location     which one a user means
-    schema         the arrays of a run                   icechunk/    one in Icechunk repositories
-    writer, reader chunks, shards and batches of a run   origin       a saved table to begin with
-    zarr_table     one saved table                       reading      what people look at
-    description    what a table says of its run          attributes   JSON that anybody may edit
-    paths          folders and URLs                      names        what checkpoints are called
+    protocol       what a store of checkpoints is        location   the store that a user names
+    schema         the arrays of a run                   icechunk/  a store in Icechunk repositories
+    writer, reader chunks, shards and batches of a run   origin     a saved table to begin with
+    zarr_table     one saved table                       reading    tables and histories for people
+    description    what a table says about its run       attributes JSON that anybody may edit
+    paths          folders and URLs                      names      names of checkpoints
 
 Invariant: what is read is what was written, or an error that says which of the two is wrong.
 """

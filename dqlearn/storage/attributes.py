@@ -23,17 +23,17 @@ def nested(attrs: Mapping[str, Any], name: str) -> Any:
 
 @contextmanager
 def understood(where: str) -> Iterator[None]:
-    """Give a name to whatever is raised by attributes that dqlearn did not write.
+    """Turn whatever is raised by attributes that dqlearn did not write into a named error.
 
     Parameters
     ----------
     where : str
-        Of the table.
+        Name of the table, for the error.
 
     Raises
     ------
     IncompatibleTableError
-        If something is raised.
+        If anything is raised inside.
     """
     try:
         yield

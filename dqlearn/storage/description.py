@@ -1,15 +1,15 @@
-"""What a stored table says of the run that made it, and the environment to go on with.
+"""The description of a run in a stored table, and the environment to go on with.
 
 ::
 
-    {"id": "Taxi-v4"}             made by its id, with the arguments that are stored, or given again
-    {"id": .., "compiled": true}  the same, compiled from its table
-    {"id": "module:Name-v0"}      as that, if the module is here already, or is trusted
-    {"import": "module:name"}     a TabularEnv that stands in such a module
-    {"name": "<lambda>"}          the user's own, env=
+    {"id": "Taxi-v4"}             made by its id, with arguments that are stored, or given again
+    {"id": .., "compiled": true}  made by its id, and compiled from its table
+    {"id": "module:Name-v0"}      made by its id, if the module is imported already, or is trusted
+    {"import": "module:name"}     a TabularEnv in such a module
+    {"name": "<lambda>"}          the user's own environment, given again as env=
 
-Invariant: what is read is data. No module is imported because a table names it, but for those that
-whoever reads it trusts, and dqlearn's own environments.
+Invariant: what is read is data. A module is imported because a table names it only if the reader
+trusts the module, or it is one of dqlearn's own.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ Trust = str | Iterable[str]
 """Names of modules that may be imported because a stored table names them, or one inside them."""
 
 _SPACES = ("observation", "action")
-_FORM = "2"  # of fingerprints
+_FORM = "2"  # version of the fingerprints' form
 _OURS = "dqlearn.envs"
 _SHIM = re.compile(r"(?:.*[:/])?GymV2[16]Environment(?:-v\d+)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What the attributes of a stored table say."""
+    """The contents of a stored table's attributes."""
 
     path: str
     environment: dict[str, Any]
@@ -72,12 +72,12 @@ class Stored:
 
     @classmethod
     def at(cls, path: PathLike, given: Mapping[str, Any] | None = None) -> Stored:
-        """Read them from a saved table; hyperparameters that are given take the stored ones' place.
+        """Read the attributes of a saved table; given hyperparameters replace the stored ones.
 
         Raises
         ------
         IncompatibleTableError
-            If there is no table, or its attributes are not those that dqlearn writes.
+            If there is no table, or its attributes are not written as dqlearn writes them.
         """
         attrs, where = read_attributes(path), located(path)
         where = where if is_url(where) else os.path.abspath(where)
@@ -90,12 +90,12 @@ class Stored:
     def of(
         cls, attrs: Mapping[str, Any], path: str, given: Mapping[str, Any] | None = None
     ) -> Stored:
-        """Take attributes apart; hyperparameters that are given take the stored ones' place.
+        """Parse attributes; given hyperparameters replace the stored ones.
 
         Raises
         ------
         IncompatibleTableError
-            If they are not those that dqlearn writes.
+            If they are not written as dqlearn writes them.
         """
         check_names(given or ())
         with understood(path):
@@ -113,7 +113,7 @@ class Stored:
 
 
 def _check_members(stored: Stored) -> None:
-    """Refuse a rule that has another number of members than the table."""
+    """Refuse a rule whose number of members is not the table's."""
     rule = as_algorithm(stored.settings.values["algorithm"])
     if stored.origin is None:
         return
@@ -126,7 +126,7 @@ def _check_members(stored: Stored) -> None:
 
 
 def _environment(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Check that an environment is described as dqlearn does it."""
+    """Check that an environment is described as dqlearn describes it."""
     texts = [spec[name] for name in ("id", "name", "import") if name in spec]
     parts = [spec.get(name, {}) for name in ("kwargs", "encoded", "unstored")]
     known = [(it["type"], it["python"]) for it in parts[-1].values()]
@@ -147,7 +147,7 @@ def _origin(begun: Any) -> Origin | None:
 
 
 def origin_of(snapshot: Snapshot | None) -> dict[str, Any] | None:
-    """Return what the attribute ``origin`` says of the table that a run begins with."""
+    """Return the attribute ``origin``, which describes the table that a run begins with."""
     if snapshot is None:
         return None
     return {
@@ -175,13 +175,13 @@ def environment_of(
     Parameters
     ----------
     stored : Stored
-        What the table says.
+        The description in the table.
     env : str, TabularEnv or callable, optional
         The environment; by default the one that the table names.
     bins : Bins, int, tuple, mapping or sequence, optional
-        Its bins; by default those of the table.
+        The environment's bins; by default those of the table.
     env_kwargs : mapping, optional
-        Arguments that could not be stored, or the same again.
+        Arguments of the environment that could not be stored, or the stored ones again.
     trust : str or iterable of str
         Modules that may be imported because the table names them.
 
@@ -192,7 +192,7 @@ def environment_of(
     Raises
     ------
     IncompatibleTableError
-        If the environment is missing, or another one, or its name asks to import a module.
+        If the environment is missing, or another one, or needs a module that is not trusted.
     """
     if env is None:
         env = _named(stored, trust)
@@ -210,7 +210,7 @@ def environment_of(
 
 
 def _named(stored: Stored, trust: Trust) -> EnvLike:
-    """Return the environment that a table names: an id, or a model that stands in a module."""
+    """Return the environment that a table names: an id, or a model in a module."""
     spec = stored.environment
     if (name := spec.get("id")) is not None:
         module, colon, _ = name.rpartition(":")
@@ -222,7 +222,7 @@ def _named(stored: Stored, trust: Trust) -> EnvLike:
             )
         return str(name)
     module, colon, name = spec.get("import", "").partition(":")
-    # Not getattr, for which a module may run code of its own.
+    # Not `getattr`: a module may run code of its own for it.
     found = vars(_module(module, trust, stored.path)).get(name) if colon else None
     if isinstance(found, TabularEnv):
         return found
@@ -233,7 +233,7 @@ def _named(stored: Stored, trust: Trust) -> EnvLike:
 
 
 def _module(name: str, trust: Trust, where: str) -> ModuleType:
-    """Return a module that a table names, if it is here already, is ours, or is trusted."""
+    """Return a module that a table names, if it is imported already, is ours, or is trusted."""
     if isinstance(found := sys.modules.get(name), ModuleType):
         return found
     trusted = (trust,) if isinstance(trust, str) else tuple(trust)
@@ -253,7 +253,7 @@ def _module(name: str, trust: Trust, where: str) -> ModuleType:
 
 
 def fingerprint_of(resolved: Resolved, rule: Algorithm) -> dict[str, str] | None:
-    """Return what tells a model, and a rule of one's own, from others; None where neither is."""
+    """Return the fingerprint of a model, and of a user's rule; None if there is neither."""
     parts: dict[str, Mapping[str, Any]] = {}
     if isinstance(env := resolved.env, TabularEnv):
         parts["model"] = {**env.functions, "params": env.params, "limits": env.limits}
@@ -269,14 +269,14 @@ def fingerprint_of(resolved: Resolved, rule: Algorithm) -> dict[str, str] | None
 def check_fingerprint(stored: Stored, resolved: Resolved) -> None:
     """Refuse a model, or a rule, that is not the one a run was learned with.
 
-    A run can only go on to the same end with the same ones. Byte code differs from one version of
-    Python to the next; then only the spaces are compared. So it is with fingerprints of another
-    form, such as the first, which held docstrings.
+    A run goes on to the same end only with the same model and rule. Byte code differs from one
+    version of Python to the next; then only the spaces are compared. So it is with fingerprints of
+    another form, such as the first, which included docstrings.
 
     Raises
     ------
     IncompatibleTableError
-        If it is another one.
+        If the model, or the rule, is another one.
     """
     rule = as_algorithm(stored.settings.values["algorithm"])
     known, got = stored.fingerprint, fingerprint_of(resolved, rule)

@@ -1,4 +1,4 @@
-"""Which store a user means: a folder, a URL, an Icechunk storage, or a store of their own.
+"""The store that a user names: a folder, a URL, an Icechunk storage, or the user's own store.
 
 ::
 
@@ -25,14 +25,14 @@ StoreLike: TypeAlias = "str | os.PathLike[str] | icechunk.Storage | CheckpointSt
 
 
 def store_of(store: StoreLike) -> CheckpointStore:
-    """Return the store of checkpoints that a user named.
+    """Return the store of checkpoints that a user names.
 
     Parameters
     ----------
     store : str, path-like, icechunk.Storage or CheckpointStore
         A folder; ``s3://bucket/prefix``, ``gs://bucket/prefix`` or
         ``az://account/container/prefix``, with credentials from the environment; any storage that
-        Icechunk has; or a store, which is returned as it is.
+        Icechunk has; or a store, which is returned unchanged.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def store_of(store: StoreLike) -> CheckpointStore:
     Raises
     ------
     ConfigurationError
-        If it is none of these.
+        If `store` is none of these.
 
     Examples
     --------

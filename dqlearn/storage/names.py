@@ -1,12 +1,12 @@
-"""What names a checkpoint, and what a list of checkpoints says of one.
+"""Names of checkpoints, and entries in a list of checkpoints.
 
 ::
 
     "latest", "previous", "best"    move with the run
-    7                               counts the run's checkpoints
+    7                               the number of a checkpoint, counted from 0
     "good"                          a tag, which stays
 
-Invariant: a tag is none of the others.
+Invariant: a tag is neither a number nor one of the names that move.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ __all__ = ["BEST", "LATEST", "PREVIOUS", "At", "CheckpointInfo", "check_tag"]
 LATEST, BEST, PREVIOUS = "latest", "best", "previous"
 
 At = str | int
-"""What names a checkpoint: "latest", "previous", "best", a number, or a tag."""
+"""A name of a checkpoint: "latest", "previous", "best", its number, or a tag."""
 
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, repr=False)
 class CheckpointInfo:
-    """What a list of checkpoints says of one.
+    """An entry in a list of checkpoints.
 
     Parameters
     ----------
     number : int
-        Counts the run's checkpoints from 0.
+        Number of the checkpoint, counted from 0.
     round, timesteps : int
         Rounds and transitions that its table was learned from.
     written : datetime
-        When, in UTC.
+        Time of the commit, in UTC.
     tags : tuple of str
-        Names that point to it.
+        Names that point to the checkpoint.
     snapshot : str
-        The store's name of it.
+        The store's id of the checkpoint.
     """
 
     number: int
@@ -55,7 +55,7 @@ class CheckpointInfo:
     snapshot: str
 
     def __repr__(self) -> str:
-        """Return its number, what it has learned from, when it was written, and its tags."""
+        """Return a line with number, transitions, time and tags."""
         tags = "".join(f", {tag!r}" for tag in self.tags)
         return (
             f"CheckpointInfo({self.number}: round {self.round}, {self.timesteps} transitions, "
@@ -63,7 +63,7 @@ class CheckpointInfo:
         )
 
     def _repr_html_(self) -> str:
-        """Return a table of the same."""
+        """Return a table of the same facts."""
         return html_table(
             f"checkpoint {self.number}",
             {
@@ -77,19 +77,19 @@ class CheckpointInfo:
 
 
 def check_tag(name: str, taken: Iterable[str]) -> None:
-    """Refuse what cannot be a tag.
+    """Refuse a name that cannot be a tag.
 
     Parameters
     ----------
     name : str
-        A name.
+        The name.
     taken : iterable of str
-        Those that are in use, besides "latest", "best" and "previous".
+        Names in use, besides "latest", "best" and "previous".
 
     Raises
     ------
     StoreError
-        If it is none, or is in use.
+        If the name cannot be a tag, or is in use.
     """
     if not _TAG.fullmatch(name) or name.isdigit():
         raise StoreError(

@@ -1,6 +1,6 @@
-"""A saved table as a snapshot: where a run's table comes from when it does not begin empty.
+"""A saved table as a snapshot: the origin of a run that does not begin with an empty table.
 
-Invariant: what is read is finite, and of the table that was there when it was loaded.
+Invariant: what is read is finite, and belongs to the table that was there when it was loaded.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Origin:
     Attributes
     ----------
     path : str
-        Of the Zarr group; every worker must be able to read it.
+        Path of the Zarr group, which every worker must be able to read.
     round, timesteps : int
-        Rounds and transitions that it was learned from.
+        Rounds and transitions that the table was learned from.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Origin:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """Those of the Zarr group."""
+        """Attributes of the Zarr group."""
         return self._found("what it says of itself", lambda group: dict(group.attrs))
 
     def array(self, name: str) -> StoredArray:
@@ -53,7 +53,7 @@ class Origin:
         Parameters
         ----------
         name : str
-            Of the array.
+            Name of the array.
 
         Returns
         -------
@@ -62,7 +62,7 @@ class Origin:
         Raises
         ------
         IncompatibleTableError
-            If it is not there, or another table has taken the place of this one.
+            If there is no such array, or another table has replaced this one.
         """
         array: StoredArray = self._found(repr(name), lambda group: group[name])
         return array
@@ -73,19 +73,19 @@ class Origin:
         Parameters
         ----------
         name : str
-            Of the array.
+            Name of the array.
         region : tuple of slice
-            Which part.
+            The part to read.
 
         Returns
         -------
         ndarray
-            C-ordered.
+            A C-ordered array.
 
         Raises
         ------
         IncompatibleTableError
-            If it is damaged, or another table has taken the place of this one.
+            If the array is damaged, or another table has replaced this one.
         """
         values = self._found(repr(name), lambda group: np.ascontiguousarray(group[name][region]))
         shape = tuple(part.stop - part.start for part in region)
@@ -103,7 +103,7 @@ class Origin:
             return look(group)
         except IncompatibleTableError:
             raise
-        except Exception as error:  # codecs raise what they like
+        except Exception as error:  # codecs raise errors of any class
             raise IncompatibleTableError(
                 f"{what} of the table at {self.path!r} cannot be read: {error!r}"
             ) from error

@@ -1,11 +1,11 @@
-"""Where a user's path leads: a folder of this machine, or a URL.
+"""The folder or URL that a user's path means.
 
 ::
 
     "~/runs"   Path("runs")   "file:///data/my%20runs" ──► a folder's path
-    "s3://bucket/prefix"                               ──► the URL, as it is
+    "s3://bucket/prefix"                               ──► the URL, unchanged
 
-Invariant: what names a folder is returned without a scheme, without escapes and without ``~``.
+Invariant: the path of a folder is returned without a scheme, without escapes and without ``~``.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def located(path: PathLike) -> str:
     Returns
     -------
     str
-        A path, absolute if it was; or a URL with another scheme than ``file``.
+        A path, absolute if the given one was; or a URL with another scheme than ``file``.
 
     Raises
     ------
     ConfigurationError
-        If it is no text, or a ``file://`` URL that names no whole path of this machine.
+        If `path` is no text, or a ``file://`` URL that is no absolute path on this machine.
 
     Examples
     --------
@@ -61,5 +61,5 @@ def located(path: PathLike) -> str:
 
 
 def is_url(path: str) -> bool:
-    """Whether what :func:`located` returned is a URL."""
+    """Whether a path that :func:`located` returned is a URL."""
     return "://" in path

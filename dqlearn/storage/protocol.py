@@ -1,4 +1,4 @@
-"""What a store of checkpoints is, whatever it is made of.
+"""The interface of a store of checkpoints, whatever it is made of.
 
 ::
 
@@ -8,7 +8,7 @@
 
 A `Version` is a `Snapshot` that was committed. Invariant: a checkpoint is there whole or not at
 all, and never changes; whatever happens before a commit, the checkpoints before it stay as they
-are. :func:`dqlearn.testing.check_store` says whether that holds of a store.
+are. :func:`dqlearn.testing.check_store` checks whether a store keeps that.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Version(Snapshot, Protocol):
 
     @property
     def number(self) -> int:
-        """Counts the run's checkpoints from 0."""
+        """Number of the checkpoint, counted from 0."""
 
     @property
     def snapshot(self) -> str:
-        """The store's name of it; no other checkpoint, of any run, has it."""
+        """The store's id of the checkpoint; no other checkpoint, of any run, has it."""
 
 
 class Writer(Protocol):
-    """What a task writes with, on any worker; it can be pickled."""
+    """The writer of a task, on any worker; it can be pickled."""
 
     def write(self, values: Values) -> Any:
         """Write parts of arrays; no other task writes to the same chunks.
@@ -59,13 +59,13 @@ class Writer(Protocol):
         Parameters
         ----------
         values : mapping
-            Region and values by the names of the arrays. The values change after the call: a writer
-            that puts them off copies them.
+            Regions and values by the names of the arrays. The values change after the call: a
+            writer that writes later copies them.
 
         Returns
         -------
         object
-            What the commit needs of it; it can be pickled, and is small.
+            Whatever the commit needs; it can be pickled, and is small.
         """
 
 
@@ -74,21 +74,21 @@ class Transaction(Protocol):
 
     @property
     def writer(self) -> Writer:
-        """For the tasks."""
+        """The writer for the tasks."""
 
 
 @dataclass(frozen=True)
 class WriteResult:
-    """What a task has written.
+    """The result of a task that writes.
 
     Parameters
     ----------
     changes : object
-        What :meth:`Writer.write` returned; None if the task had nothing to write.
+        The result of :meth:`Writer.write`; None if the task had nothing to write.
     nbytes : int
-        Of the values.
+        Number of bytes of the values.
     tally : dict, optional
-        Of a batch.
+        Statistics of a batch.
     """
 
     changes: Any = None
@@ -98,57 +98,57 @@ class WriteResult:
 
 @runtime_checkable
 class CheckpointStore(Protocol):
-    """Where the checkpoints of one run lie.
+    """The checkpoints of one run.
 
-    A class that inherits from it has the defaults of what is not abstract. What is equal (``==``)
-    is the same store. :func:`dqlearn.testing.check_store` checks one.
+    A class that inherits from it has the defaults of the methods that are not abstract. Equal
+    objects (``==``) are the same store. :func:`dqlearn.testing.check_store` checks a store.
     """
 
     name: str
 
     @abstractmethod
     def lock(self) -> Callable[[], None]:
-        """Keep other runs away, and look anew at what is there.
+        """Keep other runs away, and forget what was read before.
 
         Returns
         -------
         callable
-            Lets them in again; calling it twice is calling it once.
+            A function that lets other runs in again; a second call of it does nothing.
 
         Raises
         ------
         RunInUseError
             If another run has the lock. A store that cannot lock refuses the later commit instead.
         StoreError
-            If nothing can be written there.
+            If the store cannot be written to.
         """
         ...
 
     @abstractmethod
     def open(self) -> None:
-        """Look whether there is a store of a run; make nothing.
+        """Check that there is a store of a run; make nothing.
 
         Raises
         ------
         NoCheckpointError
-            If there is nothing.
+            If there is none.
         IncompatibleTableError
             If there is something else.
         StoreError
-            If it cannot be reached.
+            If the store cannot be reached.
         """
         ...
 
     @abstractmethod
     def create(self, arrays: Iterable[ArraySpec], attributes: Mapping[str, Any]) -> str:
-        """Make the arrays of a run that begins.
+        """Make the arrays of a new run.
 
         Parameters
         ----------
         arrays : iterable of ArraySpec
-            They are made one at a time, so that their values need not be there together.
+            The arrays; they are made one at a time, so that not all values are in memory together.
         attributes : mapping
-            JSON.
+            Attributes of the run, as JSON.
 
         Returns
         -------
@@ -158,20 +158,20 @@ class CheckpointStore(Protocol):
         Raises
         ------
         StoreError
-            If a run is there already that has a checkpoint, or the arrays cannot be made.
+            If there is a run already that has a checkpoint, or the arrays cannot be made.
         """
         ...
 
     @abstractmethod
     def tip(self) -> str:
-        """Return the store's name of the latest checkpoint, or of the arrays before the first.
+        """Return the store's id of the latest checkpoint, or of the arrays before the first.
 
         Raises
         ------
         NoCheckpointError
-            If there is nothing.
+            If there is no run.
         StoreError
-            If it cannot be reached.
+            If the store cannot be reached.
         """
         ...
 
@@ -192,13 +192,13 @@ class CheckpointStore(Protocol):
         Raises
         ------
         NoCheckpointError
-            If there is none of that name.
+            If there is no checkpoint of that name.
         DamagedChunkError
             If what is stored is not what was written.
         IncompatibleTableError
-            If what is there is not of a format that is known here.
+            If the format of what is there is unknown.
         StoreError
-            If it cannot be reached.
+            If the store cannot be reached.
         """
         ...
 
@@ -209,7 +209,7 @@ class CheckpointStore(Protocol):
         Returns
         -------
         list of CheckpointInfo
-            Those of the run, and those that only a name still points to.
+            The checkpoints of the run, and those that only a name still points to.
         """
         ...
 
@@ -222,8 +222,8 @@ class CheckpointStore(Protocol):
         base : Version, optional
             The checkpoint that the run has gone on from; None for the arrays alone.
         tip : str
-            What this run has found as the tip last; checkpoints after `base` and up to there are
-            given up, but for those that have a name.
+            The tip that this run found last; checkpoints after `base` and up to there are given up,
+            except those that have a name.
 
         Returns
         -------
@@ -232,7 +232,7 @@ class CheckpointStore(Protocol):
         Raises
         ------
         RunInUseError
-            As :meth:`check_unmoved` does.
+            If another run has written to the store, as in :meth:`check_unmoved`.
         CheckpointError
             If the store cannot be used.
         """
@@ -246,24 +246,24 @@ class CheckpointStore(Protocol):
         attributes: Mapping[str, Any],
         rows: Mapping[str, npt.NDArray[Any]],
     ) -> Version:
-        """Make a checkpoint of what was written: all that was there before, and the changes.
+        """Commit what was written: all that was there before, and the changes.
 
         Parameters
         ----------
         transaction : Transaction
-            Of :meth:`begin`.
+            The transaction, from :meth:`begin`.
         results : iterable of WriteResult
-            Of the tasks; those without changes have none to take up.
+            Results of the tasks that write; some have no changes.
         attributes : mapping
-            To set, JSON, among them ``round`` and ``timesteps``; "group/name" as
-            :attr:`Snapshot.attributes` has it.
+            Attributes to set, as JSON, among them ``round`` and ``timesteps``; "group/name" is
+            named as in :attr:`Snapshot.attributes`.
         rows : mapping
-            To append to arrays along their first dimension, by the names of the arrays.
+            Rows to append to arrays along their first dimension, by the names of the arrays.
 
         Returns
         -------
         Version
-            The latest from now on; the one before is "previous".
+            The new checkpoint, which is "latest" from now on; the one before is "previous".
 
         Raises
         ------
@@ -275,19 +275,19 @@ class CheckpointStore(Protocol):
 
     @abstractmethod
     def tag(self, name: str, version: Version) -> None:
-        """Give a checkpoint a name that stays.
+        """Give a checkpoint a name that does not move.
 
         Parameters
         ----------
         name : str
-            Not "latest", "best" or "previous".
+            The name, which must not be "latest", "best" or "previous".
         version : Version
             The checkpoint.
 
         Raises
         ------
         StoreError
-            If the name is taken, or is none: see :func:`check_tag`.
+            If the name is taken, or cannot be a tag: see :func:`check_tag`.
         NoCheckpointError
             If the checkpoint is no longer there.
         """
@@ -295,23 +295,23 @@ class CheckpointStore(Protocol):
 
     @abstractmethod
     def untag(self, name: str) -> None:
-        """Take a name away.
+        """Remove a tag.
 
         Parameters
         ----------
         name : str
-            A tag.
+            The tag.
 
         Raises
         ------
         NoCheckpointError
-            If there is no such name.
+            If there is no such tag.
         """
         ...
 
     @abstractmethod
     def mark_best(self, version: Version) -> None:
-        """Let "best" name a checkpoint, and no other.
+        """Let "best" name this checkpoint, and no other.
 
         Parameters
         ----------
@@ -322,45 +322,45 @@ class CheckpointStore(Protocol):
 
     @abstractmethod
     def expire(self, before: datetime) -> int:
-        """Delete the checkpoints written before a time; the latest two and the named ones stay.
+        """Delete the checkpoints written before a time; keep the latest two and those with names.
 
         Parameters
         ----------
         before : datetime
-            With a time zone.
+            The time, with a time zone.
 
         Returns
         -------
         int
-            Bytes that were freed.
+            Number of bytes that were freed.
         """
         ...
 
     def keep_last(self, n: int) -> int:
-        """Delete the run's checkpoints but for the newest n, and those that :meth:`expire` spares.
+        """Delete all but the run's newest n checkpoints and those that :meth:`expire` keeps.
 
         Parameters
         ----------
         n : int
-            At least 1.
+            Number of checkpoints, at least 1.
 
         Returns
         -------
         int
-            Bytes that were freed.
+            Number of bytes that were freed.
         """
         found = [info.written for info in self.checkpoints()]
         return self.expire(found[n - 1]) if len(found) > n else 0
 
     def check_unmoved(self, base: Version | None, tip: str) -> None:
-        """Refuse to go on from a checkpoint after which others were written, or that has gone.
+        """Refuse to go on from a checkpoint that has gone, or after which another run has written.
 
         Parameters
         ----------
         base : Version, optional
-            That one; None for the arrays alone.
+            The checkpoint; None for the arrays alone.
         tip : str
-            What this run has found as the tip last.
+            The tip that this run found last.
 
         Raises
         ------
@@ -373,29 +373,29 @@ class CheckpointStore(Protocol):
             raise moved(self.name, base)
 
     def landed(self, transaction: Transaction) -> Version | None:
-        """Return the checkpoint that a transaction has become although its commit has failed.
+        """Return the checkpoint of a transaction whose commit seemed to fail, if it is there.
 
-        Of a store whose answers are never lost there is none.
+        A store whose answers are never lost has no such checkpoint.
 
         Parameters
         ----------
         transaction : Transaction
-            Whose commit has failed, or seemed to.
+            The transaction whose commit failed, or seemed to.
 
         Returns
         -------
         Version or None
-            If it is the latest.
+            The checkpoint, if it is the latest.
         """
         return None
 
     def flush(self) -> None:
-        """Wait until what was committed outlives a power cut, if a commit does not."""
+        """Wait until what was committed survives a power failure, if a commit does not."""
         return None
 
 
 def moved(name: str, base: Version | None) -> RunInUseError:
-    """Return the error of a run that has found another one's checkpoint in its store."""
+    """Return the error of a run that found another run's checkpoint in its store."""
     wanted = f"checkpoint {base.number}" if base else "the arrays of a new run"
     return RunInUseError(
         f"expected {wanted} to be the latest of {name!r}, or what this run has found after it, got "

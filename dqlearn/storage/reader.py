@@ -1,12 +1,12 @@
-"""Reading a run's state: chunks, shards and batches of any snapshot.
+"""Reading a run's state: chunks, shards and batches from any snapshot.
 
 ::
 
     Snapshot ──► chunk c, shard w, batch w     on the worker that will hold them
 
-A sparse table lies in two ways: a saved one lists its states, ascending, whatever the chunks were;
-a checkpoint has what each chunk knows, as it stands there. Invariant: reading is pure, and executes
-nothing that is stored.
+A sparse table is stored in two ways: a saved table lists its states, ascending, whatever the chunks
+were; a checkpoint has the rows of each chunk, in the chunk's order. Invariant: reading is pure, and
+executes nothing that is stored.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ def read_chunk(
     dtype: np.dtype[Any],
     columns: Sequence[Column] = COLUMNS,
 ) -> Chunk:
-    """Read chunk c of a table that is laid out.
+    """Read chunk c of a dense table.
 
     Parameters
     ----------
     snapshot : Snapshot
-        Of a run, or a saved table; of any grid.
+        A snapshot of a run, or a saved table, with any grid.
     grid : ChunkGrid
-        Of the chunks to be made.
+        The grid of the chunks to make.
     c : int
         Number of the chunk.
     dtype : dtype
-        Of the Q-values to be made.
+        Type of the Q-values to make.
     columns : sequence of Column
-        Of the chunk.
+        Columns of the chunk.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def read_chunk(
 
 
 def read_listed(snapshot: Snapshot, grid: HashGrid, c: int, empty: Chunk) -> Chunk:
-    """Read chunk c of a sparse table that lists its states, into one that knows nothing."""
+    """Read chunk c from a sparse table that lists its states, into a chunk without states."""
     states = snapshot.read("state", _whole(snapshot, "state"))
     own = np.flatnonzero(grid.find_rows(states) == c)
     columns = {name: _rows(snapshot, name, own) for name in empty.columns}
@@ -86,21 +86,21 @@ def read_listed(snapshot: Snapshot, grid: HashGrid, c: int, empty: Chunk) -> Chu
 
 
 def read_known(snapshot: Snapshot, c: int, empty: Chunk) -> Chunk:
-    """Read what chunk c of a sparse table knows, into one that knows nothing."""
+    """Read the rows of chunk c of a sparse table, into a chunk without states."""
     states = _known(snapshot, c, "state")
     columns = {name: _known(snapshot, c, name) for name in empty.columns}
     return filled_with(empty, states, columns, snapshot.timesteps)
 
 
 def read_visited(snapshot: Snapshot, c: int) -> npt.NDArray[np.int64]:
-    """Read which states chunk c of a sparse table has learned of, ascending."""
+    """Read the states that chunk c of a sparse table has learned about, ascending."""
     states = _known(snapshot, c, "state")
     visits = _known(snapshot, c, "visits")
     return np.sort(states[visits.any(axis=tuple(range(1, visits.ndim)))])
 
 
 def read_shard(snapshot: Snapshot, w: int, first_env: int, n_envs: int) -> CompiledShard:
-    """Read the environments of shard w, compiled ones."""
+    """Read the environments of shard w, which are compiled."""
     state, elapsed, returns = (
         snapshot.read(f"environments/{name}", (slice(w, w + 1), slice(0, n_envs)))[0]
         for name in ("state", "elapsed", "returns")
@@ -110,12 +110,12 @@ def read_shard(snapshot: Snapshot, w: int, first_env: int, n_envs: int) -> Compi
 
 
 def read_batch(snapshot: Snapshot, w: int) -> Transitions:
-    """Read the transitions of shard w that nothing was learned from yet.
+    """Read the transitions of shard w that the table has not learned from yet.
 
     Raises
     ------
     DamagedChunkError
-        If what it counts is not what was written.
+        If their statistics are not what was written.
     """
     length = int(snapshot.read("batches/length", (slice(w, w + 1),))[0])
     state, action, reward, next_state = (
@@ -137,7 +137,7 @@ def _whole(snapshot: Snapshot, name: str) -> tuple[slice, ...]:
 
 
 def _rows(snapshot: Snapshot, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Read some rows of an array, ascending, one stored chunk after another."""
+    """Read some rows of an array, given in ascending order, one stored chunk after another."""
     array, (whole, *rest) = snapshot.array(name), _whole(snapshot, name)
     size = array.chunks[0]
     edges = [*range(0, whole.stop, size), whole.stop]
@@ -160,7 +160,7 @@ def _known(snapshot: Snapshot, c: int, name: str) -> npt.NDArray[Any]:
 
 
 def _tally(texts: dict[str, str]) -> RoundStats:
-    """Read the numbers that are stored as text."""
+    """Read the statistics that are stored as text."""
     kinds = {field.name: int if field.type == "int" else float for field in fields(RoundStats)}
     values: dict[str, Any] = {name: kinds[name](text) for name, text in texts.items()}
     return RoundStats(**values)

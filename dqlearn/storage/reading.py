@@ -1,12 +1,12 @@
-"""Looking at a run: its table as a lazy Dataset, its history, its checkpoints.
+"""Reading a run: its table as a lazy Dataset, its history, its checkpoints.
 
 ::
 
-    open_table(path, at=...) ──► q, visits      read chunk by chunk, by whoever computes them
+    open_table(path, at=...) ──► q, visits      read chunk by chunk, where they are computed
                              ──► value, policy  derived from q, as the run derives them
 
-Invariant: arrays and JSON are read, nothing that is stored is executed, no environment is made, and
-a run that goes on is not disturbed.
+Invariant: only arrays and JSON are read, nothing that is stored is executed, no environment is
+made, and a run in progress is not disturbed.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ def open_table(store: StoreLike, at: At = LATEST) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        As :meth:`Table.to_xarray` returns it: ``q`` and ``visits`` over (state, action), ``value``
-        and ``policy`` over state; :func:`dqlearn.unfold` gives it one dimension per factor.
+        The Dataset that :meth:`Table.to_xarray` returns: ``q`` and ``visits`` over (state, action),
+        ``value`` and ``policy`` over state; :func:`dqlearn.unfold` gives it one dimension per
+        factor.
 
     Raises
     ------
@@ -84,7 +85,7 @@ def open_table(store: StoreLike, at: At = LATEST) -> xr.Dataset:
     IncompatibleTableError
         If something else is there, or a run of another format.
     DamagedChunkError
-        If a chunk that is computed is not as it was written.
+        If a chunk that is computed is not what was written.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def _action_labels(labels: Any, n_actions: int) -> list[str] | None:
 
 
 def _check_shape(version: Version, name: str, expected: tuple[int, ...]) -> None:
-    """Refuse attributes that are not of the arrays."""
+    """Refuse attributes that do not fit the arrays."""
     if (found := version.array(name).shape) != expected:
         raise IncompatibleTableError(
             f"expected the shape {expected} of {name!r} at {version.name!r}, as its attributes "
@@ -151,7 +152,7 @@ def _sparse(
     attrs: dict[str, Any],
     begun: tuple[int, float],
 ) -> xr.Dataset:
-    """Open a sparse table: which states it knows is read now, what it says of them is not."""
+    """Open a sparse table: its states are read now, their values lazily."""
     name, dtype = f"dqlearn-stored-{version.snapshot}", version.array("known/q").dtype
     _check_shape(version, "known/n", (grid.n_chunks,))
     states = np.sort(np.concatenate([read_visited(version, c) for c in range(grid.n_chunks)]))
@@ -165,7 +166,7 @@ def _sparse(
 
 
 def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
-    """Read what every round of a run did, until a checkpoint.
+    """Read the history of a run until a checkpoint: what every round did.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        As :attr:`QLearner.history` is.
+        A Dataset like :attr:`QLearner.history`.
 
     Raises
     ------
@@ -188,7 +189,7 @@ def open_history(store: StoreLike, at: At = LATEST) -> xr.Dataset:
 
 
 def export(store: StoreLike, path: PathLike, at: At = LATEST, overwrite: bool = False) -> None:
-    """Write a checkpoint's table, and its history, as :meth:`QLearner.save` writes them.
+    """Write a checkpoint's table and its history, as :meth:`QLearner.save` does.
 
     Parameters
     ----------
@@ -199,7 +200,7 @@ def export(store: StoreLike, path: PathLike, at: At = LATEST, overwrite: bool = 
     at : str or int
         "latest", "previous", "best", a checkpoint's number, or a tag.
     overwrite : bool
-        Replace a table of another environment too.
+        Whether to replace a table of another environment too.
 
     Raises
     ------
@@ -232,7 +233,7 @@ def checkpoints(store: StoreLike) -> list[CheckpointInfo]:
     Returns
     -------
     list of CheckpointInfo
-        The newest first.
+        The checkpoints, the newest first.
 
     Raises
     ------
@@ -243,16 +244,16 @@ def checkpoints(store: StoreLike) -> list[CheckpointInfo]:
 
 
 def tag(store: StoreLike, name: str, at: At = LATEST) -> None:
-    """Give a checkpoint a name; what has a name does not expire.
+    """Give a checkpoint a name; a checkpoint with a name does not expire.
 
     Parameters
     ----------
     store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository.
     name : str
-        Not in use, nor used before.
+        The name, which must neither be in use nor have been used before.
     at : str or int
-        Which checkpoint.
+        The checkpoint.
 
     Raises
     ------
@@ -266,7 +267,7 @@ def tag(store: StoreLike, name: str, at: At = LATEST) -> None:
 
 
 def untag(store: StoreLike, name: str) -> None:
-    """Take a checkpoint's name away.
+    """Remove a checkpoint's name.
 
     Parameters
     ----------
@@ -286,35 +287,35 @@ def untag(store: StoreLike, name: str) -> None:
 def expire(
     store: StoreLike, *, keep_last: int | None = None, older_than: timedelta | None = None
 ) -> int:
-    """Delete old checkpoints, and what only they needed.
+    """Delete old checkpoints, and the data that only they needed.
 
-    The latest and the one before it stay, and so do those with a name.
+    The latest and the one before it are kept, and so are those with names.
 
     Parameters
     ----------
     store : str, path-like, icechunk.Storage or CheckpointStore
         The run's repository; no run may write to it meanwhile.
     keep_last : int, optional
-        Keep so many of the newest.
+        Number of the newest checkpoints to keep.
     older_than : timedelta, optional
-        Keep those that are younger.
+        Age up to which checkpoints are kept.
 
     Returns
     -------
     int
-        Bytes that were freed.
+        Number of bytes that were freed.
 
     Raises
     ------
     RunInUseError
-        If a run writes to it.
+        If a run writes to the store.
     ConfigurationError
         If not exactly one of the two is given.
     """
     if (keep_last is None) == (older_than is None):
         raise ConfigurationError(f"expected one of {keep_last=} and {older_than=}")
     run = store_of(store)
-    run.open()  # before there is a lock beside what is no run
+    run.open()  # first, so that no lock is made beside what is no run
     with _locked(run):
         if older_than is not None:
             return run.expire(_before(older_than))
@@ -322,7 +323,7 @@ def expire(
 
 
 def _before(age: timedelta) -> datetime:
-    """Return the time so long ago; the first there is, if that is longer."""
+    """Return the time that is so long ago; the earliest possible, if that is longer."""
     now = datetime.now(UTC)
     return now - min(age, now - datetime.fromtimestamp(0, UTC))
 
@@ -337,7 +338,7 @@ def _locked(run: CheckpointStore) -> Iterator[None]:
 
 
 def _lazy(version: Version, column: Column, grid: ChunkGrid) -> da.Array:
-    """Make an array of the chunks that are stored."""
+    """Make a lazy array of the chunks that are stored."""
     name, layout = column.name, Layout.of(grid)
     _check_shape(version, name, column.shape(*grid.shape))
     array, none = f"dqlearn-stored-{name}-{version.snapshot}", dict.fromkeys(column.sizes, 0)

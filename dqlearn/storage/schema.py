@@ -1,13 +1,13 @@
-"""How a run lies in its store: named arrays and JSON.
+"""The schema of a run in its store: named arrays and JSON.
 
 ::
 
     q, visits                        (state, action)   chunks all alike, as Zarr wants them;
                                                        so is any column of table/columns.py
     action                           (action,)         names of the actions, if they have some
-    a factor of states, ...          (state,)          if they are made of several, and not too many
-    known/        state, q, visits   (chunk, place, .) a sparse table: what each chunk knows, as it
-                  n                  (chunk,)          stands there
+    a factor of states, ...          (state,)          if states have several, and are not too many
+    known/        state, q, visits   (chunk, place, .) a sparse table: the rows of each chunk, in
+                  n                  (chunk,)          the chunk's order
     environments/ state, elapsed,    (shard, lane)     compiled environments; one chunk a shard
                   returns, steps
     batches/      state, action,     (shard, row)      policy_lag 1: made, not yet learned from
@@ -16,12 +16,12 @@
                   int_column, ...    (column,)         names of the columns
     attributes                       settings, spaces, counters
 
-A table that is not sparse is one that ``xarray.open_zarr`` understands alone, and so is a history.
-Earlier runs have no names there, and one name for the columns of both kinds. `value` and `policy`
-are not stored: they follow from q, and would make a checkpoint by 8 to 33 % larger.
+``xarray.open_zarr`` can open a table that is not sparse, and a history, by itself. Stores of
+earlier versions have no arrays of names, and one dimension for the columns of both kinds. `value`
+and `policy` are not stored: they follow from q, and would make a checkpoint 8 to 33 % larger.
 
-Where the grid's chunks are all alike, but for the last, a stored chunk is a chunk of the grid, and
-is written whole by the worker that holds it; else it is put together of those that it overlaps.
+Where all chunks of the grid but the last have one size, a stored chunk is a chunk of the grid, and
+is written whole by the worker that holds it; else it is assembled from the chunks it overlaps.
 Invariant: every chunk has one writer in a checkpoint.
 """
 
@@ -52,7 +52,7 @@ from dqlearn.table.views.axes import factors_of, state_coordinates
 __all__ = ["FORMAT", "Layout", "arrays_of", "new_rows"]
 
 FORMAT = 1
-"""Of what lies in a store; another number is another layout."""
+"""Version of the layout in a store; another layout has another number."""
 
 _HISTORY_ROWS = 4096
 _PLACES = 2**36  # for the states of a sparse chunk; what is not written takes no room
@@ -61,14 +61,14 @@ _PLACES_IN_CHUNK = 2**16
 
 @dataclass(frozen=True)
 class Layout:
-    """A table's grid on Zarr's.
+    """A table's grid, mapped to the chunks of Zarr.
 
     Attributes
     ----------
     grid : ChunkGrid
-        The table's chunks, as they are now.
+        The grid of the table's chunks, as they are now.
     rows, columns : int
-        States and actions of a stored chunk.
+        Numbers of states and of actions of a stored chunk.
     """
 
     grid: ChunkGrid
@@ -83,16 +83,16 @@ class Layout:
 
     @property
     def across(self) -> int:
-        """Stored chunks along the actions."""
+        """Number of stored chunks along the actions."""
         return -(-self.grid.shape[1] // self.columns)
 
     @property
     def n_chunks(self) -> int:
-        """Stored chunks, numbered row by row."""
+        """Number of stored chunks; they are numbered row by row."""
         return -(-self.grid.shape[0] // self.rows) * self.across
 
     def keeps(self, column: Column, k: int) -> bool:
-        """Whether a stored chunk has a part of a column; without actions one of each row has."""
+        """Whether a stored chunk has a part of a column; without actions, one in each row has."""
         return "action" in column.dims or k % self.across == 0
 
     def region(self, k: int) -> Slices:
@@ -109,7 +109,7 @@ class Layout:
         return self.grid.owners(self.region(k))
 
     def overlaps(self, k: int) -> Iterator[tuple[int, Slices, Slices]]:
-        """Iterate over those chunks, what of each belongs to the stored chunk, and where in it."""
+        """Iterate over those chunks, the part of each in the stored chunk, and where in it."""
         return self.grid.overlaps(self.region(k))
 
 
@@ -127,11 +127,11 @@ def arrays_of(
     Parameters
     ----------
     plan : Plan
-        Of the run.
+        The run's plan.
     attrs : mapping
         The attributes of its table.
     columns : sequence of Column
-        Of its chunks.
+        Columns of the table's chunks.
 
     Yields
     ------
@@ -186,7 +186,7 @@ def _column(
 
 
 def _names(dim: str, names: Sequence[str]) -> ArraySpec:
-    """Return what the places along a dimension are called."""
+    """Return a coordinate with the names of the places along a dimension."""
     texts, n = np.array([str(name) for name in names], object), (len(names),)
     return ArraySpec(dim, (dim,), n, n, texts.dtype, values=texts)
 
@@ -232,24 +232,24 @@ def _history(kind: str, names: Sequence[str]) -> Iterator[ArraySpec]:
 
 
 def _lanes(plan: Plan) -> int:
-    """Environments of the largest shard."""
+    """Return the number of environments in the largest shard."""
     return int(np.diff(plan.first_envs).max())
 
 
 def new_rows(history: History, base: Version | None) -> dict[str, npt.NDArray[Any]]:
-    """Return what a history has to be stored, by the names of the arrays.
+    """Return the rows of a history that are not stored yet, by the names of the arrays.
 
     Parameters
     ----------
     history : History
-        Of the run.
+        The run's history.
     base : Version, optional
-        The checkpoint that has the first rows of it.
+        The checkpoint that has the first rows of the history.
 
     Returns
     -------
     dict
-        Rows to append.
+        The rows to append.
     """
     known = base.array("history/int").shape[0] if base else 0
     return {f"history/{kind}": rows for kind, rows in history.stored(known).items()}

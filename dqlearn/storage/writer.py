@@ -1,10 +1,10 @@
-"""Writing a checkpoint: what a worker does with what it holds.
+"""Writing a checkpoint: each worker writes what it holds.
 
 ::
 
     Transaction.writer ─► write ─► its changes, some hundred bytes ─► the client
 
-Invariant: what is written is whole chunks, each by one task; the values never pass the client.
+Invariant: tasks write whole chunks, one task each; the values never pass through the client.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def write_chunk(
     Parameters
     ----------
     writer : Writer
-        Of the checkpoint.
+        The checkpoint's writer.
     layout : Layout
-        Of the table.
+        Layout of the table.
     k : int
         Number of the stored chunk.
     chunks : sequence of Chunk
-        Those that it overlaps, as :meth:`Layout.owners` names them.
+        Chunks that it overlaps, in the order of :meth:`Layout.owners`.
     since : int
-        Transitions of the checkpoint before; -1 writes whatever was ever learned.
+        Transitions of the checkpoint before; -1 writes everything that was ever learned.
     columns : sequence of Column, optional
-        Of the chunks; by default those of a table of as many members.
+        Columns of the chunks; by default those of a table with as many members.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def write_chunk(
     Raises
     ------
     CheckpointError
-        If it cannot be written.
+        If the chunk cannot be written.
     """
     if all(chunk.changed <= since for chunk in chunks):
         return WriteResult()
@@ -74,18 +74,18 @@ def write_chunk(
 
 
 def write_known(writer: Writer, c: int, chunk: Chunk, since: int) -> WriteResult:
-    """Write what chunk c of a sparse table knows, if it changed after `since` transitions.
+    """Write the rows of chunk c of a sparse table, if it changed after `since` transitions.
 
     Parameters
     ----------
     writer : Writer
-        Of the checkpoint.
+        The checkpoint's writer.
     c : int
         Number of the chunk.
     chunk : Chunk
-        A sparse one.
+        A sparse chunk.
     since : int
-        Transitions of the checkpoint before; -1 writes whatever was ever learned.
+        Transitions of the checkpoint before; -1 writes everything that was ever learned.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def write_known(writer: Writer, c: int, chunk: Chunk, since: int) -> WriteResult
     Raises
     ------
     CheckpointError
-        If it cannot be written.
+        If the chunk cannot be written.
     """
     known = chunk.known
     if known is None or chunk.changed <= since:
@@ -109,18 +109,18 @@ def write_known(writer: Writer, c: int, chunk: Chunk, since: int) -> WriteResult
 def write_shard(
     writer: Writer, w: int, shard: CompiledShard | None, batch: Transitions | None
 ) -> WriteResult:
-    """Write what shard w of the environments is, and the transitions that it is ahead.
+    """Write the state of shard w's environments, and its transitions that are not learned from.
 
     Parameters
     ----------
     writer : Writer
-        Of the checkpoint.
+        The checkpoint's writer.
     w : int
         Number of the shard.
     shard : CompiledShard, optional
-        None for Python environments, which are no data.
+        The shard; None for Python environments, which are no data.
     batch : Transitions, optional
-        With policy_lag 1.
+        The batch of the shard, with policy_lag 1.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def write_shard(
     Raises
     ------
     CheckpointError
-        If it cannot be written.
+        If the shard cannot be written.
     """
     row, values = slice(w, w + 1), {}
     if shard is not None:
@@ -145,17 +145,17 @@ def write_shard(
 
 
 def counted(results: Iterable[WriteResult]) -> dict[str, Any]:
-    """Return the attributes that say what the batches count.
+    """Return the attributes with the statistics of the batches.
 
     Parameters
     ----------
     results : iterable of WriteResult
-        The shards' in order.
+        The results of the tasks that write shards, in order.
 
     Returns
     -------
     dict
-        Numbers as text: JSON has no infinity, and its readers no 64-bit integers.
+        Numbers as text: JSON has no infinity, and its readers have no 64-bit integers.
     """
     tallies = [each.tally for each in results if each.tally is not None]
     texts = [{name: repr(value) for name, value in tally.items()} for tally in tallies]
@@ -169,7 +169,7 @@ def _row(w: int, values: npt.NDArray[Any]) -> tuple[Region, npt.NDArray[Any]]:
 def _put_together(
     layout: Layout, k: int, column: Column, parts: Sequence[npt.NDArray[Any]]
 ) -> tuple[Region, npt.NDArray[Any]]:
-    """Make a stored chunk of a column of parts of the grid's; return where it is, too."""
+    """Assemble a stored chunk of a column from parts of the grid's; return its region too."""
     region = column.region(*layout.region(k))
     shape = tuple(part.stop - part.start for part in region)
     if len(parts) == 1 and parts[0].shape == shape:
@@ -186,9 +186,9 @@ def _write(writer: Writer, values: Values, tally: dict[str, Any] | None = None) 
     changes, failure = None, None
     try:
         changes = writer.write(values)
-    except Exception as error:  # stores raise what they like
+    except Exception as error:  # stores raise errors of any class
         failure = f"{', '.join(values)} could not be written: {_said(error)}"
-    if failure is not None:  # without a cause: not all of them can be sent to the client
+    if failure is not None:  # without a cause: not every cause can be sent to the client
         raise CheckpointError(failure)
     nbytes = sum(value.nbytes for _, value in values.values())
     return WriteResult(changes, nbytes, tally)

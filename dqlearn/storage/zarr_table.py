@@ -1,4 +1,4 @@
-"""The table at rest: one plain Zarr v3 group that ``xarray.open_zarr`` opens alone.
+"""A saved table: one plain Zarr v3 group that ``xarray.open_zarr`` opens by itself.
 
 ::
 
@@ -6,8 +6,8 @@
     History.saved()   ──┘                history/   a variable over round for each quantity
                                               └──► read_attributes, Origin ──► a learner again
 
-Invariant: arrays and JSON, nothing that could be executed. Chunks are written by the workers that
-hold them, so on a cluster the path must be one that they all see.
+Invariant: the group has arrays and JSON, nothing that could be executed. Chunks are written by the
+workers that hold them, so on a cluster all workers must see the path.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def write(
     Parameters
     ----------
     table : Table or SparseTable
-        Of one round.
+        The table of one round.
     path : str or path-like
         A folder, or a URL that Zarr understands.
     history : History
-        What the rounds before did.
+        History of the rounds before.
     overwrite : bool
         Whether to replace a table of another environment.
     """
@@ -78,11 +78,11 @@ def write_dataset(
     Parameters
     ----------
     dataset : xarray.Dataset
-        As :meth:`Table.to_xarray` or :func:`dqlearn.open_table` returns it.
+        A table's Dataset, as :meth:`Table.to_xarray` or :func:`dqlearn.open_table` returns it.
     path : str or path-like
         A folder, or a URL that Zarr understands.
     history : xarray.Dataset
-        As :meth:`History.saved` returns it.
+        The history, as :meth:`History.saved` returns it.
     overwrite : bool
         Whether to replace a table of another environment.
 
@@ -91,7 +91,7 @@ def write_dataset(
     TableTooLargeError
         If the disk has no room for it.
     IncompatibleTableError
-        If something else than a table of this environment is at `path`.
+        If something other than a table of this environment is at `path`.
     """
     path = located(path)
     local = not is_url(path)
@@ -102,7 +102,7 @@ def write_dataset(
     rows, *_, columns = (max(1, *sizes) for sizes in dataset["q"].data.chunks)
     dataset = dataset.assign_attrs(dqlearn_format=FORMAT).chunk(
         {"state": rows, "action": columns}
-    )  # Zarr's chunks are all alike
+    )  # all chunks of a Zarr array have one size
     with warnings.catch_warnings(), _removed_on_failure(draft if local else None):
         # zarr warns that v3 does not specify what xarray needs to open a group in one read
         warnings.filterwarnings("ignore", message="Consolidated metadata")
@@ -115,7 +115,7 @@ def write_dataset(
 
 @contextmanager
 def _removed_on_failure(draft: str | None) -> Iterator[None]:
-    """Leave no half of a table behind, and name a full disk."""
+    """Remove an unfinished table after a failure, and name a full disk."""
     try:
         yield
     except BaseException as error:
@@ -129,7 +129,7 @@ def _removed_on_failure(draft: str | None) -> Iterator[None]:
 
 
 def _remove(draft: Path) -> None:
-    """Remove a folder that tasks under way may still be writing to."""
+    """Remove a folder that running tasks may still write to."""
     for _ in range(20):
         shutil.rmtree(draft, ignore_errors=True)
         time.sleep(0.1)
@@ -138,7 +138,7 @@ def _remove(draft: Path) -> None:
 
 
 def _replace(path: Path, draft: Path) -> None:
-    """Put a whole table where another one may be; one of the two is there at any moment but one."""
+    """Move a whole table to its path; the path is missing only between two renames."""
     before = path.with_name(f"{path.name}.{os.getpid()}.old")
     if path.exists():
         path.rename(before)
@@ -152,12 +152,12 @@ def read_attributes(path: PathLike) -> dict[str, Any]:
     Parameters
     ----------
     path : str or path-like
-        Of the Zarr group.
+        Path of the Zarr group.
 
     Returns
     -------
     dict
-        With the nested ones (spaces, schedules, environment) as data.
+        The attributes; the nested ones (spaces, schedules, environment) are parsed.
 
     Raises
     ------
@@ -184,19 +184,19 @@ def read_attributes(path: PathLike) -> dict[str, Any]:
 
 
 def read_history(path: PathLike, round_: int, timesteps: int) -> History:
-    """Read what the rounds did that a stored table was learned in.
+    """Read the history of the rounds that a stored table was learned in.
 
     Parameters
     ----------
     path : str or path-like
-        Of the table's Zarr group.
+        Path of the table's Zarr group.
     round_, timesteps : int
-        How many rounds and transitions made it.
+        Numbers of rounds and transitions that made the table.
 
     Returns
     -------
     History
-        Empty if the table was saved by a version that saved none.
+        The history; it is empty if the table was saved by a version that saved none.
 
     Raises
     ------
@@ -236,24 +236,24 @@ def _check_target(path: str, attrs: Mapping[str, Any], overwrite: bool) -> None:
 
 
 def _attributes_at(path: str) -> dict[str, Any] | None:
-    """Return the attributes of a Zarr group; none of anything else; None where nothing is."""
+    """Return the attributes of a Zarr group; {} for anything else; None if nothing is there."""
     if not is_url(path) and not os.path.lexists(path):
         return None
     try:
         return dict(zarr.open_group(path, mode="r").attrs)
-    except Exception as error:  # storages raise what they like
+    except Exception as error:  # storages raise errors of any class
         nothing = is_url(path) and isinstance(error, FileNotFoundError)
         return None if nothing else {}
 
 
 def _identity(attrs: Mapping[str, Any]) -> Any:
-    """Return what must be equal for one table to replace another; damaged ones equal none."""
+    """Return what must be equal for one table to replace another; damaged tables equal none."""
     try:
-        environment = {"encoded": {}, **nested(attrs, "environment")}  # older ones do not say it
-        environment.pop("compiled", None)  # it is the same process
+        environment = {"encoded": {}, **nested(attrs, "environment")}  # older tables lack it
+        environment.pop("compiled", None)  # the process is the same
         spaces = [nested(attrs, f"{kind}_space") for kind in ("observation", "action")]
         return attrs["dqlearn_format"], environment, spaces, bool(attrs.get("sparse"))
-    except Exception:  # attributes may say anything
+    except Exception:  # attributes may contain anything
         return object()
 
 

@@ -1,11 +1,11 @@
 """One chunk of the table: its Q-values, its visit counts, and what its last update counted.
 
-It also holds what it answers to the shards: its whole summary to all of them, or, on the gather
-path, to each what that asked for (see :mod:`dqlearn.stages.lookup`). Its arrays may be *donated*:
-the next round writes to them, and what was round r's chunk keeps only what it counted and answered.
-A stamp that goes with the arrays says which round they are in. Invariant: the arrays of a chunk
-that is not donated are never written to, so that round r stays readable while round r + 1 is made
-from it; those of one that is are read in their round, or not at all.
+It also holds its answers to the shards: on the broadcast path one answer to all, its whole summary;
+on the gather path one to each shard (see :mod:`dqlearn.stages.lookup`). Its arrays may be
+*donated*: the next round writes to them, and the chunk of round r keeps only its counts and
+answers. A stamp that goes with the arrays says which round they are in. Invariant: the arrays of a
+chunk that is not donated are never written to, so that round r stays readable while round r + 1 is
+made from it; donated arrays are read in their round, or not at all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Stamp:
     Parameters
     ----------
     round : int
-        -1 while they are written to.
+        The round; -1 while the arrays are written to.
     """
 
     __slots__ = ("round",)
@@ -45,14 +45,14 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Answer(Sized):
-    """What a chunk, or all chunks of some states, say of Q_r.
+    """What a chunk, or all chunks of some states, say about Q_r.
 
     Attributes
     ----------
     found : tuple
-        What the rule's summary says of each state that was asked for, columns of shape (m,).
+        The rule's summary of each state that was asked for, columns of shape (m,).
     timesteps : int
-        Transitions that Q_r has been learned from.
+        Number of transitions that Q_r has been learned from.
     """
 
     found: Found
@@ -66,21 +66,21 @@ class Chunk(Sized):
     Attributes
     ----------
     q : float (states, actions) or (states, members, actions)
-        Q_r; the latter of several members.
+        Q_r; the second shape is that of several members.
     visits : uint32, shaped as q
         How often each pair was updated.
     tally : RoundStats
-        Of the round that made this chunk, pooled over shards.
+        Statistics of the round that made this chunk, pooled over shards.
     td_abs_sum : float
         Sum of ``|y - q|`` over the updates of that round in this chunk.
     changed : int
-        Transitions made through the round that last changed its arrays; -1 when none has.
+        Number of transitions made through the round that last changed the arrays; -1 if none has.
     answers : tuple of Answer
-        To what each shard asked of round r; on the broadcast path one, for all of its states.
+        Answers to what each shard asked about round r; on the broadcast path one, for all states.
     stamp : Stamp, optional
-        Of arrays that this chunk may donate; None of those that others hold too.
+        Stamp of arrays that this chunk may donate; None if others hold the arrays too.
     known : Known, optional
-        Of a sparse chunk: which rows of its arrays are which states. There may be more rows.
+        Index of a sparse chunk: which rows of the arrays are which states. There may be more rows.
     more : mapping
         The arrays of further columns, by their names; see :mod:`dqlearn.table.columns`.
     """
@@ -97,30 +97,30 @@ class Chunk(Sized):
 
     @classmethod
     def of(cls, columns: Mapping[str, npt.NDArray[Any]], tally: RoundStats, **rest: Any) -> Self:
-        """Make a chunk of its arrays by their names."""
+        """Make a chunk from its arrays by their names."""
         return cls(tally=tally, **_own(columns), **rest)
 
     def with_columns(self, columns: Mapping[str, npt.NDArray[Any]], **changes: Any) -> Chunk:
-        """Return this chunk with other arrays, and what else is given."""
+        """Return this chunk with other arrays, and with the given values of other fields."""
         return replace(self, **_own(columns), **changes)
 
     @property
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """Its arrays by their names."""
+        """The arrays by their names."""
         return {"q": self.q, "visits": self.visits, **self.more}
 
     @property
     def timesteps(self) -> int:
-        """Transitions that Q_r has been learned from."""
+        """Number of transitions that Q_r has been learned from."""
         return self.tally.timesteps + self.tally.n_transitions
 
     def at(self, round_: int) -> Chunk:
-        """Return this chunk, if its arrays are still in a round.
+        """Return this chunk, if its arrays are still in the given round.
 
         Raises
         ------
         StaleShardError
-            If they have left it.
+            If the arrays are in another round.
         """
         if self.stamp is not None and self.stamp.round != round_:
             raise StaleShardError(
@@ -137,7 +137,7 @@ class Chunk(Sized):
 
 
 def _own(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    """Return arrays as a chunk has them: two by themselves, and more."""
+    """Return arrays as the fields of a chunk: `q` and `visits`, and the others in `more`."""
     more = {name: array for name, array in columns.items() if name not in ("q", "visits")}
     return {"q": columns["q"], "visits": columns["visits"], "more": more}
 
@@ -149,7 +149,7 @@ def filled(
     zeros: Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]] = np.zeros,
     columns: Sequence[Column] = COLUMNS,
 ) -> Chunk:
-    """Make a chunk that nothing has been learned into yet; of zeros, it takes no memory before."""
+    """Make a chunk before any learning; zeros take no memory until they are written to."""
     arrays = {}
     for column in columns:
         arrays[column.name] = zeros(column.shape(*shape), column.dtype_in(np.dtype(dtype)))

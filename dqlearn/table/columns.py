@@ -30,17 +30,17 @@ class Column:
     Parameters
     ----------
     name : str
-        Of the array.
+        Name of the array.
     dims : tuple of str
-        Its dimensions, the first of which is "state".
+        Names of its dimensions, the first of which is "state".
     about : mapping
         Attributes of the stored variable: ``long_name`` and ``units``.
     dtype : dtype, optional
-        By default the one that the table has.
+        Type of its values; by default the table's.
     fill : float, optional
-        What every place holds before anything is learned; None is the initial value of the table.
+        Value of every cell before anything is learned; None is the initial value of the table.
     sizes : mapping
-        Of the dimensions that are neither "state" nor "action".
+        Sizes of the dimensions that are neither "state" nor "action".
 
     Examples
     --------
@@ -59,25 +59,25 @@ class Column:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def dtype_in(self, table: np.dtype[Any]) -> np.dtype[Any]:
-        """Return its dtype in a table whose values have one."""
+        """Return the column's dtype in a table of this dtype."""
         return table if self.dtype is None else self.dtype
 
     def fill_in(self, initial_value: float) -> float:
-        """Return what it begins with in a table that begins with a value."""
+        """Return the column's first value in a table with this initial value."""
         return initial_value if self.fill is None else self.fill
 
     def shape(self, n_states: int, n_actions: int) -> tuple[int, ...]:
-        """Return its shape for so many states and actions."""
+        """Return the column's shape for so many states and actions."""
         return self.along(n_states, n_actions, self.sizes)
 
     def region(self, states: slice, actions: slice) -> tuple[slice, ...]:
-        """Return the part of it that is of some states and actions."""
+        """Return the region of the column that belongs to some states and actions."""
         return self.along(states, actions, {dim: slice(0, n) for dim, n in self.sizes.items()})
 
     def along(
         self, states: Along, actions: Along, others: Mapping[str, Along]
     ) -> tuple[Along, ...]:
-        """Return what is said of its dimensions, in their order."""
+        """Return one value for each dimension of the column, in their order."""
         known = {**others, "state": states, "action": actions}
         return tuple(known[dim] for dim in self.dims)
 
@@ -96,12 +96,12 @@ COLUMNS = (
 
 @cache
 def columns_of(members: int) -> tuple[Column, ...]:
-    """Return the columns of a table of several members: their values of a state side by side.
+    """Return the columns of a table of several members: a state's values lie side by side.
 
     Parameters
     ----------
     members : int
-        At least 1; a table of one has no dimension for them.
+        Number of members, at least 1; a table of one has no dimension for them.
 
     Returns
     -------

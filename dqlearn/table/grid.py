@@ -35,7 +35,7 @@ from dqlearn.text import shortened
 __all__ = ["ChunkGrid", "Slices", "block_bits", "owner_dtype", "table_nbytes"]
 
 Chunks = Any
-"""What dask.array takes as ``chunks=`` for two dimensions, or "auto"."""
+"""The ``chunks=`` of dask.array for two dimensions, or "auto"."""
 
 Slices = tuple[slice, slice]
 """States and actions of a block of the table."""
@@ -62,7 +62,7 @@ class ChunkGrid:
     rows, columns : tuple of int
         Numbers of states and of actions in successive chunks, as in ``dask.array.Array.chunks``.
     members : int
-        Tables that stand side by side, state by state: a chunk has all of them.
+        Number of tables that lie side by side, state by state: a chunk holds all of them.
 
     Raises
     ------
@@ -108,12 +108,12 @@ class ChunkGrid:
         n_states, n_actions : int
             The table's shape.
         chunks : "auto", int, tuple or sequence of tuples
-            What ``dask.array`` takes for two dimensions; "auto" splits along states into chunks of
-            some MiB, and depends on the table only, never on the machine.
+            The ``chunks`` of ``dask.array`` for two dimensions; "auto" splits along states into
+            chunks of some MiB, and depends on the table only, never on the machine.
         itemsize : int
-            Bytes of one value.
+            Number of bytes of one value.
         members : int
-            Tables that stand side by side.
+            Number of tables that lie side by side.
 
         Returns
         -------
@@ -149,17 +149,17 @@ class ChunkGrid:
 
     @property
     def n_chunks(self) -> int:
-        """How many chunks there are."""
+        """Number of chunks."""
         return len(self.rows) * len(self.columns)
 
     @property
     def n_rows(self) -> int:
-        """Chunks along the states."""
+        """Number of chunks along the states."""
         return len(self.rows)
 
     @property
     def n_columns(self) -> int:
-        """Chunks along the actions."""
+        """Number of chunks along the actions."""
         return len(self.columns)
 
     @property
@@ -174,38 +174,38 @@ class ChunkGrid:
 
     @cached_property
     def locators(self) -> tuple[Locator, Locator]:
-        """What finds the row and the column of a pair."""
+        """Locators of a pair's row and column."""
         return Locator.of(self.row_edges), Locator.of(self.column_edges)
 
     @cached_property
     def widths(self) -> npt.NDArray[np.int64]:
-        """Values of a state in each chunk, shape ``(n_chunks,)``."""
+        """Numbers of values of a state in each chunk, shape ``(n_chunks,)``."""
         widths = [self.members * self.columns[self.position(c)[1]] for c in range(self.n_chunks)]
         return np.array(widths, np.int64)
 
     @cached_property
     def bases(self) -> npt.NDArray[np.int64]:
-        """What to subtract for each chunk: ``offset = state * width + action - base``."""
+        """Base of each chunk's offsets: ``offset = state * width + action - base``."""
         origins = [self.origin(c) for c in range(self.n_chunks)]
         bases = [s * w + a for (s, a), w in zip(origins, self.widths.tolist(), strict=True)]
         return np.array(bases, np.int64)
 
     def position(self, chunk: int) -> tuple[int, int]:
-        """Row and column (i, j) of a chunk's number."""
+        """Return the row and the column (i, j) of a chunk, given its number."""
         return divmod(chunk, len(self.columns))
 
     def chunk_shape(self, chunk: int) -> tuple[int, int]:
-        """Numbers of states and actions in a chunk."""
+        """Return the numbers of states and actions in a chunk."""
         i, j = self.position(chunk)
         return self.rows[i], self.columns[j]
 
     def origin(self, chunk: int) -> tuple[int, int]:
-        """First state and first action of a chunk."""
+        """Return the first state and the first action of a chunk."""
         i, j = self.position(chunk)
         return sum(self.rows[:i]), sum(self.columns[:j])
 
     def region(self, chunk: int) -> Slices:
-        """States and actions of a chunk."""
+        """Return the states and the actions of a chunk."""
         (s, a), (rows, columns) = self.origin(chunk), self.chunk_shape(chunk)
         return slice(s, s + rows), slice(a, a + columns)
 
@@ -216,7 +216,7 @@ class ChunkGrid:
         return [a * self.n_columns + b for a in i for b in j]
 
     def overlaps(self, region: Slices) -> Iterator[tuple[int, Slices, Slices]]:
-        """Yield those chunks, what of each belongs to the region, and where in it."""
+        """Yield each of those chunks, its part in the region, and where in the region."""
         for c in self.owners(region):
             own, there = zip(*map(_overlap, self.region(c), region), strict=True)
             yield c, own, there
@@ -228,7 +228,7 @@ class ChunkGrid:
         return owner
 
     def locate(self, state: int, action: int, member: int = 0) -> tuple[int, int]:
-        """Return the chunk that owns a pair, and the offset in it of a member's value."""
+        """Return the chunk that owns a pair, and the offset of a member's value in it."""
         i = int(np.searchsorted(self.row_edges, state, side="right")) - 1
         j = int(np.searchsorted(self.column_edges, action, side="right")) - 1
         row, column = int(self.row_edges[i]), int(self.column_edges[j])
@@ -237,7 +237,7 @@ class ChunkGrid:
         return i * len(self.columns) + j, offset
 
     def pair(self, chunk: int, offset: int) -> tuple[int, int]:
-        """Return the pair that stands at an offset of a chunk; the inverse of `locate`."""
+        """Return the pair at an offset in a chunk; the inverse of `locate`."""
         row, column = self.origin(chunk)
         place, action = divmod(offset, self.chunk_shape(chunk)[1])
         return row + place // self.members, column + action
@@ -245,7 +245,7 @@ class ChunkGrid:
 
 @dataclass(frozen=True)
 class Locator:
-    """One axis of a grid, made ready for a kernel: index -> chunk along this axis.
+    """One axis of a grid, prepared for a kernel: index -> chunk along this axis.
 
     ``guess[x >> shift]`` is the chunk in which a block of indices begins; going up from there while
     ``edges[guess + 1] <= x`` finds the chunk of x: no division. Where no block spans two chunks the
@@ -268,7 +268,7 @@ class Locator:
 
     @property
     def arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], int, bool]:
-        """The same as a tuple, for a kernel."""
+        """The fields as a tuple, for a kernel."""
         return self.edges, self.guess, self.shift, self.exact
 
 
@@ -287,7 +287,7 @@ def _overlap(chunk: slice, part: slice) -> tuple[slice, slice]:
 
 
 def _auto_rows(n_states: int, row_bytes: int) -> int:
-    """States per chunk: chunks of some MiB, some chunks, or as many as the largest size asks."""
+    """Return the states per chunk: some MiB of them, or more so that chunks are not too many."""
     total = n_states * row_bytes
     wanted = min(math.ceil(total / _AUTO_BYTES), _AUTO_CHUNKS)
     rows = math.ceil(n_states / max(wanted, math.ceil(total / _MAX_CHUNK_BYTES)))
@@ -296,7 +296,7 @@ def _auto_rows(n_states: int, row_bytes: int) -> int:
 
 
 def block_bits(n: int) -> int:
-    """Return the bits of an index, of n, that a :class:`Locator` does not look at to guess."""
+    """Return how many low bits of an index below n a :class:`Locator` ignores to guess."""
     return max(0, (n - 1).bit_length() - _GUESSES.bit_length() + 1)
 
 

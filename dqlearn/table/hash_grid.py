@@ -40,17 +40,17 @@ class HashGrid:
     n_states, n_actions : int
         The table's shape; at most 2**62 states.
     n_chunks : int
-        How many chunks.
+        Number of chunks.
     block : int
-        States that stand side by side, a power of two: 1 where visits scatter, more where they stay
-        near.
+        Number of states that lie side by side, a power of two: 1 where visits scatter, more where
+        they stay near.
     members : int
-        Tables that stand side by side, state by state.
+        Number of tables that lie side by side, state by state.
 
     Raises
     ------
     GridError
-        If one of them can never work.
+        If a size can never work.
 
     Examples
     --------
@@ -89,11 +89,11 @@ class HashGrid:
         n_states, n_actions : int
             The table's shape.
         chunks : "auto" or int
-            How many chunks; "auto" is the same on every machine.
+            Number of chunks; "auto" is the same on every machine.
         block : int
-            States that stand side by side.
+            Number of states that lie side by side.
         members : int
-            Tables that do so in each state.
+            Number of tables that lie side by side in each state.
 
         Returns
         -------
@@ -102,7 +102,7 @@ class HashGrid:
         Raises
         ------
         GridError
-            If `chunks` is something else.
+            If `chunks` is neither "auto" nor a number of chunks.
         """
         if isinstance(chunks, str) and chunks == "auto":
             chunks = _CHUNKS
@@ -119,26 +119,26 @@ class HashGrid:
 
     @property
     def chunks(self) -> int:
-        """How many chunks there are, as a learner is told."""
+        """Number of chunks, in the form of a learner's ``chunks``."""
         return self.n_chunks
 
     @property
     def n_rows(self) -> int:
-        """Chunks along the states."""
+        """Number of chunks along the states."""
         return self.n_chunks
 
     @property
     def n_columns(self) -> int:
-        """Chunks along the actions."""
+        """Number of chunks along the actions."""
         return 1
 
     @property
     def bits(self) -> int:
-        """Lowest bits of a state, which say where it stands in its block."""
+        """Number of the lowest bits of a state, which say where it lies in its block."""
         return self.block.bit_length() - 1
 
     def position(self, chunk: int) -> tuple[int, int]:
-        """Row and column of a chunk's number."""
+        """Return the row and the column of a chunk, given its number."""
         return chunk, 0
 
     def find_rows(self, states: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
@@ -149,4 +149,4 @@ class HashGrid:
 
 
 Grid = ChunkGrid | HashGrid
-"""Of a table: one that is laid out, or a sparse one."""
+"""The grid of a table: a dense one, or a sparse one."""

@@ -3,11 +3,11 @@
 ::
 
     RoundReport ── append ──►  rows[round - first]  ── to_xarray ──►  Dataset over `round`
-                               ◄── truncate(round) ── (the run went back to a cut)
+                      ◄── truncate(round) ── (the run went back to a recovery point)
 
-Invariant: the rows are of consecutive rounds, in order. A row is a number of 8 bytes for each
-statistic; appending costs the same whether it is the first row or the millionth (the array doubles
-when full).
+Invariant: the rows are of consecutive rounds, in order. A row has one number of 8 bytes for each
+statistic; appending costs the same for the first row and for the millionth (the array doubles when
+it is full).
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ SHOWN: dict[str, Statistic | Derived] = {
     for name, it in _DECLARED.items()
     if name != "round"  # the dimension
 }
-"""The variables of a history, for people: statistics, and what is derived instead of sums."""
+"""The variables of a history, for people: statistics, and what is derived in place of sums."""
 
 _SUMS = {name: it for name, it in _DECLARED.items() if it.shown}
-"""What a saved history has besides, so that it is exact."""
+"""The sums that a saved history has besides, so that it is exact."""
 
 
 class History:
@@ -75,17 +75,17 @@ class History:
 
     @property
     def n_episodes(self) -> int:
-        """Episodes that ended in all rounds together."""
+        """Number of episodes that ended, over all rounds."""
         return int(self._rows["episodes_so_far"][self._size - 1]) if self._size else 0
 
     @property
     def timesteps(self) -> int:
-        """Transitions made through the last round; 0 before the first."""
+        """Number of transitions made through the last round; 0 before the first."""
         return int(self._rows["timesteps"][self._size - 1]) if self._size else 0
 
     @property
     def end(self) -> int | None:
-        """The round after the last one; None before the first."""
+        """Number of the round after the last one; None before the first."""
         return int(self._rows["round"][self._size - 1]) + 1 if self._size else None
 
     def append(self, report: RoundReport) -> None:
@@ -116,7 +116,7 @@ class History:
         Parameters
         ----------
         round : int
-            The round that the run goes back to, and makes next.
+            The round that the run goes back to, and makes again.
         """
         if self._size:
             first = int(self._rows["round"][0])
@@ -128,12 +128,12 @@ class History:
         Parameters
         ----------
         first : int, default 0
-            Leave out so many rows at the beginning.
+            Number of rows to leave out at the beginning.
 
         Returns
         -------
         dict
-            An array (round, column) by its dtype; :data:`STORED` names the columns.
+            The arrays (round, column) by their dtypes; :data:`STORED` names the columns.
         """
         rows = self._rows[first : self._size]
         return {
@@ -142,12 +142,12 @@ class History:
 
     @classmethod
     def of(cls, stored: Mapping[str, npt.NDArray[np.generic]]) -> History:
-        """Make a history of its stored arrays.
+        """Make a history from its stored arrays.
 
         Parameters
         ----------
         stored : mapping
-            As :meth:`stored` returns them.
+            The arrays, as :meth:`stored` returns them.
 
         Returns
         -------
@@ -169,7 +169,8 @@ class History:
         Parameters
         ----------
         n_episodes : int, default 100
-            Go back as many rounds as it takes to have at least so many episodes, or to the first.
+            Least number of episodes: the mean is over the fewest last rounds that have so many, or
+            over all rounds if they have fewer.
 
         Returns
         -------
@@ -189,23 +190,23 @@ class History:
         -------
         xarray.Dataset
             Dimension `round`, with the rounds' numbers as coordinate; each variable has the
-            attributes `long_name` and `units`. What is taken over episodes is NaN where none ended.
+            attributes `long_name` and `units`. A statistic over episodes is NaN where none ended.
         """
         rows = self._rows[: self._size].copy()
         return _labelled(rows, _columns(rows), SHOWN)
 
     def saved(self, before: int) -> xr.Dataset:
-        """Return a copy as a Dataset that :meth:`of_saved` takes back.
+        """Return a copy as a Dataset that :meth:`of_saved` reads.
 
         Parameters
         ----------
         before : int
-            The round that is not made yet: only those before it.
+            The round that is made next: only the rounds before it are copied.
 
         Returns
         -------
         xarray.Dataset
-            As :meth:`to_xarray`, and the sums that its means are of.
+            The Dataset of :meth:`to_xarray`, and the sums that it is derived from.
         """
         rows = self._rows[: self._size]
         rows = rows[rows["round"] < before]
@@ -214,7 +215,7 @@ class History:
 
     @classmethod
     def of_saved(cls, columns: Mapping[str, npt.NDArray[np.generic]]) -> History:
-        """Make a history of the variables of :meth:`saved`.
+        """Make a history from the variables of :meth:`saved`.
 
         Parameters
         ----------
@@ -228,7 +229,7 @@ class History:
         Raises
         ------
         ValueError
-            If they are not of consecutive rounds.
+            If the rows are not of consecutive rounds.
 
         Examples
         --------
@@ -241,7 +242,7 @@ class History:
         rows = history._rows[: history._size]
         for name in _FIELDS:
             rows[name] = columns[name]
-        without = rows["n_episodes"] == 0  # there extremes are NaN for people, to combine infinite
+        without = rows["n_episodes"] == 0  # saved extremes are NaN there, in rows infinite
         rows["return_min"][without], rows["return_max"][without] = math.inf, -math.inf
         rows["episodes_so_far"] = np.cumsum(rows["n_episodes"])
         if (np.diff(rows["round"]) != 1).any():
@@ -258,7 +259,7 @@ def learning_curve(history: xr.Dataset, n_episodes: int = 100) -> xr.DataArray:
     Parameters
     ----------
     history : xarray.Dataset
-        A learner's, or that of :func:`dqlearn.open_history`.
+        The history of a learner, or of :func:`dqlearn.open_history`.
     n_episodes : int, default 100
         Each point is the mean over the fewest rounds, up to its own, that have so many episodes;
         over all of them at the beginning.
@@ -316,7 +317,7 @@ def _labelled(
 
 
 def _columns(rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[np.generic]]:
-    """Return the Dataset's variables: the rows' own, and what is derived instead of sums."""
+    """Return the Dataset's variables: the columns of the rows, and what is derived from sums."""
     return {
         name: it.column(rows) if isinstance(it, Derived) else _finite(rows[name], it)
         for name, it in SHOWN.items()
@@ -324,7 +325,7 @@ def _columns(rows: npt.NDArray[np.void]) -> dict[str, npt.NDArray[np.generic]]:
 
 
 def _finite(column: npt.NDArray[np.generic], it: Statistic) -> npt.NDArray[np.generic]:
-    """Return NaN for the extreme of nothing, which is infinite to combine."""
+    """Return a column with NaN for an extreme over no episodes, which is infinite in the rows."""
     if it.combine not in (min, max):
         return column
     return np.where(np.isfinite(column), column, np.nan)

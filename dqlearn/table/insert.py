@@ -1,10 +1,10 @@
-r"""Settle: a sparse chunk makes room for the states that it is to learn of.
+r"""Insert: a sparse chunk makes rows for the states that it is to learn about.
 
 ::
 
     pieces (state, action, target) ─► rows of the states, new ones at the end ─► (offset, target)
 
-The rest of an update is that of any chunk. Rows are found for a whole piece at once, so that what
+The rest of an update is as for any chunk. Rows are found for a whole piece at once, so that what
 one look-up misses in the cache is fetched while the next begins. Invariant: a chunk that is not
 owned is never written to.
 """
@@ -36,23 +36,23 @@ def unsettled(
     dtype: np.dtype[Any],
     columns: Sequence[Column] = COLUMNS,
 ) -> Chunk:
-    """Make a sparse chunk that nothing has been learned into yet.
+    """Make a sparse chunk before any learning.
 
     Parameters
     ----------
     grid : HashGrid
-        Of the table.
+        The grid of the table.
     value : float
-        Of every pair.
+        Value of every pair.
     dtype : dtype
-        Of the values.
+        Type of the Q-values.
     columns : sequence of Column
-        That it has.
+        Columns that the chunk has.
 
     Returns
     -------
     Chunk
-        With the rows of no state.
+        A chunk without rows of any state.
     """
     blank = filled((grid.block, grid.n_actions), value, dtype, columns=columns)
     return replace(blank, known=Known.nothing(grid.bits))
@@ -75,7 +75,7 @@ def filled_with(
     columns: Mapping[str, npt.NDArray[Any]],
     timesteps: int,
 ) -> Chunk:
-    """Put what is stored of some states, all different, into a sparse chunk that knows none."""
+    """Insert stored values of some states, all different, into a sparse chunk without states."""
     known = _index(chunk).with_states(states, owned=False)
     rows, sizes = known.rows(states), (1 << known.bits, known.n_rows)
     whole = {name: _room(array, *sizes, owned=False) for name, array in chunk.columns.items()}
@@ -91,23 +91,23 @@ def _index(chunk: Chunk) -> Known:
 
 
 def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, list[Piece]]:
-    """Give every pair that is to be updated a place.
+    """Insert rows for all pairs that are to be updated, and find their offsets.
 
     Parameters
     ----------
     chunk : Chunk
-        A sparse one, of round r.
+        A sparse chunk of round r.
     pieces : sequence of Piece
-        What it receives from each shard: states, actions and targets.
+        Pieces that the chunk receives from the shards: states, actions and targets.
     owned : bool
-        Write to the chunk's own arrays.
+        Whether the chunk's own arrays may be written to.
 
     Returns
     -------
     Chunk
-        Still of round r, whose arrays are the caller's own.
+        The chunk of round r, with all rows, in arrays that the caller owns.
     list of Piece
-        Offsets and targets.
+        The pieces as offsets and targets.
 
     Examples
     --------
@@ -143,11 +143,11 @@ def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, l
 
 
 def _room(rows: npt.NDArray[Any], used: int, wanted: int, owned: bool) -> npt.NDArray[Any]:
-    """Return an array with so many rows in use, those not used before with nobody's value."""
+    """Return an array with so many rows in use; new rows get the initial value."""
     value = rows.flat[0]
     if not owned or wanted > len(rows):
-        # Rows that are not in use take no memory, as long as it is fresh from the system; a copy,
-        # which may be sent elsewhere, has none, and memory that was used before.
+        # Rows that are not in use take no memory if it is fresh from the system. A copy, which may
+        # be sent elsewhere, has no such rows, and reuses memory.
         size, make = (max(2 * used, wanted), np.empty) if owned else (wanted, empty)
         larger = make((size, *rows.shape[1:]), rows.dtype)
         larger[:used] = rows[:used]

@@ -1,4 +1,4 @@
-"""Dask's task specification, which is private to Dask, under one roof.
+"""Dask's task specification, which is private to Dask, in one place.
 
 A release of Dask that moves it changes this file alone.
 """

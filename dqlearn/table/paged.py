@@ -1,4 +1,4 @@
-"""Paged arrays: in files, of which the operating system keeps in memory what is used.
+"""Paged arrays: arrays in files; the operating system keeps in memory what is used of them.
 
 ::
 
@@ -6,10 +6,10 @@
                       └── gone with the array, and with the process, whatever ends it
 
 The folder is Dask's ``temporary-directory``, else the system's; in a worker process that a nanny
-keeps, the one that Dask spills to. There the nanny counts what is mapped as memory of the process,
-so nothing stays mapped beyond a task. Invariant: the values of an array do not depend on where it
-lies, and its room is reserved when it is made: a write to memory that finds the disk full would end
-the process.
+keeps, it is the folder that Dask spills to. There the nanny counts mapped files as memory of the
+process, so nothing stays mapped after a task. Invariant: the values of an array do not depend on
+where it lies, and its room on the disk is reserved when it is made: otherwise a write to memory
+that finds the disk full would end the process.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ _of_worker: str | None = None
 
 
 def live_in(folder: str) -> None:
-    """Let a worker process have its paged arrays in a folder, and none of them mapped for long."""
+    """Make a worker process put its paged arrays into a folder, and map none of them for long."""
     global _of_worker
     _of_worker = folder
 
 
 def folder() -> str:
-    """Return where paged arrays lie."""
+    """Return the folder of paged arrays."""
     return _of_worker or dask.config.get("temporary-directory", None) or tempfile.gettempdir()
 
 
 def disk() -> tuple[str, int]:
-    """Return what names the disk that paged arrays lie on, and how many bytes are free there."""
+    """Return a name of the disk that paged arrays lie on, and the bytes that are free there."""
     where = Path(folder()).resolve()
     where.mkdir(parents=True, exist_ok=True)
     above = [p for p in psutil.disk_partitions(all=True) if where.is_relative_to(p.mountpoint)]
@@ -67,19 +67,19 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     Parameters
     ----------
     shape : tuple of int
-        Of the array; not empty.
+        Shape of the array, which must not be empty.
     dtype : dtype
-        A numeric one.
+        A numeric type.
 
     Returns
     -------
     ndarray
-        C-ordered.
+        A C-ordered array.
 
     Raises
     ------
     TableTooLargeError
-        If there is no room for it, or the process has too many files.
+        If there is no room for the array, or the process has too many files.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def put(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Copy an array: a paged one into another, any other within memory."""
+    """Copy an array: a paged one to another paged one, any other within memory."""
     if not is_paged(array):
         return memory.copy(array)
     made = put(array)
@@ -105,7 +105,7 @@ def copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def read(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return an array for others to read, as long as they like."""
+    """Return an array that others may read for as long as they like."""
     if _of_worker is None or not is_paged(array):
         return array
     values = memory.copy(array)
@@ -114,12 +114,12 @@ def read(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def is_paged(array: npt.NDArray[Any]) -> bool:
-    """Whether an array is one that was made here."""
+    """Whether an array is a paged one."""
     return isinstance(array.base, mmap.mmap)
 
 
 def let_go(*arrays: npt.NDArray[Any]) -> None:
-    """Take arrays out of the memory that is counted as this worker's; they stay what they are."""
+    """Unmap arrays, so that they do not count as this worker's memory; their values stay."""
     for array in arrays:
         if _of_worker is not None and isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_DONTNEED)
@@ -134,7 +134,7 @@ def _filed(
             if values is None:
                 _reserve(file.fileno(), nbytes)
             else:
-                file.write(values.data)  # several times as fast as to write to fresh pages of a map
+                file.write(values.data)  # several times as fast as a write to fresh pages of a map
                 file.flush()
             return np.ndarray(shape, dtype, buffer=mmap.mmap(file.fileno(), nbytes, **_MAP))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Balance: a grid whose chunks have about the same load, where that of a table has not.
+"""Balance: a grid whose chunks have about the same load, for a table whose chunks have not.
 
 ::
 
@@ -8,9 +8,9 @@
           before  │       │       │
           after ││││         │
 
-Loads are counted by blocks of states, as many as a :class:`~dqlearn.table.grid.Locator` guesses
-chunks by: edges between blocks are found without a search. Invariant: pure arithmetic; a grid is
-made of the loads alone, and covers the same table.
+Loads are counted by blocks of states, the blocks from which a :class:`~dqlearn.table.grid.Locator`
+guesses chunks: edges between blocks are found without a search. Invariant: this is pure arithmetic;
+a grid depends on the loads alone, and covers the same table.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from dqlearn.table.grid import ChunkGrid, block_bits
 
 __all__ = ["evener", "joined", "load", "visits_of_blocks"]
 
-_PAIR = 0.2  # work for a pair that is only looked at, in that of an update: to find the maxima
-_GAIN = 1.5  # how many times as heavy the heaviest chunk must be as it would become
+_PAIR = 0.2  # work for a pair that only the search for maxima reads, in updates
+_GAIN = 1.5  # least ratio of the heaviest load to what it would become
 
 
 def visits_of_blocks(visits: npt.NDArray[np.uint32], n_states: int) -> npt.NDArray[np.int64]:
@@ -37,9 +37,9 @@ def visits_of_blocks(visits: npt.NDArray[np.uint32], n_states: int) -> npt.NDArr
     Parameters
     ----------
     visits : uint32 (states, ..., actions)
-        Of a chunk that begins with a block.
+        Visits in a chunk whose first state begins a block.
     n_states : int
-        Of the table.
+        Number of states of the table.
 
     Returns
     -------
@@ -57,11 +57,11 @@ def load(
     Parameters
     ----------
     visits : int64 (blocks,)
-        Of all rounds.
+        Visits in all rounds.
     grid : ChunkGrid
-        Of the table.
+        The grid of the table.
     n_transitions : int
-        Of a round.
+        Number of transitions of a round.
     maxima : bool
         Whether the maxima of all states are found in every round.
 
@@ -76,25 +76,25 @@ def load(
 def evener(
     grid: ChunkGrid, begun: ChunkGrid, load: npt.NDArray[np.float64], least: int
 ) -> ChunkGrid | None:
-    """Return a grid of about as many chunks as there were, which have about the same load.
+    """Return a grid of about as many chunks as before, whose loads are about the same.
 
-    A chunk has at least one block, and at most twice the states of the largest that there was.
+    A chunk has at least one block, and at most twice the states of the largest chunk of `begun`.
 
     Parameters
     ----------
     grid : ChunkGrid
-        Of one column, as it is now.
+        The present grid, of one column.
     begun : ChunkGrid
         The grid that was chosen without knowing the load.
     load : float64 (blocks,)
-        Of the states, in updates.
+        Load of each block, in updates.
     least : int
-        By how much the heaviest chunk must become lighter, in updates.
+        Least decrease of the heaviest load, in updates.
 
     Returns
     -------
     ChunkGrid or None
-        None if the heaviest chunk would hardly become lighter.
+        The grid; None if the heaviest chunk would hardly become lighter.
 
     Examples
     --------
@@ -115,14 +115,14 @@ def evener(
 
 
 def joined(arrays: Sequence[npt.NDArray[Any]], block: int) -> npt.NDArray[Any]:
-    """Join arrays along the states; what nobody has written to still takes no memory.
+    """Join arrays along the states; what is all zero still takes no memory.
 
     Parameters
     ----------
     arrays : sequence of array (states, ...)
-        What to join.
+        Arrays to join.
     block : int
-        States that are left out together if they are all zero.
+        Number of states that are skipped together if they are all zero.
 
     Returns
     -------
@@ -140,13 +140,13 @@ def joined(arrays: Sequence[npt.NDArray[Any]], block: int) -> npt.NDArray[Any]:
 
 
 def _edges(grid: ChunkGrid) -> npt.NDArray[np.int64]:
-    """Return the first state of each block, and the number of states."""
+    """Return the first state of each block, and the number of states at the end."""
     n_states = grid.shape[0]
     return np.append(np.arange(0, n_states, 1 << block_bits(n_states)), n_states)
 
 
 def _even(load: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.int64]:
-    """Return the blocks that up to n chunks of equal loads begin with, and how many there are."""
+    """Return the first blocks of up to n chunks of equal loads, and the number of blocks."""
     done = np.cumsum(load)
     shares = np.linspace(0, done[-1], n + 1)[1:-1]
     inner = 1 + np.searchsorted(done, shares)
@@ -154,7 +154,7 @@ def _even(load: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.int64]:
 
 
 def _split(edges: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-    """Cut what is longer than `most`."""
+    """Split the intervals that are longer than `most`."""
     starts = [np.arange(a, b, most) for a, b in pairwise(edges)]
     return np.concatenate([*starts, edges[-1:]])
 

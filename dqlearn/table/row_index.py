@@ -1,4 +1,4 @@
-"""Which states a sparse chunk knows, and in which rows of its arrays they stand.
+"""The index of a sparse chunk: which states it knows, and in which rows of its arrays they are.
 
 ::
 
@@ -6,10 +6,10 @@
                                           open addressing     blocks[p] is the block
                                           0: free
 
-A chunk knows the blocks that were written to. Places are given out in the order of their coming,
-and never change. Place 0 is nobody's: states that are not known stand there, where every value is
-the initial one. So a state that nobody has visited takes no room, and needs no case of its own.
-Invariant: what is found for a state does not depend on which other states are known.
+A chunk knows the blocks that were written to. Places are given to blocks in the order of their
+arrival, and never change. Place 0 belongs to no block: a state that is not known is found there,
+where every value is the initial one. So a state that nobody has visited takes no room, and needs no
+case of its own. Invariant: what is found for a state does not depend on which others are known.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from dqlearn.table.transitions import Sized
 
 __all__ = ["Known"]
 
-_FULL = 0.7  # of the slots
-_LEAST = 16  # slots
+_FULL = 0.7  # largest share of the slots in use
+_LEAST = 16  # least number of slots
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Known(Sized):
     slots : int32 (power of two,)
         Places, by the hashes of their blocks; 0 where there is none.
     n : int
-        Places in use, 0 included.
+        Number of places in use, including place 0.
     bits : int
-        Lowest bits of a state, which say where it stands in its block.
+        Number of the lowest bits of a state, which say where it lies in its block.
 
     Examples
     --------
@@ -59,17 +59,17 @@ class Known(Sized):
 
     @classmethod
     def nothing(cls, bits: int) -> Known:
-        """Return the index of a chunk that knows no state."""
+        """Return the index of a chunk without states."""
         return cls(np.array([-1]), np.zeros(_LEAST, np.int32), 1, bits)
 
     @classmethod
     def of(cls, blocks: npt.NDArray[np.int64], bits: int) -> Known:
-        """Return the index of blocks at the places 1, 2, ..."""
+        """Return the index of blocks that have the places 1, 2, ..."""
         return cls.nothing(bits).with_states(blocks << bits, owned=False)
 
     @property
     def n_rows(self) -> int:
-        """Rows in use."""
+        """Number of rows in use."""
         return self.n << self.bits
 
     @property
@@ -79,7 +79,7 @@ class Known(Sized):
         return (first + np.arange(1 << self.bits)).ravel()
 
     def rows(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Return the row of each state; of those not known, one of the first rows."""
+        """Return the row of each state; for a state that is not known, one of the first rows."""
         rows = empty(len(states), np.int64)
         find_rows(states, self.bits, self.blocks, self.slots, rows)
         return rows
@@ -90,14 +90,14 @@ class Known(Sized):
         Parameters
         ----------
         states : int (m,)
-            None of whose blocks need be known; they may occur more than once.
+            States whose blocks need not be known; they may occur more than once.
         owned : bool
-            Write to the arrays of this index, which nobody else holds.
+            Whether the arrays of this index, which nobody else holds, may be written to.
 
         Returns
         -------
         Known
-            With the blocks of these states at new places, in the order in which they come.
+            The index with these states' blocks at new places, in the order in which they come.
         """
         slots = self.slots
         if self.n + len(states) > _FULL * len(slots):
@@ -116,5 +116,5 @@ class Known(Sized):
 
 
 def _slots(n: int) -> npt.NDArray[np.int32]:
-    """Return free slots for so many places."""
+    """Return free slots, enough for so many places."""
     return np.zeros(max(_LEAST, 1 << int(n / _FULL).bit_length()), np.int32)

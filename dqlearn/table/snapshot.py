@@ -1,4 +1,4 @@
-"""A table at rest, as a run sees it that begins with it or goes back to it.
+"""A stored table, as a run reads it that begins with it or goes back to it.
 
 ::
 
@@ -22,46 +22,46 @@ import numpy.typing as npt
 __all__ = ["ArraySpec", "Region", "Snapshot", "StoredArray"]
 
 Region = tuple[slice, ...]
-"""A part of an array: of each dimension from where to where; both are whole numbers."""
+"""A part of an array: one slice for each dimension, whose ends are whole numbers."""
 
 
 class StoredArray(Protocol):
-    """What is known of a stored array without reading it."""
+    """A stored array that has not been read: its shape, chunks and dtype."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
+        """Shape of the whole array."""
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Shape of the parts that are stored together."""
+        """Shape of the stored chunks."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
+        """Type of the values."""
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySpec:
-    """An array that a store is to make.
+    """The description of an array that a store is to make.
 
     Parameters
     ----------
     name : str
-        Slashes in it divide groups from what they hold.
+        Name of the array; slashes divide the names of groups from the array's own.
     dims : tuple of str
         Names of its dimensions.
     shape, chunks : tuple of int
-        Of the whole, and of what is written together: no two tasks write to one chunk. The whole
+        Shape of the whole array, and of a stored chunk: no two tasks write to one chunk. The whole
         may be far too large to be allocated; what is never written takes no room.
     dtype : dtype
-        Of the values; "O" is text.
+        Type of the values; "O" is text.
     fill : float
-        What is read where nothing was written.
+        Value that is read where nothing was written.
     attributes : mapping
-        JSON.
+        Attributes of the array, as JSON.
     values : ndarray, optional
-        What it holds from the beginning, all of it.
+        All values that the array has from the beginning.
     """
 
     name: str
@@ -75,31 +75,31 @@ class ArraySpec:
 
 
 class Snapshot(Protocol):
-    """What is read from; it can be pickled, and so be sent to whoever reads."""
+    """A stored table to read from; it can be pickled, and so be sent to whoever reads."""
 
     @property
     def name(self) -> str:
-        """What people call the saved table, or the run."""
+        """Name of the saved table, or of the run, for people."""
 
     @property
     def round(self) -> int:
-        """Rounds that the table was learned in."""
+        """Number of rounds that the table was learned in."""
 
     @property
     def timesteps(self) -> int:
-        """Transitions that it was learned from."""
+        """Number of transitions that the table was learned from."""
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """JSON by name; "group/name" is of what belongs to the arrays "group/..." alone."""
+        """JSON values by name; "group/name" is an attribute of the arrays "group/..." alone."""
 
     def array(self, name: str) -> StoredArray:
-        """Say how large an array is.
+        """Return the shape, chunks and dtype of an array.
 
         Parameters
         ----------
         name : str
-            Of the array, one of numbers.
+            Name of an array of numbers.
 
         Returns
         -------
@@ -112,12 +112,12 @@ class Snapshot(Protocol):
         Parameters
         ----------
         name : str
-            Of the array.
+            Name of the array.
         region : tuple of slice
-            Which part.
+            The part to read.
 
         Returns
         -------
         ndarray
-            C-ordered; the caller's own.
+            A C-ordered array, which the caller owns.
         """

@@ -11,8 +11,8 @@
                 Piece: what chunk c receives from this shard
 
 Invariant: a transition is recorded once, in the documented order (see
-:mod:`dqlearn.stages.rollout`); rows that an autoreset makes up are none. Each piece carries its
-shard's tally of the round, so that counting costs no task of its own.
+:mod:`dqlearn.stages.rollout`); rows that an autoreset makes up are no transitions. Each piece
+carries its shard's statistics of the round, so that counting costs no task of its own.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["Piece", "Routed", "Transitions"]
 
 
 class Sized:
-    """A dataclass of arrays, or of other such classes, whose size in memory Dask can see."""
+    """A dataclass of arrays, or of such dataclasses, whose size in memory Dask can see."""
 
     def __sizeof__(self) -> int:
-        """Bytes of all arrays."""
+        """Return the bytes of all arrays."""
         values = [getattr(self, f.name) for f in fields(self)]  # type: ignore[arg-type]
         return 256 + sum(map(_nbytes, values))
 
@@ -59,11 +59,11 @@ class Transitions(Sized):
         The pairs. With several members, `action` is the column of the one that learns; see
         :mod:`dqlearn.kernels.members`.
     reward : float (n,)
-        In the table's dtype.
+        Rewards, in the table's dtype.
     next_state : int (n,)
-        Where to bootstrap; -1 when the episode terminated. A truncated episode bootstraps.
+        State to bootstrap from; -1 when the episode terminated. A truncated episode bootstraps.
     tally : RoundStats
-        Counts of the round.
+        Statistics of the shard's round.
     """
 
     state: npt.NDArray[Any]
@@ -74,7 +74,7 @@ class Transitions(Sized):
 
 
 Columns = tuple[npt.NDArray[Any], ...]
-"""Of each transition: (offset, target), or, for a sparse table, (state, action, target)."""
+"""Columns of transitions: (offset, target), or, for a sparse table, (state, action, target)."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Piece(Sized):
     Attributes
     ----------
     columns : tuple of arrays (m,)
-        The transitions, and with `runs` those of other chunks among them.
+        The transitions; with `runs`, those of other chunks are among them.
     tally : RoundStats
-        Of the shard.
+        Statistics of the shard's round.
     runs : int64 (tiles, 2), optional
-        Where the chunk's own begin and end; without it, all are its own.
+        Begin and end of the chunk's own transitions in each tile; without it, all are its own.
     """
 
     columns: Columns
@@ -97,16 +97,16 @@ class Piece(Sized):
 
     @property
     def where(self) -> npt.NDArray[np.int64]:
-        """The runs."""
+        """The runs of the chunk's own transitions."""
         return np.array([[0, len(self.columns[0])]]) if self.runs is None else self.runs
 
     @property
     def n(self) -> int:
-        """Transitions that the chunk receives."""
+        """Number of transitions that the chunk receives."""
         return len(self.columns[0]) if self.runs is None else int(np.diff(self.runs).sum())
 
     def alone(self) -> Piece:
-        """Return the piece without those of other chunks; what is in one run is not copied."""
+        """Return the piece without other chunks' transitions; those in one run are not copied."""
         runs = [slice(first, last) for first, last in self.where.tolist()]
         if len(runs) == 1:
             return Piece(tuple(column[runs[0]] for column in self.columns), self.tally)
@@ -123,11 +123,11 @@ class Routed(Sized):
     Attributes
     ----------
     columns : tuple of arrays (n,)
-        Tile by tile.
+        The transitions, tile by tile.
     starts : int64 (tiles, chunks + 1)
         In tile i chunk c owns ``starts[i, c] : starts[i, c + 1]``.
     tally : RoundStats
-        Counts of the round.
+        Statistics of the shard's round.
     """
 
     columns: Columns
@@ -135,9 +135,9 @@ class Routed(Sized):
     tally: RoundStats
 
     def own(self, chunk: int) -> Piece:
-        """Return what a chunk receives, where it is."""
+        """Return what a chunk receives, as a view."""
         return Piece(self.columns, self.tally, self.starts[:, chunk : chunk + 2])
 
     def piece(self, chunk: int) -> Piece:
-        """Cut out what a chunk receives."""
+        """Return what a chunk receives, as a copy."""
         return self.own(chunk).alone()

@@ -5,8 +5,8 @@
     loop ─┬─► pipeline ─► rounds on the engine ─► reports ─► history, callbacks, progress
           │      ├─► recovery ─► recovery points: what the run can go back to
           │      ├─► ownership: who holds the state ─► placement: where it is
-          │      └─► capacity: the chunks cut anew by their loads
-          └─► checkpointer: what is written, and handed over as a recovery point
+          │      └─► capacity: other chunks, if their loads are uneven
+          └─► checkpointer: writes checkpoints, and hands them over as recovery points
 
-Invariant: a run that is interrupted, or loses workers, goes on to the bits of an undisturbed one.
+Invariant: a run that is interrupted, or loses workers, ends with the bits of an undisturbed run.
 """

@@ -1,9 +1,9 @@
-"""How much there is room for, and how evenly it is used.
+"""How much room there is for a table, and how evenly it is used.
 
 ::
 
     memory, disk ──► fitted: the plan in memory, out of core, or an error
-    visits by block of states ──► Balancer: the chunks cut anew, if some have a much larger load
+    visits by block of states ──► Balancer: other chunks, if some have a much larger load
 
 Invariant: neither the place of a table nor its chunks change a bit of what is learned.
 """
@@ -32,8 +32,8 @@ from dqlearn.training.placement import Placement
 
 __all__ = ["Balancer", "check_left", "check_room", "fitted", "granted", "least_left"]
 
-_LEFT = 0.05  # of this machine's memory
-_FIRST_LOOK = 8  # rounds until the loads of chunks are compared
+_LEFT = 0.05  # share of this machine's memory
+_FIRST_LOOK = 8  # number of rounds until the loads of chunks are compared
 
 
 def check_room(
@@ -45,7 +45,7 @@ def check_room(
     in_place: bool = True,
     algorithm: Algorithm = Q_LEARNING,
 ) -> bool:
-    """Compare a table with the memory and the disks there are.
+    """Compare a table with the memory and the disks that there are.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ def check_room(
     executor : Executor
         Where the table is to be made.
     maxima : bool
-        Whether the maxima of all states are made: by chunks, and joined; they stay in memory.
+        Whether the chunks' summaries of all states are made and joined; they stay in memory.
     in_place : bool
-        Whether one table is enough, or rounds work on copies.
+        Whether rounds write to the table in place; else they work on copies.
     algorithm : Algorithm
-        It says how many members there are, and what is known of a state.
+        The rule, which sets the number of members and the size of a state's summary.
 
     Returns
     -------
     bool
-        Whether the table is out of core: on disks, as it does not fit into memory.
+        Whether the table is out of core, on disks, because it does not fit into memory.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def check_room(
 
 
 def granted(executor: Executor) -> int:
-    """Return the bytes of memory for a table; Dask's ``dqlearn.memory-limit`` goes before."""
+    """Return the bytes of memory for a table; Dask's ``dqlearn.memory-limit`` takes precedence."""
     limit = dask.config.get("dqlearn.memory-limit", None)
     return int(parse_bytes(limit)) if limit else executor.memory
 
@@ -110,7 +110,7 @@ def check_left() -> None:
     Raises
     ------
     TableTooLargeError
-        If too little is left.
+        If too little memory is left.
     """
     left, least = psutil.virtual_memory().available, least_left()
     if left < least:
@@ -122,9 +122,9 @@ def check_left() -> None:
 
 
 def fitted(plan: Plan, executor: Executor) -> Plan:
-    """Return a plan for what there is room for at a place; see :func:`check_room`."""
+    """Return a plan that fits the room at a place; see :func:`check_room`."""
     if plan.sparse:
-        return plan  # its table is as large as it becomes
+        return plan  # a sparse table may grow to any size
     out_of_core = check_room(
         plan.grid.shape,
         plan.dtype,
@@ -142,19 +142,19 @@ class Balancer:
     Parameters
     ----------
     placement : Placement
-        Where the chunks are.
+        The place of the chunks.
     ownership : Ownership
         The holder of the collected state.
     """
 
     def __init__(self, placement: Placement, ownership: Ownership) -> None:
         self._placement, self._ownership = placement, ownership
-        self._looked: tuple[Grid, int] | None = None  # at which chunks, after which round
+        self._looked: tuple[Grid, int] | None = None  # chunks compared, after which round
 
     def due(self, round_: int) -> bool:
         """Whether the loads are to be compared after so many rounds.
 
-        A run that has gone back to other chunks begins to count again.
+        A run that has gone back to other chunks starts counting again.
         """
         plan, next_look = self._placement.plan, _FIRST_LOOK
         if self._looked is not None and self._looked[0] == plan.grid:
@@ -162,7 +162,7 @@ class Balancer:
         return plan.balanced and round_ >= next_look
 
     def balance(self) -> None:
-        """Cut the chunks anew if some have a much larger load than others."""
+        """Split the table into other chunks if some have a much larger load than others."""
         before, plan = self._ownership.state, self._placement.plan
         self._looked = plan.grid, before.round
         if (grid := self._evener_grid()) is None:
@@ -177,10 +177,10 @@ class Balancer:
             self._looked = grid, before.round
 
     def _evener_grid(self) -> ChunkGrid | None:
-        """Return a grid that is worth cutting the chunks anew, if there is room for both."""
+        """Return a grid that is worth a change of chunks, if there is room for both."""
         plan, executor = self._placement.plan, self._placement.executor
         room = not plan.out_of_core and 2 * plan.nbytes <= granted(executor)
-        of_blocks = plan.laid_out.locators[0].exact  # a stored grid may be any
+        of_blocks = plan.laid_out.locators[0].exact  # a stored grid may have any chunks
         if not (room and of_blocks) or plan.grid.n_chunks == 1 or executor.width == 1:
             return None
         visits = self._placement.fetch(*visits_graph(self._ownership.state))

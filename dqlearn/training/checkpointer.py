@@ -2,10 +2,10 @@
 
 ::
 
-    round r is over ──► hold, begin ──► workers write ──► commit ──► RecoveryPoint, handed over
+    round r is over ──► pin, begin ──► workers write ──► commit ──► RecoveryPoint, handed over
          └─► rounds r+1, r+2, ... are made meanwhile, on copies
 
-The waiting and the commit are in a thread of their own, one checkpoint at a time. Invariant: a
+A thread of its own waits for the workers and commits, one checkpoint at a time. Invariant: a
 checkpoint is of one round, whole; it is handed over only after its commit.
 """
 
@@ -43,11 +43,11 @@ class Attempt:
     Attributes
     ----------
     transaction : Transaction
-        What the store knows of the checkpoint.
+        The store's transaction for the checkpoint.
     state : State
         The state that is written.
     copies : dict
-        Copies of donated shards, which the repository does not hold.
+        Copies of donated shards, which the store does not hold.
     """
 
     transaction: Transaction
@@ -55,56 +55,56 @@ class Attempt:
     copies: dict[Key, Any]
 
     def committed(self, version: Version) -> RecoveryPoint:
-        """Return what the run can go back to, now that the checkpoint is committed."""
+        """Return the recovery point that the committed checkpoint is."""
         return RecoveryPoint(version.round, self.state, self.copies, version)
 
 
 class Bests:
-    """Evaluations that were the best so far, of tables that have no checkpoint yet."""
+    """The best evaluations so far, of tables that have no checkpoint yet."""
 
     def __init__(self) -> None:
-        self._means: dict[int, float] = {}  # by the table's round
+        self._means: dict[int, float] = {}  # keyed by the round of the table
 
     def __contains__(self, round_: int) -> bool:
-        """Whether no table before was better than that of a round."""
+        """Whether the table of a round is the best one so far."""
         return round_ in self._means
 
     def add(self, round_: int, mean: float, base: Version | None) -> None:
-        """Take up the evaluation of a table, if it is the best so far.
+        """Record the evaluation of a table, if it is the best so far.
 
-        That outlasts a loss: callbacks are told of a round once, even if it is made again.
+        It outlasts a loss: callbacks hear about a round once, even if it is made again.
         """
         if mean > self.before(round_, base)[0]:
             self._means[round_] = mean
 
     def before(self, round_: int, base: Version | None) -> tuple[float, int]:
-        """Return the best mean return that a table before a round was evaluated at; its round."""
+        """Return the best mean return of the tables before a round, and that table's round."""
         return max([_best(base), *((m, r) for r, m in self._means.items() if r < round_)])
 
     def counters(self, round_: int, base: Version | None) -> dict[str, float]:
-        """Return what the checkpoint of a round says of the best evaluation until then."""
+        """Return the attributes of a round's checkpoint about the best evaluation until then."""
         mean, best_round = self.before(round_ + 1, base)
         return {"best_mean": mean, "best_round": best_round} if math.isfinite(mean) else {}
 
     def forget(self) -> None:
-        """Forget all of them."""
+        """Forget all evaluations."""
         self._means.clear()
 
 
 class Checkpointer:
-    """Writes checkpoints to one store.
+    """Writes the checkpoints of a run to one store.
 
     Parameters
     ----------
     store : CheckpointStore
-        Where they go.
+        The store of the checkpoints.
     saving : Saving
         When checkpoints are made, and how.
     base : Version, optional
         The checkpoint that the run has gone on from.
     tip : str, optional
-        Icechunk's name of the latest checkpoint when `base` was chosen, if that is another one;
-        what lies between is given up.
+        The store's id of the latest checkpoint when `base` was chosen, if that is another one;
+        the checkpoints between the two are given up.
     """
 
     def __init__(
@@ -115,31 +115,31 @@ class Checkpointer:
         tip: str | None = None,
     ) -> None:
         self.store, self.saving, self.base = store, saving, base
-        self._tip = tip or (base.snapshot if base else "")  # where the branch was seen last
+        self._tip = tip or (base.snapshot if base else "")  # the last known tip of the branch
         self._bests = Bests()
         self._open = False
         self._release: Callable[[], None] = lambda: None
         self._attempt: Attempt | None = None
         self._writing: Future[tuple[Version, StoreError | None]] | None = None
-        self._flushing: threading.Thread | None = None  # what was committed, to the disk
+        self._flushing: threading.Thread | None = None  # flushes what was committed
         self._committed: list[RecoveryPoint] = []  # not handed over yet
-        self._news: list[Version] = []  # committed, and not told of yet
+        self._news: list[Version] = []  # committed, but callbacks were not told
         self._since = time.monotonic()
 
     def open(self, plan: Plan, attrs: Mapping[str, Any], round_: int) -> None:
-        """Keep other runs away, and make the arrays of a run that begins; it is at `round_` now.
+        """Keep other runs away, and make the arrays of a new run; the run is at `round_` now.
 
         Raises
         ------
         RunInUseError
-            If another run writes there, or has done so meanwhile.
+            If another run writes to the store, or has done so meanwhile.
         StoreError
-            If there is a run already that this one did not go on from.
+            If there is a run already, and this one did not go on from it.
         """
-        self.abandon()  # what an interrupted call left under way
+        self.abandon()  # an interrupted call may have left a checkpoint under way
         self._release()
         with suppress(NoCheckpointError):
-            self.store.open()  # refuses what is not ours before anything is put there
+            self.store.open()  # before anything is made: refuses what is not ours
         self._release, self._open = self.store.lock(), True
         try:
             self._reclaim(round_)
@@ -151,7 +151,7 @@ class Checkpointer:
         except BaseException:
             self._release()
             raise
-        if self.base and not self._flushing:  # the process before may have died before it was done
+        if self.base and not self._flushing:  # the process before may have died before its flush
             self._flushing = _begin(self.store.flush)
         self._since = time.monotonic()
 
@@ -161,7 +161,7 @@ class Checkpointer:
         return self.base is not None or self._writing is not None
 
     def close(self) -> None:
-        """Let other runs in, as soon as nothing is written any more."""
+        """Let other runs in, as soon as nothing is being written."""
         release = self._release
         if self._writing is None:
             release()
@@ -177,7 +177,7 @@ class Checkpointer:
         )
 
     def evaluated(self, round_: int, mean: float) -> None:
-        """Let the checkpoint of a table be due at once, and "best", if none was better so far."""
+        """Make the checkpoint of a table due at once, and "best", if no table was better so far."""
         self._bests.add(round_, mean, self.base)
 
     def begin(self, run: Pipeline, timesteps: int, history: History) -> None:
@@ -186,7 +186,7 @@ class Checkpointer:
         Raises
         ------
         StoreError
-            If the repository cannot be used; `LostWork` if a worker dies meanwhile.
+            If the store cannot be used; `LostWork` if a worker dies meanwhile.
         """
         store = self.store
         if not self._open or self._writing is not None:
@@ -210,7 +210,7 @@ class Checkpointer:
         def write() -> tuple[Version, StoreError | None]:
             parts = written()
             if flushing is not None:
-                flushing.join()  # so that a power cut damages this checkpoint at most
+                flushing.join()  # so a power failure damages one checkpoint at most
             version = store.commit(transaction, parts, counters | counted(parts), rows)
             return version, _name_and_expire(store, version if best else missed, keep)
 
@@ -218,21 +218,21 @@ class Checkpointer:
         self._writing, self._flushing = _in_thread(write, afterwards=store.flush)
 
     def _missed(self) -> Version | None:
-        """Return the last checkpoint if it is the best one, and may not have that name.
+        """Return the last checkpoint if it is the best one, but may lack that name.
 
-        The process died after its commit, or the name could not be written.
+        The process may have died after the commit, or the name could not be written.
         """
         base = self.base
         there = base is not None and self._tip == base.snapshot and _best(base)[1] == base.round
         return base if there else None
 
     def finish(self, *, at_once: bool = False) -> None:
-        """Take note of a checkpoint that was written; with `at_once`, wait for it.
+        """Handle a checkpoint that was written; with `at_once`, wait for it.
 
         Raises
         ------
         StoreError
-            If it could not be written; `LostWork` if that was because a worker died.
+            If the checkpoint could not be written; `LostWork` if a worker died meanwhile.
         """
         try:
             self._end_writing(at_once)
@@ -241,7 +241,7 @@ class Checkpointer:
             raise
 
     def hand_over(self) -> list[RecoveryPoint]:
-        """Hand over the checkpoints that were committed since the last call."""
+        """Return the checkpoints that were committed since the last call, as recovery points."""
         points, self._committed = self._committed, []
         return points
 
@@ -254,7 +254,7 @@ class Checkpointer:
         writing = self._writing
         if writing is None or not (at_once or writing.done()):
             return
-        wait([writing])  # so that an interrupted wait leaves it under way
+        wait([writing])  # an interrupted wait leaves the writing under way
         self._writing = None
         version, late = writing.result()
         self._go_on_from(version)
@@ -262,16 +262,16 @@ class Checkpointer:
             raise late
 
     def _go_on_from(self, version: Version) -> None:
-        """Go on from the checkpoint that was begun, which is there now."""
+        """Go on from the checkpoint that was begun, which is committed now."""
         if self._attempt is not None:
             self._committed.append(self._attempt.committed(version))
         self.base, self._tip, self._attempt = version, version.snapshot, None
         self._news.append(version)
 
     def _reclaim(self, round_: int) -> None:
-        """Take a commit that seemed to fail for what it is, if it is there: the answer was lost.
+        """Accept a commit that seemed to fail, if it is in the store: only the answer was lost.
 
-        A run that has gone back behind it since gives it up, and makes it again.
+        A run that has since gone back to an earlier round gives it up, and makes it again.
         """
         version = self.store.landed(self._attempt.transaction) if self._attempt else None
         if version is None:
@@ -282,10 +282,10 @@ class Checkpointer:
             self._tip, self._attempt = version.snapshot, None
 
     def abandon(self) -> None:
-        """Give the checkpoint under way up, unless it is whole already: then callbacks hear of it.
+        """Give up the checkpoint under way; if it is committed already, callbacks are told of it.
 
-        A run that has failed, or is to move, needs this. The evaluations that were best stay so:
-        their rounds are made again.
+        A run that has failed, or is to move, needs this. The best evaluations are kept: their
+        rounds are made again.
         """
         with suppress(DQLearnError, OSError):
             self._end_writing(at_once=True)
@@ -294,7 +294,7 @@ class Checkpointer:
 def _name_and_expire(
     store: CheckpointStore, best: Version | None, keep: int | None
 ) -> StoreError | None:
-    """Name the best checkpoint, let go of old ones; return the error if that failed."""
+    """Name the best checkpoint and delete old ones; return the error if that failed."""
     try:
         if best:
             store.mark_best(best)
@@ -306,7 +306,7 @@ def _name_and_expire(
 
 
 def _best(base: Version | None) -> tuple[float, int]:
-    """Return the mean return of the best evaluation until a checkpoint, and its round."""
+    """Return the best evaluation's mean return until a checkpoint, and the round of its table."""
     attrs: Any = base.attributes if base else {}
     mean, round_ = attrs.get("best_mean"), attrs.get("best_round")
     if not isinstance(mean, int | float):

@@ -2,10 +2,10 @@
 
 ::
 
-    open ─► rounds ─► restart, at a checkpoint     new episodes, as a resumed run begins them
-              ├─────► copies                       as bytes; None of those that have no copy
+    open ─► rounds ─► restart, at a checkpoint     new episodes, as in a run that was resumed
+              ├─────► copies                       bytes; None for environments without a copy
               ├─────► close                        the next round makes new ones
-              └─ left in mid-round ─► rebuild      all of them anew; the table is whole
+              └─ left in mid-round ─► rebuild      all are made anew; the table is whole
 
 Invariant: when a round is submitted, its environments are open and at the end of the round before.
 Compiled environments are data, and need none of this.
@@ -32,40 +32,40 @@ class Environments:
     Parameters
     ----------
     placement : Placement
-        Where they are.
+        The place of the environments.
     ownership : Ownership
-        The holder of the state whose shards they are.
+        The holder of the state whose shards they are in.
     """
 
     def __init__(self, placement: Placement, ownership: Ownership) -> None:
         self._placement, self._ownership = placement, ownership
-        self._broken: BaseException | None = None  # left them in mid-round
+        self._broken: BaseException | None = None  # the error that left them in mid-round
         self._closed = False
 
     @property
     def here(self) -> bool:
-        """Whether there are any, in a state that is somewhere."""
+        """Whether there are Python environments, and a state that has them."""
         return self._placement.plan.donated and self._ownership.state is not NOWHERE
 
     @property
     def stranded(self) -> bool:
-        """Whether some of them have died with their worker."""
+        """Whether some environments have died with their worker."""
         return self._placement.plan.donated and not self._placement.executor.intact
 
     def prepare(self) -> None:
-        """Make those of the next round, if they were closed, or are still to be made anew."""
+        """Make the environments of the next round, if they were closed, or must be made anew."""
         if self._broken is not None:
             self.rebuild(self._broken)
         if self._closed:
             self._make_anew()
 
     def rebuild(self, error: BaseException) -> None:
-        """Make all of them anew: the table is whole, but an error left them in mid-round."""
+        """Make all environments anew: the table is whole, but an error left them in mid-round."""
         warn_caller(
             f"round {self._ownership.state.round} failed ({error!r}): the table is that of the "
             "round before, and all environments are built and reset anew",
         )
-        self._broken = error  # tried again if it fails
+        self._broken = error  # they are made again if this fails
         self._make_anew()
         self._broken = None
 
@@ -74,7 +74,7 @@ class Environments:
         self._closed = False
 
     def note_placed(self) -> None:
-        """Note that a state was placed with environments that are open."""
+        """Note that a state was placed whose environments are open."""
         self._closed = False
 
     def restart(self) -> None:
@@ -85,7 +85,7 @@ class Environments:
             self._ownership.rename(self._placement.lead_on(drawn, before))
 
     def copies(self) -> dict[Key, Any]:
-        """Copy their shards to the client, by the keys of those that they are copies of."""
+        """Copy the shards of environments to the client; return the copies by the shards' keys."""
         state = self._ownership.state
         if not self._placement.plan.donated:
             return {}
@@ -94,8 +94,8 @@ class Environments:
         return dict(zip(state.shards, copies, strict=True))
 
     def close(self) -> None:
-        """Close them; the next round makes new ones. What was learned stays."""
+        """Close the environments; the next round makes new ones. What was learned stays."""
         if self.here and not self._closed:
             self._closed = True
-            with suppress(ClusterError):  # where a worker has gone, so have its environments
+            with suppress(ClusterError):  # if a worker has gone, so have its environments
                 self._placement.fetch(*close_graph(self._ownership.state))

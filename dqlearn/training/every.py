@@ -1,7 +1,7 @@
-"""When a checkpoint is due, every so many transitions, rounds or seconds, and how it is made.
+"""When a checkpoint is due: every so many transitions, rounds or seconds; and how it is made.
 
-Invariant: by transitions or rounds it is decided by the run's counters alone, so that a run that
-was resumed has its checkpoints where the undisturbed one has them.
+Invariant: an interval in transitions or rounds depends on the run's counters alone, so that a run
+that was resumed has its checkpoints where the undisturbed one has them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Every:
     Parameters
     ----------
     transitions : int, optional
-        Transitions, of all environments together; at the end of the round that completes them.
+        Number of transitions of all environments; due at the end of the round that completes them.
     rounds : int, optional
-        Rounds, counted from the run's beginning.
+        Number of rounds, counted from the run's beginning.
     seconds : float, optional
-        Seconds from the beginning of one checkpoint to the next, at the end of a round.
+        Seconds from the beginning of one checkpoint to the next; due at the end of a round.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class Every:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        """Check that it is one interval."""
+        """Check that exactly one interval is given."""
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) != 1:
             raise ConfigurationError(
@@ -67,7 +67,7 @@ class Every:
 
     @property
     def counted(self) -> bool:
-        """Whether it is decided by the run's counters, and not by a clock."""
+        """Whether the run's counters decide what is due, and not a clock."""
         return self.seconds is None
 
     def passed(
@@ -78,9 +78,9 @@ class Every:
         Parameters
         ----------
         rounds, transitions : (int, int)
-            Made before the round, and after it.
+            Numbers made before the round, and after it.
         seconds : float
-            Since the last checkpoint was begun.
+            Seconds since the last checkpoint was begun.
 
         Returns
         -------
@@ -94,12 +94,12 @@ class Every:
         return bool(unit) and after // int(unit or 1) > before // int(unit or 1)
 
     def spec(self) -> dict[str, float]:
-        """Return it as JSON.
+        """Return the interval as JSON.
 
         Returns
         -------
         dict
-            Its unit and the number, as :class:`Every` takes them.
+            The unit and the number, as :class:`Every` accepts them.
         """
         return {name: value for name, value in vars(self).items() if value is not None}
 
@@ -113,7 +113,7 @@ def as_every(given: EveryLike) -> Every:
     Parameters
     ----------
     given : Every, int or timedelta
-        An int counts transitions.
+        The interval; an int counts transitions.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def as_every(given: EveryLike) -> Every:
 
     Raises
     ------
-    ConfigurationError
+    If the interval is none of these, or not positive.
         If it is none of these, or not positive.
     """
     if isinstance(given, Every):
@@ -153,12 +153,12 @@ class Saving:
     restart_envs: bool = False
 
     def changed(self, changes: Mapping[str, Any]) -> Saving:
-        """Return the same but for the changes that are not None."""
+        """Return a copy with the changes that are not None."""
         return replace(self, **{name: new for name, new in changes.items() if new is not None})
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What a repository says of this; without a number of checkpoints all are kept."""
+        """Attributes of a store about checkpoints; without a number of checkpoints all are kept."""
         # The numbers may be NumPy's, which are no JSON.
         every = json.dumps(self.checkpoint_every.spec(), default=np.generic.item)
         keep = {"keep_checkpoints": int(self.keep_checkpoints)} if self.keep_checkpoints else {}
@@ -166,12 +166,12 @@ class Saving:
 
     @classmethod
     def from_attributes(cls, attrs: Mapping[str, Any], where: str) -> Saving:
-        """Return what the attributes of a repository say, whose name is `where`.
+        """Read the attributes of the store that is named `where`.
 
         Raises
         ------
         IncompatibleTableError
-            If they do not say it.
+            If the attributes lack it, or are malformed.
         """
         with understood(where):
             every = Every(**json.loads(attrs["checkpoint_every"]))
@@ -179,7 +179,7 @@ class Saving:
             return cls(every, kept and whole_number(kept), bool(attrs["restart_envs"]))
 
     def __post_init__(self) -> None:
-        """Check that what must be equal after a resume can be."""
+        """Check that what must be equal after a resume can be equal."""
         if self.keep_checkpoints is not None:
             check_count("keep_checkpoints", self.keep_checkpoints)
         if self.restart_envs and not self.checkpoint_every.counted:

@@ -1,6 +1,6 @@
 """Ctrl-C that waits for the end of a round; a second one does not, unless it would tear a table.
 
-Invariant: the handler that was there before is there again afterwards.
+Invariant: the handler that was there before is restored afterwards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def interruptible() -> Iterator[threading.Event]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keep Ctrl-C back until the end of what must not be left half done."""
+    """Delay Ctrl-C until the end of a block that must not be left half done."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield

@@ -42,17 +42,17 @@ class Loop:
     Parameters
     ----------
     learner : Learner
-        Tells its callbacks of events.
+        The learner, which tells its callbacks of events.
     run : Pipeline
-        Submits and collects the rounds.
+        The run, which submits and collects the rounds.
     history : History
-        Takes their reports up.
+        The history of the run, which collects the reports.
     callbacks : CallbackList
-        Asked which rounds they want to be told of.
+        The callbacks, which decide the rounds that they are told of.
     bar : ProgressBar
-        Shows how far the run is.
+        A progress bar.
     checkpointer : Checkpointer, optional
-        Writes checkpoints.
+        Writer of checkpoints.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class Loop:
         Parameters
         ----------
         total_timesteps : int
-            Transitions, counted from the run's beginning.
+            Number of transitions, counted from the run's beginning.
         interrupted : threading.Event
-            Set when the round under way is to be the last.
+            An event that is set when the round under way is to be the last.
         stop : Stop or None
-            What a callback has answered already.
+            The answer of a callback before the first round.
 
         Returns
         -------
         Stop or None
-            Why there are no more rounds; None after an interrupt.
+            Reason why there are no more rounds; None after an interrupt.
         """
         self._begin()
         while stop is None and not interrupted.is_set():
@@ -110,7 +110,7 @@ class Loop:
         return self._announce() or stop
 
     def _round(self) -> RoundReport | None:
-        """Submit a round, take in those that are over; return its report, if it was waited for."""
+        """Submit a round, collect finished ones; return its report, if it was waited for."""
         with self._whole():
             before, round_ = self._expected, self._run.submit()
             wait = self._callbacks.due(round_) or not self._run.plan.steady
@@ -119,26 +119,26 @@ class Loop:
 
     @property
     def _expected(self) -> int:
-        """Transitions that there are when the rounds under way are over."""
+        """Number of transitions when the rounds under way are over."""
         plan, made = self._run.plan, _timesteps(self._run, self._history)
         return made + self._run.under_way * plan.num_envs * plan.steps_per_round
 
     def _begin(self) -> None:
         """Begin the first checkpoint of a repository, so that there is always one to go back to.
 
-        It is begun again if it was lost with a worker.
+        The checkpoint is begun again if it was lost with a worker.
         """
         while not self._checkpoints.begun:
             with self._whole():
                 self._checkpoints.begin()
 
     def _finish(self) -> bool:
-        """Take in the rounds under way, and keep what was learned where it outlives the cluster.
+        """Collect the rounds under way, and keep what was learned where it outlives the cluster.
 
         Returns
         -------
         bool
-            False if that was lost on the way, and the run went back.
+            False if work was lost on the way, and the run went back.
         """
         with self._whole():
             self._take(wait=True)
@@ -147,12 +147,12 @@ class Loop:
         return False
 
     def _take(self, *, wait: bool) -> RoundReport | None:
-        """Take in reports; return the last, if no round is under way any more."""
+        """Collect reports; return the last, if no round is under way any more."""
         report = self._keep(self._run.collect(wait=wait))
         return None if self._run.under_way else report
 
     def _keep(self, reports: Iterable[RoundReport]) -> RoundReport | None:
-        """Write reports to the history; return the last."""
+        """Append reports to the history; return the last."""
         report = None
         for arrived in reports:
             report = replace(arrived, wall_time=time.monotonic() - self._began)
@@ -169,14 +169,14 @@ class Loop:
         return stop
 
     def _tell(self, event: Event) -> Stop | None:
-        """Tell the callbacks of an event; what they ask of the learner may be lost."""
+        """Tell the callbacks of an event; work that they need may be lost meanwhile."""
         with self._going_back():
             return self._learner.emit(event)
         return None
 
     @contextmanager
     def _going_back(self) -> Iterator[None]:
-        """Take lost work inside for no error: the run goes back, and makes it again."""
+        """Handle lost work inside: it is no error, the run goes back and makes it again."""
         try:
             yield
         except LostWork as error:
@@ -196,7 +196,7 @@ class Loop:
             raise
 
     def _finish_rounds(self) -> None:
-        """Take in the rounds under way, unless it is they that cannot read the repository."""
+        """Collect the rounds under way, unless they are rounds that cannot read the store."""
         try:
             self._take(wait=True)
         except (LostWork, StoreError) as error:
@@ -222,15 +222,15 @@ class Checkpoints:
 
     @property
     def begun(self) -> bool:
-        """Whether there is one, or one is under way."""
+        """Whether there is a checkpoint, or one is under way."""
         return self._checkpointer.begun
 
     def due(self, round_: int, before: int, after: int) -> bool:
-        """Whether one is due after a round, by the transitions before and after it."""
+        """Whether a checkpoint is due after a round, given the transitions before and after it."""
         return self._checkpointer.passed(round_, before, after)
 
     def begin(self) -> None:
-        """Begin one of the collected round, after the one before."""
+        """Begin a checkpoint of the collected round, after the one before is finished."""
         self._hand_over(at_once=True)
         timesteps = _timesteps(self._run, self._history)
         self._checkpointer.begin(self._run, timesteps, self._history)
@@ -239,7 +239,7 @@ class Checkpoints:
             self._run.recovery.spread_out()
 
     def record(self, report: RoundReport | None) -> None:
-        """Begin the one that is due after a round, and hand over those that are committed."""
+        """Begin the checkpoint that is due after a round, and hand over committed ones."""
         if report is not None and report.round + 1 == self._run.round:
             before = report.timesteps - report.n_transitions
             if self.due(report.round, before, report.timesteps):
@@ -247,7 +247,7 @@ class Checkpoints:
         self._hand_over()
 
     def finish(self) -> None:
-        """See to it that there is one of the collected round."""
+        """Make sure that the collected round has a checkpoint."""
         self._hand_over(at_once=True)
         base = self._checkpointer.base
         if base is None or base.round != self._run.round:
@@ -255,47 +255,47 @@ class Checkpoints:
             self._hand_over(at_once=True)
 
     def _hand_over(self, *, at_once: bool = False) -> None:
-        """Hand what was committed to the run; with `at_once`, wait for the one under way."""
+        """Hand over to the run what was committed; with `at_once`, wait for the one under way."""
         try:
             self._checkpointer.finish(at_once=at_once)
         finally:
             self._run.points.adopt(self._checkpointer.hand_over())
 
     def give_up(self, error: BaseException) -> None:
-        """Give the one under way up after an error, unless it is whole, or Ctrl-C is the error."""
+        """Give up the checkpoint under way after an error other than Ctrl-C, unless it is whole."""
         if isinstance(error, Exception):
             self._checkpointer.abandon()
         self._run.points.adopt(self._checkpointer.hand_over())
 
     def pop_news(self) -> Iterator[Version]:
-        """Yield those that callbacks were not told of."""
+        """Yield the checkpoints that callbacks were not told of."""
         return self._checkpointer.pop_news()
 
 
 class NoCheckpoints:
-    """What stands for checkpoints where there is no store."""
+    """The checkpoints of a loop without a store: there are none."""
 
     def __init__(self, run: Pipeline) -> None:
         self._run, self.begun = run, False
 
     def due(self, round_: int, before: int, after: int) -> bool:
-        """Return that none is."""
+        """Return False: no checkpoint is ever due."""
         return False
 
     def begin(self) -> None:
-        """Say that there are none, if that may cost much."""
+        """Warn that there are no checkpoints, if that may cost much."""
         self.begun = True
         self._run.points.warn_without_store()
 
     def record(self, report: RoundReport | None) -> None:
-        """Write nothing."""
+        """Do nothing."""
 
     def finish(self) -> None:
         """Keep what was learned in the client's memory."""
         self._run.points.keep()
 
     def give_up(self, error: BaseException) -> None:
-        """Give nothing up."""
+        """Do nothing."""
 
     def pop_news(self) -> Iterator[Version]:
         """Yield nothing."""

@@ -1,9 +1,9 @@
-"""Who holds the collected state of a run: the run alone, or others too, who read it.
+"""Ownership of a run's collected state: the run alone holds it, or others share it to read it.
 
 ::
 
     the thread that learns    acquire ─► a round, which writes to the table ─► release ─► ...
-    another one                    waits ··································► reads, shares
+    another thread                 waits ··································►  reads, shares
 
 A round may write to the arrays of the state before it, in place, unless that state is shared: with
 a Table, a checkpoint, a recovery point or an evaluation. Then the round works on copies.
@@ -37,27 +37,27 @@ __all__ = ["Ownership", "Reader", "SharedLock"]
 
 
 class SharedLock:
-    """A read-write lock: any number of readers, or one writer, for whom readers go first."""
+    """A read-write lock: any number of readers, or one writer; readers who wait go first."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._exclusive, self._readers = False, 0
 
     def acquire(self) -> None:
-        """Keep readers out, after all who wait have read; twice is the same as once."""
+        """Keep readers out, after all who wait have read; a second call does nothing."""
         with self._changed:
             self._changed.wait_for(lambda: self._exclusive or not self._readers)
             self._exclusive = True
 
     def release(self) -> None:
-        """Let readers in; twice is the same as once."""
+        """Let readers in; a second call does nothing."""
         with self._changed:
             self._exclusive = False
             self._changed.notify_all()
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Read inside, when there is no writer."""
+        """Read inside, while there is no writer."""
         with self._changed:
             self._readers += 1
             self._changed.wait_for(lambda: not self._exclusive)
@@ -70,14 +70,14 @@ class SharedLock:
 
 
 class Ownership:
-    """The state after the newest round collected, and who holds its chunks.
+    """The state after the newest collected round, and who holds its chunks.
 
-    All of that state is kept; only the thread that learns changes it.
+    The whole state is kept; only the thread that learns changes it.
 
     Parameters
     ----------
     placement : Placement
-        Where the state is.
+        The place of the state.
     """
 
     def __init__(self, placement: Placement) -> None:
@@ -91,12 +91,12 @@ class Ownership:
         return self._state
 
     def whole(self) -> State:
-        """Return the collected state; to another thread there is none while the run goes back.
+        """Return the collected state; another thread finds none while the run goes back.
 
         Raises
         ------
         LostWork
-            If there is none.
+            If there is no state.
         """
         if (state := self._state) is NOWHERE:
             raise LostWork("the run is going back to its last recovery point")
@@ -108,7 +108,7 @@ class Ownership:
     def reading(self) -> Iterator[State]:
         """Keep the collected state from being written to, or dropped, inside.
 
-        Another thread than the one that learns waits until no round is being written or collected.
+        A thread other than the one that learns waits until no round is being written or collected.
         """
         with self._lock.shared():
             yield self.whole()
@@ -121,7 +121,7 @@ class Ownership:
             yield state
 
     def share(self, state: State) -> None:
-        """Note that somebody else holds the chunks of a state, too."""
+        """Note that somebody else, too, holds the chunks of a state."""
         self._shared = state
 
     # the thread that learns
@@ -139,20 +139,20 @@ class Ownership:
         return self._placement.in_place and state is not self._shared
 
     def advance(self, state: State, needed: Iterable[Key]) -> None:
-        """Take the state of the next round, and drop what of the last one is not needed."""
+        """Go on to the state of the next round, and drop what is not needed of the last one."""
         before, self._state = self._state, state
         kept = {*state.keys, *needed}
         self._placement.executor.drop(key for key in before.keys if key not in kept)
 
     def rename(self, state: State) -> None:
-        """Go on from other keys of the same round; who shares the one state shares the other."""
+        """Go on under other keys of the same round; if the state is shared, it stays so."""
         before, self._state = self._state, state
         self._shared = state if self._shared is before else self._shared
         kept = {*state.keys}
         self._placement.executor.drop(key for key in before.keys if key not in kept)
 
     def replace(self, state: State, *, shared: bool = False) -> None:
-        """Take a state that was placed, and drop all of the last one."""
+        """Go on to a state that was placed, and drop all of the last one."""
         if shared:
             self.share(state)
         before, self._state = self._state, state
@@ -160,12 +160,12 @@ class Ownership:
 
 
 class Reader:
-    """Answers what is asked of the collected state beside the rounds.
+    """Answers questions about the collected state beside the rounds.
 
     Parameters
     ----------
     placement : Placement
-        Where the state is.
+        The place of the state.
     ownership : Ownership
         The holder of the state, who shares it.
     """
@@ -174,9 +174,9 @@ class Reader:
         self._placement, self._ownership = placement, ownership
 
     def ask(self, draw: Callable[[State], tuple[Drawn, list[Key]]]) -> list[Any]:
-        """Make something of the collected state, and return it.
+        """Run a graph on the collected state, and return its results.
 
-        What needs no chunks, as all that a policy is enough for, lets the next round write to them.
+        A graph that needs no chunks, but only the policy, lets the next round write to them.
         """
         with self._ownership.reading() as state:
             drawn, keys = draw(state)
@@ -196,7 +196,7 @@ class Reader:
             return self._placement.plan.laid_out, state, self._nodes(state)
 
     def visited(self) -> tuple[State, list[GraphNode | TaskRef], list[npt.NDArray[np.int64]]]:
-        """Return the same of a sparse table, and the states that each chunk has learned of."""
+        """Return these for a sparse table, and the states that each chunk has learned about."""
         with self._ownership.sharing() as state:
             nodes = self._nodes(state)
             states = self._placement.executor.background(*visited_graph(state))
@@ -206,7 +206,7 @@ class Reader:
         return [self._placement.executor.node(key) for key in state.chunks]
 
     def write(self, writer: Writer, since: int) -> Callable[[], list[WriteResult]]:
-        """Begin to write the collected state; return what waits until it is written."""
+        """Begin to write the collected state; return a function that waits until it is written."""
         with self._ownership.sharing() as state:
             drawn, keys = write_graph(self._placement.plan, state, writer, since)
             return self._placement.executor.background(drawn, keys)

@@ -3,20 +3,20 @@
 ::
 
     submit ─► submit ─► submit          at most `depth` rounds under way
-      └─► collect ─► collect ─► ...     reports, oldest first; what was before them is dropped
-    in one process:                     in place, but for the round after a state that is shared
+      └─► collect ─► collect ─► ...     reports, oldest first; earlier states are dropped
+    in one process:                     in place, unless the state before the round is shared
 
 The parts of a run, each of which uses those above it::
 
     placement      where the run is: plan, executor, keys
-    ownership      the collected state, and who holds it; reader: what others ask of it
+    ownership      the collected state, and who holds it; reader: questions of others about it
     environments   Python environments, which live outside of the table
-    points         what the run can go back to
+    points         the recovery points of the run
     recovery       the way back
     pipeline       rounds ahead
 
 Invariant: a report is collected once, and in order; the state is that of the newest round whose
-report was.
+report was collected.
 """
 
 from __future__ import annotations
@@ -48,27 +48,27 @@ class Pipeline:
     Parameters
     ----------
     plan : Plan
-        What the run does.
+        The plan of the run.
     point : RecoveryPoint, optional
-        Where to begin; without one, at round 0.
+        The recovery point to begin with; without one the run begins at round 0.
 
     Attributes
     ----------
     ownership : Ownership
         The collected state, and who holds it.
     reader : Reader
-        Answers what is asked of that state.
+        Answers questions about that state.
     environments : Environments
-        Its Python environments.
+        The run's Python environments.
     points : RecoveryPoints
-        What the run can go back to.
+        The recovery points of the run.
     recovery : Recovery
-        The way back.
+        The way back to a recovery point.
 
     Raises
     ------
     TableTooLargeError
-        If there is not memory enough for the table.
+        If there is too little memory for the table.
     ClusterError
         If there is a cluster that cannot be used.
     """
@@ -83,26 +83,26 @@ class Pipeline:
         self.recovery = Recovery(place, owns, self.environments, self.points)
         self._balancer = Balancer(place, owns)
         self._pending: deque[Drawn] = deque()
-        self._over: deque[RoundReport] = deque()  # reports that came before they were asked for
+        self._over: deque[RoundReport] = deque()  # reports that came before anybody asked
 
     @property
     def plan(self) -> Plan:
-        """What the run does, where it is, in the chunks that it has now."""
+        """The plan of the run, at its place, with the chunks that it has now."""
         return self._placement.plan
 
     @property
     def executor(self) -> Executor:
-        """Where the run is."""
+        """The executor that runs the tasks."""
         return self._placement.executor
 
     @property
     def round(self) -> int:
-        """The rounds that are collected."""
+        """Number of rounds that are collected."""
         return self.ownership.state.round
 
     @property
     def under_way(self) -> int:
-        """Rounds submitted and not collected."""
+        """Number of rounds that are submitted and not collected."""
         return len(self._pending) + len(self._over)
 
     @property
@@ -126,7 +126,7 @@ class Pipeline:
         return drawn.state.round - 1
 
     def _submit(self, state: State) -> Drawn:
-        """Submit the round after a state; one in place is collected at once."""
+        """Submit the round after a state; a round in place is collected at once."""
         in_place = self.ownership.writable(state)
         drawn = round_graph(self.plan, state, self.executor.memories, in_place)
         with uninterrupted() if in_place else nullcontext():

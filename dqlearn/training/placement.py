@@ -1,4 +1,4 @@
-"""Where a run is: its plan, its executor, and the states that are placed there.
+"""The place of a run: its plan, its executor, and the states that are placed there.
 
 ::
 
@@ -28,21 +28,21 @@ from dqlearn.table.hash_grid import Grid
 __all__ = ["NOWHERE", "Placement", "RecoveryPoint"]
 
 NOWHERE = State(0, (), (), (), ())
-"""What a run has while it goes back: no state."""
+"""The state of a run while it goes back: no state."""
 
 
 @dataclass(frozen=True)
 class RecoveryPoint:
-    """What a run can go back to.
+    """A state that a run can go back to.
 
     Attributes
     ----------
     round : int
-        The state is the one before this round.
+        The round that comes after the state.
     state : State
         The keys of the state.
     values : dict
-        Those of its values that are in the client's memory; donated shards as bytes.
+        The values that are in the client's memory, by their keys; donated shards as bytes.
     version : Version, optional
         The checkpoint that holds the other values.
     grid : ChunkGrid or HashGrid, optional
@@ -57,7 +57,7 @@ class RecoveryPoint:
 
     @classmethod
     def at(cls, version: Version) -> RecoveryPoint:
-        """Return the recovery point that a checkpoint alone is."""
+        """Return the recovery point that a checkpoint is by itself."""
         return cls(version.round, NOWHERE, version=version)
 
     @property
@@ -73,16 +73,16 @@ class Placement:
     Parameters
     ----------
     plan : Plan
-        What the run does, as there is room for it at this place.
+        The plan of the run, fitted to the room at this place.
     executor : Executor
-        Where the tasks run.
+        The executor that runs the tasks.
 
     Attributes
     ----------
     plan : Plan
-        What the run does, in the chunks that the table has now.
+        The plan of the run, with the chunks that the table has now.
     executor : Executor
-        Where the tasks run now.
+        The executor that runs the tasks now.
     """
 
     def __init__(self, plan: Plan, executor: Executor) -> None:
@@ -95,12 +95,12 @@ class Placement:
 
     @property
     def in_place(self) -> bool:
-        """Whether rounds may write to a table: on a cluster only bound ones, which wait anyway."""
+        """Whether rounds may write to the table in place; on a cluster only on the gather path."""
         bound = self.executor.shares_memory or self.plan.exchange == "gather"
         return bound and self.plan.in_place
 
     def fetch(self, drawn: Drawn, keys: Sequence[Key]) -> list[Any]:
-        """Run a graph whose results nobody keeps, and return them."""
+        """Run a graph whose results are not kept, and return them."""
         return self.executor.background(drawn, keys)()
 
     def place(self, point: RecoveryPoint | None) -> State:
@@ -123,13 +123,13 @@ class Placement:
         return self.lead_on(drawn, before)
 
     def recut(self, plan: Plan, before: State) -> State:
-        """Cut the chunks of a state anew, as another plan has them."""
+        """Split the table of a state into the chunks of another plan."""
         name = self._place_plan(plan)
         drawn = recut_graph(plan, self.plan.laid_out, before, name, self.executor.memories)
         return self.lead_on(drawn, before)
 
     def lead_on(self, drawn: Drawn, before: State) -> State:
-        """Make what is new in the state that a graph leads to from another one; return that."""
+        """Run a graph on a state, as far as its result is new; return the state that it makes."""
         self.executor.submit(drawn, list(_without(drawn.state.keys, before)))
         return drawn.state
 
@@ -141,7 +141,7 @@ class Placement:
         return name
 
     def _put(self, name: str, point: RecoveryPoint) -> State:
-        """Send the values of a recovery point, and have the others read from its checkpoint."""
+        """Send the values of a recovery point; read the other values from its checkpoint."""
         moved = point.state.renamed(name)
         keys = zip(moved.keys, point.state.keys, strict=True)
         self.executor.put({new: point.values[old] for new, old in keys if old in point.values})
@@ -153,7 +153,7 @@ class Placement:
         return self._make(load_graph(self.plan, name, self.executor.memories, version, fresh))
 
     def _thaw(self, state: State) -> State:
-        """Make shards of their copies, which are dropped."""
+        """Make shards from their copies, which are dropped."""
         drawn = thaw_graph(self.plan, state, self.executor.memories, self._placed)
         self.lead_on(drawn, state)
         self.executor.drop(_without(state.keys, drawn.state))

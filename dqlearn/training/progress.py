@@ -4,8 +4,8 @@
 
     42%|████▏     | 42.0M/100M [00:03<00:04, 13.9M transitions/s, epsilon 0.601, return 12.3]
 
-Invariant: the bar waits for nothing. It is no callback: the learner hands it each report as it
-arrives, rounds stay pipelined, and the bar only ever says what `History` says.
+Invariant: the bar waits for nothing. It is no callback: the learner passes each report to it on
+arrival, rounds stay pipelined, and the bar only ever says what `History` says.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class ProgressBar:
     Parameters
     ----------
     total_timesteps : int
-        Transitions to be made, counted from the run's beginning.
+        Number of transitions to be made, counted from the run's beginning.
     history : History
         Where the recent mean return is read; a report is appended to it before it is shown.
     initial : int, default 0
-        Transitions made already, when a run is resumed; they do not count in the rate.
+        Number of transitions made already, when a run is resumed; they do not count in the rate.
     disable : bool, default False
-        Show nothing and cost nothing.
+        Whether to show nothing, at no cost.
 
     Examples
     --------
@@ -54,12 +54,12 @@ class ProgressBar:
         )
 
     def update(self, report: RoundReport) -> None:
-        """Move to a report; backwards too, when the run has gone back.
+        """Update the bar from a report; it moves backwards when the run has gone back.
 
         Parameters
         ----------
         report : RoundReport
-            Of a round that has just arrived.
+            The report of a round that has just arrived.
         """
         if self._bar.disable:
             return
@@ -72,7 +72,7 @@ class ProgressBar:
         self._bar.close()
 
     def __enter__(self) -> ProgressBar:
-        """Return itself."""
+        """Return the bar itself."""
         return self
 
     def __exit__(

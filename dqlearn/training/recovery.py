@@ -1,15 +1,15 @@
-"""The way back: to the last recovery point, on the workers that are left, when work is lost.
+"""Recovery: the way back to the last recovery point, on the remaining workers, after lost work.
 
 ::
 
     an error ─┬─ lost work ────────────► find workers ─► place the last recovery point ─┐
               │                            ▲                    └─ lost again ─┐         │
               │                            └───────────────────────────────────┘        ▼
-              ├─ half of the table written ─► place the last recovery point ──► the round after it
+              ├─ table written in part ────► place the last recovery point ──► the round after it
               └─ another, in a round ──────► make the Python environments anew
 
-Invariant: rounds are pure, so whichever way the state of round r was come by, its bits are the
-same. A run that loses work again and again, and gets no further than before, is given up.
+Invariant: rounds are pure, so the bits of the state of round r are the same however it was made.
+A run that loses work again and again, and gets no further than before, is given up.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ __all__ = ["Losses", "Recovery"]
 
 _PATIENCE = 15.0  # seconds for a worker that died to come back, before live environments share
 _TIMEOUT = 60.0  # seconds for any worker to come
-_ATTEMPTS = 5  # at getting further than ever
+_ATTEMPTS = 5  # number of attempts to get further than ever
 
 
 class Losses:
-    """What was lost since the run was further than ever."""
+    """The losses since the run was last further than ever."""
 
     def __init__(self) -> None:
         self._count, self._furthest = 0, 0
         self._scenes: Counter[Scene] = Counter()  # where environments ended their processes
 
     def forgive(self) -> None:
-        """Begin to count again."""
+        """Start counting again."""
         self._count = 0
         self._scenes.clear()
 
     def reached(self, round_: int) -> None:
-        """Note how far the run is; on new ground losses are counted from none."""
+        """Note how far the run is; if it is further than ever, counting starts again."""
         if round_ > self._furthest:
             self._furthest = round_
             self.forgive()
 
     def add(self) -> None:
-        """Count one more."""
+        """Count one more loss."""
         self._count += 1
 
     def note(self, scenes: list[Scene]) -> None:
-        """Note where environments were at work when they ended the processes that they were in."""
+        """Note what environments were doing when they ended the processes that they were in."""
         self._scenes.update(scenes)
 
     @property
     def too_many(self) -> bool:
-        """Whether the run does not get any further."""
+        """Whether the run makes no progress."""
         return self._count >= _ATTEMPTS
 
     def given_up(self, lost: ClusterLostError | None = None) -> DQLearnError:
@@ -77,25 +77,25 @@ class Losses:
 
 
 class Recovery:
-    """Brings one run back to a whole state; at first, to the state that it begins with.
+    """Brings a run back to a whole state; at first, to the state that it begins with.
 
     Parameters
     ----------
     placement : Placement
-        Where the run is.
+        The place of the run.
     ownership : Ownership
         The holder of the collected state.
     environments : Environments
-        Those of that state.
+        The environments of that state.
     points : RecoveryPoints
-        Where the run can go back to.
+        The recovery points of the run.
 
     Attributes
     ----------
     interrupted : threading.Event
-        Set when somebody does not want to wait for workers any longer.
+        An event that is set when somebody does not want to wait for workers any longer.
     losses : Losses
-        What was lost since the run was further than ever.
+        The losses since the run was last further than ever.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class Recovery:
         self._placement, self._ownership = placement, ownership
         self._environments, self._points = environments, points
         self.interrupted, self.losses = threading.Event(), Losses()
-        self._adrift = False  # the state is lost, and there are no workers yet to go back on
+        self._adrift = False  # the state is lost, and there are no workers yet to place another
         with self._again():
             self._place()
 
     @property
     def round(self) -> int:
-        """The round that the run is at, or will go back to when there are workers again."""
+        """The round that the run is at, or goes back to when there are workers again."""
         if not self._adrift:
             return self._ownership.state.round
         origin = self._placement.plan.origin
@@ -142,17 +142,17 @@ class Recovery:
             self._environments.rebuild(error)
 
     def _find_workers(self, error: ClusterError) -> None:
-        """Find the workers there are; wait for some, unless that was done, or is interrupted."""
-        none_came = isinstance(error, ClusterLostError)  # in the time there was
+        """Find the present workers; wait for some, unless that was done, or is interrupted."""
+        none_came = isinstance(error, ClusterLostError)  # in the time that was allowed
         patience = _PATIENCE if self._points.irreplaceable and not none_came else 0.0
         timeout = 0.0 if none_came else _TIMEOUT
         try:
             self._placement.executor.rehome(timeout, patience, self.interrupted)
-        except ClusterLostError as lost:  # who starts workers may have given up before the run
+        except ClusterLostError as lost:  # whoever starts workers may have given up before the run
             raise self.losses.given_up(lost) from error
 
     def _count_loss(self, error: LostWork) -> None:
-        """Count what was lost since there was new ground; say why there is none, and give up."""
+        """Count the work that was lost since the last progress; give up if there is too much."""
         self.losses.add()
         env = self._placement.plan.env
         if isinstance(env, PythonEnv):
@@ -162,7 +162,7 @@ class Recovery:
             raise self.losses.given_up() from error
 
     def _torn(self) -> bool:
-        """Whether a round in place failed when it had begun to write."""
+        """Whether a round in place failed after it had begun to write."""
         state = self._ownership.state
         if not self._placement.in_place or state is NOWHERE:
             return False
@@ -170,7 +170,7 @@ class Recovery:
         return any(found not in (None, state.round) for found in rounds)
 
     def _leave_torn_table(self, error: BaseException) -> None:
-        """Go back from a table that is half of a round and half of the next."""
+        """Go back from a table that is half in one round and half in the next."""
         torn = self._ownership.state.round
         self._go_back()
         warn_caller(
@@ -179,15 +179,15 @@ class Recovery:
         )
 
     def _go_back(self) -> None:
-        """Place the last recovery point where its environments are not; live ones are built anew.
+        """Drop the state, and place the last recovery point; live environments are built anew.
 
-        What there was is let go first: a process may have room for one simulator only.
+        The old state is dropped first: a process may have room for one simulator only.
         """
         self._ownership.replace(NOWHERE)
         with self._again():
             self._place()
             if self._placement.plan.donated and self._points.last is None:
-                with suppress(LostWork):  # the next round meets it again
+                with suppress(LostWork):  # the next round meets the loss again
                     self.take_point()
             if self._points.live:
                 warn_caller(
@@ -197,14 +197,14 @@ class Recovery:
 
     @contextmanager
     def _again(self) -> Iterator[None]:
-        """Go back, again if need be, if a worker dies inside."""
+        """Go back, if a worker dies inside, as often as needed."""
         try:
             yield
         except LostWork as error:
             self.recover(error)
 
     def _place(self) -> None:
-        """Place the last recovery point, or the state of round 0, instead of the state there is."""
+        """Replace the present state by the last recovery point, or the state of round 0."""
         self._points.lineage.begin()
         point = self._points.last
         placed = self._placement.place(point)
@@ -214,7 +214,7 @@ class Recovery:
         self._ownership.replace(placed, shared=shared)
 
     def renew_point(self) -> None:
-        """Hold the state; without a checkpoint to go back to, take a recovery point."""
+        """Pin the state; without a checkpoint to go back to, make a recovery point."""
         last = self._points.last
         if last is not None and last.version is not None:
             self._points.hold()
@@ -222,19 +222,19 @@ class Recovery:
             self.take_point()
 
     def take_point(self) -> None:
-        """Take a recovery point, and give workers that have come since their share."""
+        """Make a recovery point, and give workers that have joined since their share."""
         self._points.take()
         if not (self._placement.plan.out_of_core or self._placement.executor.settled_in):
             self.spread_out()
 
     def spread_out(self) -> None:
-        """Place the recovery point of this round over the workers that there are now."""
+        """Place the recovery point of this round over the present workers."""
         if not self._points.live:  # live environments stay where they are
             self._placement.executor.rehome()
             self._place()
 
     def move(self, executor: Executor) -> None:
-        """Go to another executor, with the state or the last recovery point."""
+        """Move to another executor, with the state or the last recovery point."""
         plan = fitted(self._placement.plan, executor)
         self._points.carry(plan.out_of_core)
         self._placement.adopt(plan, executor)

@@ -1,13 +1,13 @@
-"""Recovery points: what a run goes back to when work is lost, and when it needs a new one.
+"""Recovery points: what a run can go back to after lost work, and when it makes new ones.
 
 ::
 
-    every so many tasks: take ─► the state copied to the client, and held where it is
-    with a store:        adopt ─► a checkpoint that was committed; the state is held where it is
+    every so many tasks: take ─► the state copied to the client, and pinned where it is
+    with a store:        adopt ─► a checkpoint that was committed; the state is pinned where it is
     before a move:       carry ─► the state copied, or the last point if the cluster has gone
 
-To *hold* a state is to give it keys, where it lies, that no task led to: the scheduler forgets the
-rounds before. Invariant: the scheduler never has more tasks than lie between two holds, and the
+To *pin* a state is to give it keys, where it is, that no task led to: the scheduler forgets the
+rounds before. Invariant: the scheduler never has more tasks than lie between two pins, and the
 last recovery point is whole at any moment.
 """
 
@@ -29,17 +29,17 @@ __all__ = ["Lineage", "RecoveryPoints"]
 
 _TASKS = 2_000
 _TASKS_AT_MOST = 50_000
-_SHARE = 0.03  # of the time, at most, goes into copies of the state
+_SHARE = 0.03  # largest share of the time for copies of the state
 
 
 class Lineage:
-    """How much has been done since the collected state was held, which is its history."""
+    """The tasks since the collected state was last pinned, which are its history."""
 
     def __init__(self) -> None:
         self._tasks, self._since, self._seconds = 0, time.monotonic(), 0.0
 
     def begin(self) -> None:
-        """Begin again: the state has no history now."""
+        """Start again: the state has no history now."""
         self._tasks, self._since = 0, time.monotonic()
 
     def grow(self, tasks: int) -> None:
@@ -47,12 +47,12 @@ class Lineage:
         self._tasks += tasks
 
     def cost(self, seconds: float) -> None:
-        """Note how long it took to copy the state."""
+        """Note how long a copy of the state took."""
         self._seconds = seconds
 
     @property
     def long(self) -> bool:
-        """Whether there are many tasks, and the last copy has been paid for."""
+        """Whether there are many tasks, and enough time has passed to pay for the last copy."""
         if self._tasks < _TASKS:
             return False
         paid = time.monotonic() - self._since > self._seconds / _SHARE
@@ -65,20 +65,20 @@ class RecoveryPoints:
     Parameters
     ----------
     placement : Placement
-        Where the run is.
+        The place of the run.
     ownership : Ownership
         The holder of the collected state.
     environments : Environments
-        Those of that state.
+        The environments of that state.
     last : RecoveryPoint, optional
-        Where the run begins; without one, at round 0 or a stored table.
+        The point that the run begins with; without one, round 0 or a stored table.
 
     Attributes
     ----------
     last : RecoveryPoint or None
-        What the run would go back to now.
+        The point that the run would go back to now.
     lineage : Lineage
-        What has been done since the state was held.
+        The work since the state was last pinned.
     """
 
     def __init__(
@@ -95,26 +95,26 @@ class RecoveryPoints:
 
     @property
     def due(self) -> bool:
-        """Whether the scheduler has so many tasks that the state is to be held."""
+        """Whether the scheduler has so many tasks that the state must be pinned."""
         return self.lineage.long and not self._placement.executor.shares_memory
 
     @property
     def round(self) -> int:
-        """The round of the last one; 0 without one."""
+        """The round of the last point; 0 without one."""
         return self.last.round if self.last else 0
 
     @property
     def live(self) -> bool:
-        """Whether the last one has no environments, as they could not be copied."""
+        """Whether the last point has no environments, as they could not be copied."""
         return self.last is not None and self.last.live
 
     @property
     def irreplaceable(self) -> bool:
-        """Whether environments may be lost for good with their worker."""
+        """Whether environments would be lost for good with their worker."""
         return self._placement.plan.donated and (self.last is None or self.last.live)
 
     def take(self) -> None:
-        """Copy the state to the client, and hold it.
+        """Copy the state to the client, and pin it.
 
         A table out of core is not copied, and stays with its workers.
         """
@@ -123,14 +123,14 @@ class RecoveryPoints:
         self.hold()
 
     def hold(self) -> None:
-        """Forget how the collected state was made; no round may be under way."""
+        """Pin the collected state, so that its history is forgotten; no round may be under way."""
         self._ownership.rename(self._placement.executor.hold(self._ownership.state))
         self.lineage.begin()
 
     def set_down(self, *, restart: bool) -> dict[Key, Any]:
-        """Make the state one that a checkpoint and copies of environments can bring back.
+        """Prepare the state so that a checkpoint and copies of environments can bring it back.
 
-        With `restart` Python environments begin new episodes, and no copies are needed.
+        With `restart`, Python environments begin new episodes, and no copies are needed.
         """
         if restart:
             self._environments.restart()
@@ -139,7 +139,7 @@ class RecoveryPoints:
         return {} if unneeded else self._environments.copies()
 
     def adopt(self, committed: Iterable[RecoveryPoint]) -> None:
-        """Take checkpoints that were committed, the newest last."""
+        """Adopt checkpoints that were committed, the newest last."""
         for point in committed:
             self.last = point
 
@@ -161,7 +161,7 @@ class RecoveryPoints:
         return point
 
     def carry(self, out_of_core: bool) -> None:
-        """Take the state along elsewhere; if its cluster has gone, the last recovery point is left.
+        """Make a recovery point for a move; if the cluster has gone, the last point must do.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class RecoveryPoints:
         Raises
         ------
         TableTooLargeError
-            If the table is out of core, here or there, and not that of the last point.
+            If the table is out of core, here or there, and is not that of the last point.
         """
         state, executor = self._ownership.state, self._placement.executor
         if state is NOWHERE:
@@ -191,18 +191,18 @@ class RecoveryPoints:
             )
 
     def _add_copies(self, point: RecoveryPoint) -> None:
-        """Take environments along that one process kept without copies; a cluster has copies."""
+        """Add copies of the environments of one process to a point; a cluster has copies."""
         if self._placement.executor.shares_memory and not point.values:
             copies = self._environments.copies()
             self.last = replace(point, state=self._ownership.state, values=copies)
 
     def _refuse_to_leave(self) -> None:
-        """Refuse to take what was learned along if it does not fit into the client's memory.
+        """Refuse to move what was learned if it does not fit into the client's memory.
 
         Raises
         ------
         TableTooLargeError
-            If it is where it was; `ClusterLostError` if its cluster has gone.
+            If the table is still where it was; `ClusterLostError` if its cluster has gone.
         """
         origin, executor = self._placement.plan.origin, self._placement.executor
         if self._ownership.state.round == (origin.round if origin else 0):
@@ -214,7 +214,7 @@ class RecoveryPoints:
         )
 
     def warn_without_store(self) -> None:
-        """Say once that a table which the client cannot hold is nowhere but on the cluster."""
+        """Warn once that a table which the client cannot hold is nowhere but on the cluster."""
         plan, executor = self._placement.plan, self._placement.executor
         if plan.out_of_core and not (executor.shares_memory or self._warned):
             self._warned = True

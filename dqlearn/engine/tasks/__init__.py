@@ -1,4 +1,4 @@
-"""What the tasks of all graphs run: the stages, with the plan taken apart.
+"""The functions that the tasks of all graphs run: they pass parts of the plan to the stages.
 
 ::
 

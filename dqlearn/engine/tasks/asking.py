@@ -1,6 +1,6 @@
 """Tasks of a round on the gather path, where shards and chunks talk to each other.
 
-Invariant: as of :mod:`dqlearn.engine.tasks.learning`; what is asked and answered grows with the
+Invariant: as in :mod:`dqlearn.engine.tasks.learning`; what is asked and answered grows with the
 batch, and not with the table.
 """
 
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def ask_task(plan: Plan, shard: Shard, round_: int, *batch: Transitions) -> Parcel:
-    """Ask for what a shard must know of a round, with nothing to learn."""
+    """Ask for what a shard must know about a round, with nothing to learn."""
     return Parcel(None, _ask(plan, shard, round_, *batch))
 
 
@@ -60,7 +60,7 @@ def turn_task(
 
 
 def _ask(plan: Plan, shard: Shard, round_: int, batch: Transitions | None = None) -> Asked:
-    """Ask for what must be known of a round; a batch of it puts the shard one round ahead."""
+    """Ask for what must be known of a round; with its batch, the shard is one round ahead."""
     if isinstance(shard, PythonShard):
         shard.check_round(round_ + (batch is not None))
     next_state = shard.state[:0] if batch is None else batch.next_state
@@ -110,7 +110,7 @@ def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) 
 def learn_task(
     plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int, in_place: bool
 ) -> Chunk:
-    """Make chunk c of a round of what it received; answer on what it is then."""
+    """Make a round's chunk c from what it received, and answer the shards from it."""
     pieces = [piece for parcel in sent if (piece := _parcel(plan, parcel, c).piece) is not None]
     return answer_task(plan, c, learned(plan, chunk, pieces, round_, in_place), sent, round_)
 
@@ -121,5 +121,5 @@ def note_task(chunk: Chunk) -> tuple[RoundStats, float]:
 
 
 def notes_task(plan: Plan, notes: list[tuple[RoundStats, float]], round_: int) -> RoundReport:
-    """Say what a round did, as :func:`report_task`, from the notes of all chunks."""
+    """Report what a round did, as :func:`report_task` does, from the notes of all chunks."""
     return report_of(plan, notes[0][0], sum(td_abs_sum for _, td_abs_sum in notes), round_)

@@ -3,7 +3,7 @@
 ::
 
     Place ─► Repository, a CheckpointStore ─► IcechunkTransaction ─► Commit, a Version
-                 └── Commits, to look at         arrays: Zarr's side of both
+                 └── Commits, read-only           arrays: Zarr's part of both
 
-Invariant: Icechunk's errors end here; what leaves has a name of dqlearn's.
+Invariant: an error of Icechunk that leaves this package is one of dqlearn's errors.
 """

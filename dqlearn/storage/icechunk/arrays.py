@@ -33,11 +33,11 @@ def make(group: zarr.Group, arrays: Iterable[ArraySpec], attributes: Mapping[str
     Parameters
     ----------
     group : zarr.Group
-        Of a session.
+        An empty group of a session.
     arrays : iterable of ArraySpec
-        What to make.
+        Descriptions of the arrays.
     attributes : mapping
-        Of the group.
+        Attributes of the group.
     """
     group.update_attributes(dict(attributes))
     for spec in arrays:
@@ -85,9 +85,9 @@ def append(group: Any, rows: Mapping[str, npt.NDArray[Any]]) -> None:
     Parameters
     ----------
     group : zarr.Group
-        Of a session.
+        A group of a session.
     rows : mapping
-        By the names of the arrays.
+        Rows to append, by the names of the arrays.
     """
     for name, more in rows.items():
         array = group[name]
@@ -102,9 +102,9 @@ def set_attributes(group: Any, attributes: Mapping[str, Any]) -> None:
     Parameters
     ----------
     group : zarr.Group
-        Of a session.
+        A group of a session.
     attributes : mapping
-        "name", or "group/name".
+        Values by name; a name is "name", or "group/name".
     """
     own: dict[str, dict[str, Any]] = {}
     for path, value in attributes.items():
@@ -116,12 +116,12 @@ def set_attributes(group: Any, attributes: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class ForkWriter:
-    """Writes to a fork of a session.
+    """A writer to a fork of a session.
 
     Attributes
     ----------
     fork : bytes
-        Pickled.
+        The fork, pickled.
     """
 
     fork: bytes

@@ -37,9 +37,9 @@ class Commit:
     session : bytes
         A read-only Icechunk session, pickled.
     snapshot : str
-        Icechunk's name of it.
+        Icechunk's id of the checkpoint.
     number : int
-        Counts the run's checkpoints from 0.
+        Number of the checkpoint, counted from 0.
     round, timesteps : int
         Rounds and transitions that the table was learned from.
     """
@@ -53,22 +53,22 @@ class Commit:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """Those of the root, and of each group of arrays by its name."""
+        """Attributes of the root group, and of each group of arrays as "group/name"."""
         with self._opened():
             return _attributes(self.session)
 
     @property
     def group(self) -> zarr.Group:
-        """The arrays and the attributes."""
+        """The root group, with the arrays and the attributes."""
         with self._opened():
             return _group(self.session)
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
-        """Give a name to the errors of what cannot be opened."""
+        """Turn the errors of a repository that cannot be opened into dqlearn's."""
         try:
             yield
-        except Exception as error:  # storages raise what they like
+        except Exception as error:  # storages raise errors of any class
             raise StoreError(
                 f"checkpoint {self.number} of {self.name!r} cannot be opened: {first_line(error)}; "
                 "has it expired, or been removed?"
@@ -80,14 +80,14 @@ class Commit:
         Parameters
         ----------
         name : str
-            Of the array.
+            Name of the array.
         region : tuple of slice
-            Which part.
+            The part to read.
 
         Returns
         -------
         ndarray
-            C-ordered.
+            A C-ordered array.
 
         Raises
         ------
@@ -104,17 +104,17 @@ class Commit:
         Parameters
         ----------
         name : str
-            Of the array.
+            Name of the array.
 
         Returns
         -------
         zarr.Array
-            Of numbers.
+            An array of numbers.
 
         Raises
         ------
         DamagedChunkError
-            If it is not what was written.
+            If what is stored is not what was written.
         """
         with self._intact(lambda: f"array {name!r}"):
             array: Any = self.group[name]
@@ -124,12 +124,12 @@ class Commit:
 
     @contextmanager
     def _intact(self, what: Callable[[], str]) -> Iterator[None]:
-        """Give a name to the errors of what was damaged."""
+        """Turn the errors of damaged data into dqlearn's."""
         try:
             yield
         except StoreError:
             raise
-        except Exception as error:  # codecs and storages raise what they like
+        except Exception as error:  # codecs and storages raise errors of any class
             if unreachable(error):
                 raise StoreError(
                     f"checkpoint {self.number} of {self.name!r} cannot be reached: "
@@ -149,7 +149,7 @@ def _first_damaged(array: Any, region: Region) -> tuple[int, ...]:
     for chunk in chunks:
         try:
             array[tuple(slice(k * n, (k + 1) * n) for k, (_, n) in zip(chunk, parts, strict=True))]
-        except Exception:  # codecs and storages raise what they like
+        except Exception:  # codecs and storages raise errors of any class
             return chunk
     return tuple(part.start // n for part, n in parts)
 

@@ -1,10 +1,10 @@
-"""The commits of a run's repository, to look at.
+"""The commits of a run's repository, read-only.
 
 ::
 
     main:  ... ── checkpoint 7 ── checkpoint 8        tags, and the branch "best", point into it
 
-Invariant: what is damaged is told from what does not answer, and hides nothing else.
+Invariant: damage is told from a storage that does not answer, and hides nothing that is whole.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from dqlearn.storage.schema import FORMAT
 __all__ = ["MAIN", "OURS", "Commits"]
 
 MAIN, OURS = "main", "dqlearn"
-"""The branch of the checkpoints, and the name of the format in what commits say of themselves."""
+"""The branch of the checkpoints, and the key of the format's name in a commit's metadata."""
 
 _NUMBERS = {"checkpoint", "round", "timesteps"}
 
 
 class Commits:
-    """A repository of one run, to look at.
+    """A repository of one run, read-only.
 
     Parameters
     ----------
     place : Place
-        Where it is.
+        The place of the repository.
     repo : icechunk.Repository, optional
-        Open; by default it is opened when it is first needed.
+        The repository, if it is open; by default it is opened when it is first needed.
     """
 
     def __init__(self, place: Place, repo: icechunk.Repository | None = None) -> None:
         self.place, self.name, self._opened = place, place.name, repo
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is in the same place."""
+        """Whether the other repository is in the same place."""
         return isinstance(other, Commits) and self.place.identity == other.place.identity
 
     def __hash__(self) -> int:
-        """Return that of the place."""
+        """Return the hash of the place."""
         return hash(self.place.identity)
 
     @property
@@ -66,11 +66,11 @@ class Commits:
         return self._opened
 
     def open(self) -> None:
-        """Open it, if it is there."""
+        """Open the repository, if it is there."""
         self._opened = self.place.open()
 
     def tip(self) -> str:
-        """Return the newest snapshot of the branch, whatever it is."""
+        """Return the newest snapshot of the branch, whatever it contains."""
         with self._reading():
             return self._main()
 
@@ -112,7 +112,7 @@ class Commits:
         )
 
     def _names(self) -> dict[str, str]:
-        """Return the snapshots that names point to, but for names whose files are damaged."""
+        """Return the snapshots that names point to, except for names whose files are damaged."""
         found = {}
         with self._reading():
             tags, branches = self._repo.list_tags(), self._repo.list_branches() - {MAIN}
@@ -126,7 +126,7 @@ class Commits:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Give a name to the errors of a storage that is read."""
+        """Turn the errors of a storage that is read into dqlearn's."""
         try:
             yield
         except icechunk.IcechunkError as error:
@@ -136,14 +136,14 @@ class Commits:
 
     @contextmanager
     def _without_the_damaged(self) -> Iterator[None]:
-        """Leave out what cannot be read, if the rest can."""
+        """Leave out what cannot be read, if the rest can be read."""
         try:
             yield
         except icechunk.IcechunkError as error:
             self._check_reachable(error)
 
     def _check_reachable(self, error: icechunk.IcechunkError) -> None:
-        """Tell damage from no answer; of a snapshot Icechunk says in both that it is not found."""
+        """Tell damage from no answer: Icechunk reports a snapshot in both cases as not found."""
         found = [error]
         try:
             self._repo.lookup_branch(MAIN)

@@ -1,12 +1,12 @@
-"""Where a run's repository is: a folder, a URL, or an Icechunk storage; and who may write to it.
+"""The place of a run's repository: a folder, a URL, or an Icechunk storage; and its lock.
 
 ::
 
     "runs/traffic"  s3://bucket/prefix  icechunk.Storage ──► Place ──► icechunk.Repository
 
-Invariant: at most one run at a time writes to a folder: it holds a lock that the operating system
-takes back when the process dies. Object stores have no locks; there Icechunk's compare-and-swap of
-the branch lets the first commit win and refuses the other.
+Invariant: at most one run at a time writes to a folder: the run holds a lock that the operating
+system releases when the process dies. Object stores have no locks; there Icechunk's
+compare-and-swap of the branch lets the first commit win and refuses the other.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ from dqlearn.storage.paths import is_url, located
 __all__ = ["Place", "place_of"]
 
 _OF_ICECHUNK = {"chunks", "manifests", "refs", "snapshots", "transactions", "config.yaml"}
-# The files that Icechunk begins every repository with, and their drafts.
+# The files that every repository of Icechunk begins with, and their drafts.
 _BEGUN = ("snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json#")
 
-_PATIENCE = 120.0  # seconds to wait for those that delete
+_PATIENCE = 120.0  # seconds to wait for other processes that delete
 
-# It logs to stdout what it raises too, and warns that folders have no compare-and-swap, which is
-# what the lock is for.
+# Icechunk logs to stdout what it raises too, and warns that folders have no compare-and-swap,
+# which the lock replaces.
 icechunk.set_logs_filter("off")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a repository is.
+    """The place of a repository.
 
     Attributes
     ----------
     name : str
-        For people.
+        Name of the place, for people.
     storage : icechunk.Storage
-        For Icechunk.
+        The storage in Icechunk's form.
     folder : Path, optional
-        If it is on a file system.
+        The folder, if the place is on a file system.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Place:
         Raises
         ------
         NoCheckpointError
-            If there is none.
+            If there is no repository.
         IncompatibleTableError
-            If there is something else, or a repository of a format that is not known here.
+            If something else is there, or a repository of an unknown format.
         StoreError
             If an object store cannot be reached.
         """
@@ -104,12 +104,12 @@ class Place:
         IncompatibleTableError
             If something else is there.
         StoreError
-            If it cannot be created.
+            If the repository cannot be created.
         """
         with suppress(NoCheckpointError):
             return self.open()
         try:
-            if self.folder is not None:  # Icechunk would panic
+            if self.folder is not None:  # Icechunk panics without the parent folder
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
             self._clear()
             return icechunk.Repository.create(self.storage)
@@ -120,16 +120,16 @@ class Place:
 
     @property
     def identity(self) -> object:
-        """What is equal of two names of one place."""
+        """An object that is equal for two names of one place."""
         return self.name if self.folder is None else self.folder
 
     def lock(self) -> Callable[[], None]:
-        """Keep other runs away; return what lets them in again.
+        """Keep other runs away; return a function that lets them in again.
 
         Raises
         ------
         RunInUseError
-            If another run is there.
+            If another run holds the lock.
         StoreError
             If the folder cannot be written to.
         """
@@ -142,14 +142,14 @@ class Place:
 
     @contextmanager
     def names_kept(self) -> Iterator[None]:
-        """Let nobody give a name to what is just being deleted.
+        """Prevent others from naming a checkpoint that is being deleted.
 
-        Object stores have no locks; there nothing is kept.
+        Object stores have no locks; there nothing is prevented.
 
         Raises
         ------
         RunInUseError
-            If somebody deletes, or gives names, for minutes.
+            If another process deletes, or gives names, for minutes.
         StoreError
             If the folder cannot be written to.
         """
@@ -169,29 +169,29 @@ class Place:
             return lambda: None
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the folder: Icechunk creates repositories in empty ones only.
+            # The lock is beside the folder: Icechunk creates repositories in empty folders only.
             beside = self.folder.with_name(f".{self.folder.name}.{name}")
             lock = FileLock(beside, timeout=timeout, thread_local=False)
             lock.acquire()
-        except Timeout:  # an OSError too
+        except Timeout:  # a Timeout is an OSError too
             raise
         except OSError as error:
             raise StoreError(f"the run at {self.name!r} cannot be written to: {error}") from error
         return lock.release
 
     def flush(self) -> None:
-        """Have what was written to a folder on its disk, which Icechunk does not wait for."""
+        """Flush the files of a folder to its disk, as Icechunk does not wait for that."""
         if self.folder is not None and hasattr(os, "sync"):
             os.sync()
 
     def _contents(self) -> set[str]:
-        """Names in the folder."""
+        """Return the names in the folder."""
         if self.folder is None or not self.folder.is_dir():
             return set()
         return {child.name for child in self.folder.iterdir()}
 
     def _clear(self) -> None:
-        """Remove what a process leaves that dies while it creates a repository; nothing else."""
+        """Remove what a process left that died while it created a repository; nothing else."""
         if self.folder is None:
             return
         files = [path for path in self.folder.rglob("*") if not path.is_dir()]
@@ -200,7 +200,7 @@ class Place:
 
 
 def place_of(store: Any) -> Place:
-    """Return the place that a user named.
+    """Return the place that a user names.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def place_of(store: Any) -> Place:
     Raises
     ------
     ConfigurationError
-        If it is none of these.
+        If `store` is none of these.
     """
     if isinstance(store, icechunk.Storage):
         return Place(repr(store), store)
@@ -228,7 +228,7 @@ def place_of(store: Any) -> Place:
     text, where = os.fspath(store), located(store)
     if is_url(where):
         return Place(text, _remote(text))
-    folder = Path(where).resolve()  # one lock for all its names
+    folder = Path(where).resolve()  # one lock for all names of a folder
     if folder.exists() and not folder.is_dir():  # Icechunk would panic
         raise IncompatibleTableError(f"expected a folder for a run's repository, got {text!r}")
     return Place(text, icechunk.local_filesystem_storage(str(folder)), folder)

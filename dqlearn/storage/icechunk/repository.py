@@ -1,4 +1,4 @@
-"""A run's repository, to write to: checkpoints as commits of one branch.
+"""A run's repository, to be written to: checkpoints as commits of one branch.
 
 ::
 
@@ -41,7 +41,7 @@ from dqlearn.table.snapshot import ArraySpec
 __all__ = ["IcechunkTransaction", "Repository"]
 
 _DRAFT = "draft"
-_CONFLICT = "branch update conflict"  # of a branch that is reset, which is no ConflictError
+_CONFLICT = "branch update conflict"  # of a branch reset, which raises no ConflictError
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class IcechunkTransaction:
     Attributes
     ----------
     number : int
-        It will have.
+        Number that the checkpoint will have.
     base : str
-        The snapshot that it builds on.
+        The snapshot that the checkpoint builds on.
     session : icechunk.Session
-        Takes up the changes.
+        The session that collects the changes.
     writer : ForkWriter
-        For the workers.
+        The writer for the workers.
     name : str
-        Told to nobody else: a commit that has it is this one's.
+        A secret name: a commit that has it is the commit of this transaction.
     """
 
     number: int
@@ -70,18 +70,19 @@ class IcechunkTransaction:
 
 
 class Repository(Commits, CheckpointStore):
-    """A repository of one run, to write to.
+    """A repository of one run, to be written to.
 
     Parameters
     ----------
     place : Place
-        Where it is.
+        The place of the repository.
     repo : icechunk.Repository, optional
-        Open; by default it is opened when it is first needed, and again whenever it is locked.
+        The repository, if it is open; by default it is opened when it is first needed, and again
+        whenever it is locked.
     """
 
     def lock(self) -> Callable[[], None]:
-        """Keep other runs away; what Icechunk remembers of before is forgotten."""
+        """Keep other runs away, and forget what Icechunk remembers from before."""
         release, self._opened = self.place.lock(), None
         return release
 
@@ -90,7 +91,7 @@ class Repository(Commits, CheckpointStore):
         self._opened = self._opened or self.place.open_or_create()
         with _named("the arrays"):
             session = self._repo.writable_session(MAIN)
-            # Of the session itself: what another run commits from now on makes the commit fail.
+            # Of the session's own snapshot: if another run commits from now on, the commit fails.
             metadata = self._info(session.snapshot_id).metadata
             self._check_ours(metadata)
             if "checkpoint" in metadata:
@@ -114,7 +115,7 @@ class Repository(Commits, CheckpointStore):
         return IcechunkTransaction(base.number + 1 if base else 0, start, session, ForkWriter(fork))
 
     def _go_back(self, start: str, tip: str) -> None:
-        """Give up the checkpoints after one, which the run goes on from."""
+        """Give up the checkpoints after the one that the run goes on from."""
         if self._main() != start:
             self._repo.reset_branch(MAIN, start, from_snapshot_id=tip)
 
@@ -142,7 +143,7 @@ class Repository(Commits, CheckpointStore):
             return self._commit(draft, f"round {numbers['round']}", metadata)
 
     def _commit(self, draft: IcechunkTransaction, message: str, metadata: dict[str, Any]) -> Commit:
-        """Commit; look for it where the answer says that it failed, or there is none."""
+        """Commit; if that seems to fail, or nothing answers, look for the commit."""
         try:
             snapshot = draft.session.commit(message, metadata=metadata)
             return self._commit_at(snapshot, draft.number)
@@ -155,7 +156,7 @@ class Repository(Commits, CheckpointStore):
             raise
 
     def landed(self, transaction: Transaction) -> Commit | None:
-        """Return the checkpoint that a draft has become after all, if it is the latest."""
+        """Return the checkpoint of a commit that seemed to fail, if it is the latest."""
         tip, draft = self.tip(), cast("IcechunkTransaction", transaction)
         if tip == draft.base:
             return None
@@ -169,17 +170,17 @@ class Repository(Commits, CheckpointStore):
         """Give a checkpoint a name that stays."""
         check_tag(name, [MAIN, *self._names()])
         with self.place.names_kept():
-            self._check_there(version)  # what is found by a number may have gone since
+            self._check_there(version)  # a checkpoint found by its number may have gone since
             with _named(f"the name {name!r}, which may have been in use before,"):
                 self._repo.create_tag(name, version.snapshot)
         try:
-            self._check_there(version)  # in an object store nobody waits
+            self._check_there(version)  # an object store has no lock: it may be gone
         except NoCheckpointError:
             self.untag(name)
             raise
 
     def _check_there(self, version: Version) -> None:
-        """Refuse a checkpoint that is no longer one of the run's, or of a name's."""
+        """Refuse a checkpoint that is gone: it is no longer the run's, and has no name."""
         now = Repository(self.place)  # Icechunk remembers what it has read
         if all(info.snapshot != version.snapshot for info in now.checkpoints()):
             raise NoCheckpointError(
@@ -187,7 +188,7 @@ class Repository(Commits, CheckpointStore):
             )
 
     def untag(self, name: str) -> None:
-        """Take a name away; Icechunk does not let it be used again."""
+        """Remove a name; Icechunk does not let it be used again."""
         with self._reading():
             known = self._repo.list_tags()
         if name not in known:
@@ -196,7 +197,7 @@ class Repository(Commits, CheckpointStore):
             self._repo.delete_tag(name)
 
     def mark_best(self, version: Version) -> None:
-        """Let "best" point to a checkpoint."""
+        """Let the branch "best" point to a checkpoint."""
         with _named("the name"):
             if self._names().get(BEST) != version.snapshot:
                 self._point(BEST, version.snapshot)
@@ -223,13 +224,13 @@ class Repository(Commits, CheckpointStore):
         return self.expire(found[n - 1]) if len(found) > n else 0
 
     def flush(self) -> None:
-        """Have what was committed to a folder on its disk."""
+        """Flush what was committed to a folder to its disk."""
         self.place.flush()
 
 
 @contextmanager
 def _named(what: str) -> Iterator[None]:
-    """Give the errors of storages their names."""
+    """Turn the errors of storages into dqlearn's."""
     try:
         yield
     except icechunk.ConflictError as error:

@@ -5,8 +5,8 @@
     chunks of round r ──► q, visits      (state, action)     chunked as the grid
                       └─► value, policy  (state,)           derived from q, as a round derives them
 
-Invariant: a Table is of one round, whole, and stays so while learning goes on: chunks that were
-asked for are never written to, and the arrays hold on to theirs.
+Invariant: a Table is of one round, whole, and stays so while learning goes on: its arrays refer to
+chunks that are never written to.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ __all__ = ["Labels", "Table", "derived"]
 
 @dataclass(frozen=True)
 class Labels:
-    """What the table's axes are called, and what goes into its attributes.
+    """Names for the axes of a table, and attributes for its Dataset.
 
     Attributes
     ----------
     factors : tuple of Factor
-        What a state index is made of, the first the most significant.
+        Factors that make up a state index, the first the most significant.
     actions : tuple of str, optional
         Names of the actions.
     attrs : dict
@@ -57,7 +57,7 @@ class Labels:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The attributes, with what a state is made of."""
+        """The attributes, with the factors of the states."""
         return self.attrs | {"state_factors": factors_to_json(self.factors)}
 
 
@@ -70,23 +70,23 @@ class Table:
     Parameters
     ----------
     round : int
-        Rounds that made it.
+        Number of rounds that made the table.
     grid : ChunkGrid
-        Its chunks.
+        The grid of its chunks.
     dtype : dtype
-        Of the Q-values.
+        Type of the Q-values.
     labels : Labels
-        Of its axes.
+        Names for its axes.
     nodes : sequence of GraphNode or TaskRef
-        Where its chunks are.
+        The tasks or futures of its chunks.
     run : str
-        Tells its arrays from those of other runs.
+        Name of the run, which tells its arrays from those of other runs.
     seed : int
-        Of the run; it breaks ties.
+        Seed of the run; it breaks ties.
     algorithm : Algorithm
-        The rule that it was learned by: it says what is greedy.
+        The rule that the table was learned by, which defines the greedy action.
     columns : sequence of Column
-        Of its chunks.
+        Columns of its chunks.
     """
 
     round: int
@@ -101,12 +101,12 @@ class Table:
 
     @property
     def q(self) -> da.Array:
-        """Q-values, ``(n_states, n_actions)``; of several members (state, member, action)."""
+        """Q-values, ``(n_states, n_actions)``; with several members (state, member, action)."""
         return self._array("q")
 
     @property
     def visits(self) -> da.Array:
-        """How often each value was updated, uint32, shaped as `q`."""
+        """Number of updates of each value, uint32, shaped as `q`."""
         return self._array("visits")
 
     @property
@@ -121,7 +121,7 @@ class Table:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the columns together."""
+        """Number of bytes of all columns."""
         return table_nbytes(self.grid.shape, self.dtype, self.grid.members)
 
     def to_xarray(self) -> xr.Dataset:
@@ -132,16 +132,16 @@ class Table:
         xarray.Dataset
             ``q`` and ``visits`` over (state, action), or (state, member, action) if the algorithm
             has several members; ``value`` and ``policy`` over state; the hyperparameters, counters
-            and spaces as attributes. If a state is made of several
-            factors, these are coordinates along it, up to 2**22 states; :func:`dqlearn.unfold`
-            gives it one dimension per factor.
+            and spaces as attributes. If a state is made up of several factors, these are
+            coordinates along it, up to 2**22 states; :func:`dqlearn.unfold` gives it one dimension
+            per factor.
         """
         arrays = {column.name: self._array(column.name) for column in self.columns}
         arrays |= {"value": self.value, "policy": self.policy}
         return dataset(arrays, self.labels.actions, self.labels.attributes, columns=self.columns)
 
     def _array(self, field: str) -> da.Array:
-        """Make the array of a column; without actions, of the first chunk of each row of them."""
+        """Make the array of a column; a column without actions is read from a row's first chunk."""
         column = next(it for it in self.columns if it.name == field)
         name, pick = f"dqlearn-{field}-{self.run}-{self.round}", partial(_pick, field, self.round)
         layer: dict[Any, GraphNode] = {}
@@ -158,7 +158,7 @@ class Table:
         return da.Array(graph, name, chunks, column.dtype_in(self.dtype))
 
     def __repr__(self) -> str:
-        """Shape, dtype, chunks, round."""
+        """Return a line with shape, dtype, chunks and round."""
         (n_states, n_actions), members = self.grid.shape, self.grid.members
         several = f" x {members} members" if members > 1 else ""
         return (
@@ -173,7 +173,7 @@ class Table:
 
 
 def _pick(field: str, round_: int, chunk: Chunk) -> npt.NDArray[Any]:
-    """Return an array of a chunk, which is still in its round."""
+    """Return an array of a chunk that is still in its round."""
     return read(chunk.at(round_).columns[field])
 
 
@@ -187,11 +187,11 @@ def derived(
     q : dask.array.Array
         Q-values, ``(n_states, n_actions)`` or ``(n_states, members, n_actions)``.
     variable : {"value", "policy"}
-        Which.
+        The variable to derive.
     seed, round_ : int
-        They break ties.
+        Seed and round, which break ties.
     rule : Algorithm
-        It says what is greedy.
+        The rule, which defines the greedy action.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The axes of a table: what a state is made of, what actions are called, and the Dataset of both.
+"""The axes of a table: factors of states, names of actions, and the Dataset that has both.
 
 ::
 
@@ -6,8 +6,8 @@
     row, column   (state,)                   coordinates: dataset.where(dataset.row == 1)
     unfold        (state, action) ──► (row, column, action)
 
-Invariant: a coordinate says of a state what the attribute ``state_factors`` says of it. The
-attributes are texts and numbers, which any format can hold.
+Invariant: a coordinate and the attribute ``state_factors`` say the same of a state. Attributes are
+texts and numbers, which any format can hold.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ DERIVED = (
     Column("value", ("state",), {"long_name": "state value", "units": "reward"}),
     Column("policy", ("state",), {"long_name": "greedy action", "units": "1"}),
 )
-"""What a table's Dataset holds besides the columns of its chunks: it follows from q."""
+"""Variables of a table's Dataset besides the columns of its chunks: they follow from q."""
 
 _STATES_WITH_COORDINATES = 2**22
-"""Of larger tables the coordinates would outweigh what one asks for, such as the values alone."""
+"""The coordinates of larger tables would outweigh what one asks for, such as the values alone."""
 
 _GROUPS = ("known", "environments", "batches", "history")
-"""What stands beside a stored table, under names of their own."""
+"""Groups beside a stored table."""
 
 _VARIABLES = [column.name for column in (*COLUMNS, *DERIVED)]
 
@@ -65,15 +65,15 @@ def dataset(
     Parameters
     ----------
     arrays : mapping
-        Those of the columns, ``value`` and ``policy``.
+        Arrays of the columns, and of ``value`` and ``policy``.
     labels : sequence of str, optional
         Names of the actions.
     attrs : mapping
-        Of the Dataset, with ``state_factors``.
+        Attributes of the Dataset, with ``state_factors``.
     states : int64 (n,), optional
-        Which states the rows are, of a sparse table.
+        States of the rows of a sparse table.
     columns : sequence of Column
-        Of the table.
+        Columns of the table.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def dataset(
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes as netCDF can hold them; older tables have some that are null or truths."""
+    """Return attributes as netCDF can hold them; those of older tables may be null or bool."""
     return {
         name: int(value) if isinstance(value, bool | np.bool_) else value
         for name, value in attrs.items()
@@ -105,7 +105,7 @@ def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flags(labels: Sequence[Any], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Say what numbers stand for, as the CF conventions do: words without blanks or commas."""
+    """Name the meanings of numbers, as the CF conventions do: words without blanks or commas."""
     words = [re.sub(r"[^\w.+@-]+", "_", str(label)) or "_" for label in labels]
     return {"flag_values": np.arange(len(words), dtype=dtype), "flag_meanings": " ".join(words)}
 
@@ -116,15 +116,16 @@ def state_coordinates(factors: Sequence[Factor], states: da.Array) -> dict[str, 
     Parameters
     ----------
     factors : sequence of Factor
-        What a state is made of, as :func:`factors_of` returns it.
+        Factors that make up a state, as :func:`factors_of` returns them.
     states : dask.array.Array of int64 (n,)
         Numbers of the states.
 
     Returns
     -------
     dict of str to xarray.Variable
-        Numbers as they are; of texts the position, with ``flag_values`` and ``flag_meanings``.
-        None of what says no more than the number of the state, nor of more than 2**22 states.
+        Factors that are numbers as they are; factors that are texts as positions, with
+        ``flag_values`` and ``flag_meanings``. A factor that is the number of the state itself has
+        no coordinate, and neither has a table of more than 2**22 states.
     """
     if len(states) > _STATES_WITH_COORDINATES or (len(factors) == 1 and not factors[0].labels):
         return {}
@@ -141,14 +142,14 @@ def state_coordinates(factors: Sequence[Factor], states: da.Array) -> dict[str, 
 
 
 def _factor(states: npt.NDArray[np.int64], factor: Factor, stride: int) -> npt.NDArray[Any]:
-    """Return what a factor is in each state."""
+    """Return the values of a factor in the given states."""
     return _values(factor, states // stride % factor.size)
 
 
 def _values(factor: Factor, digits: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Return what a factor is where it has these digits: a number, or the position of its name.
+    """Return the values of a factor for these digits: numbers, or positions of names.
 
-    Integers are signed, and wide enough for a state's number: people calculate with them.
+    Integers are signed, and wide enough for the number of a state: people calculate with them.
     """
     labels, first = factor.labels, 0
     if isinstance(labels, range):
@@ -168,7 +169,7 @@ def _named(factor: Factor) -> bool:
 
 
 def _labels(factor: Factor) -> npt.NDArray[Any]:
-    """Return labels as an array; names not as NumPy's fixed-length text, which Zarr v3 has not."""
+    """Return labels as an array; names are objects, as Zarr v3 has no fixed-length text."""
     return np.array(factor.labels, object) if _named(factor) else np.asarray(factor.labels)
 
 
@@ -178,18 +179,19 @@ def unfold(dataset: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     dataset : xarray.Dataset
-        Of :meth:`Table.to_xarray`, or opened from a stored table.
+        The Dataset of :meth:`Table.to_xarray`, or of a stored table.
 
     Returns
     -------
     xarray.Dataset
-        With ``state`` replaced by its factors, lazily where the data are lazy. Of a sparse table
-        the states stay, and their factors are coordinates, by name where they have names.
+        The Dataset with ``state`` replaced by its factors, lazily where the data are lazy. In a
+        sparse table the states stay, and their factors are coordinates, as names where they have
+        names.
 
     Raises
     ------
     ConfigurationError
-        If the Dataset does not say what its states are made of.
+        If the Dataset does not name the factors of its states.
 
     Examples
     --------
@@ -233,23 +235,23 @@ def _unfolded(array: xr.DataArray, factors: Sequence[Factor]) -> xr.Variable:
 
 
 def factors_to_json(factors: Sequence[Factor]) -> str:
-    """Return factors as the attribute ``state_factors`` says them.
+    """Return factors as the text of the attribute ``state_factors``.
 
     Parameters
     ----------
     factors : sequence of Factor
-        The first the most significant.
+        The factors, the first the most significant.
 
     Returns
     -------
     str
-        JSON.
+        The text, as JSON.
     """
     return json.dumps([_to_json(factor) for factor in factors])
 
 
 def _to_json(factor: Factor) -> dict[str, Any]:
-    """Return a factor as JSON; a range that is too long to write out is its start."""
+    """Return a factor as JSON; a range that is too long to write out is given by its start."""
     known: dict[str, Any] = {"name": factor.name, "size": factor.size, "labels": None}
     if factor.size <= _LABELS_WRITTEN_OUT:
         known["labels"] = factor.labels and [_plain_label(label) for label in factor.labels]
@@ -263,23 +265,23 @@ def _plain_label(label: Any) -> Any:
 
 
 def factors_of(attrs: Mapping[str, Any]) -> tuple[Factor, ...]:
-    """Return the factors that a table's attributes name, by names that dimensions can have.
+    """Return the factors in a table's attributes, with names that dimensions can have.
 
     Parameters
     ----------
     attrs : mapping
-        Of its Dataset.
+        Attributes of the table's Dataset.
 
     Returns
     -------
     tuple of Factor
-        Blanks and slashes in names are underscores, for the sake of formats; so is one more at the
-        end of a name that something else has.
+        The factors. Blanks and slashes in names become underscores, for the sake of formats; a name
+        that something else has gets one more underscore at the end.
 
     Raises
     ------
     ConfigurationError
-        If they name none.
+        If the attributes name no factors.
     """
     try:
         factors = []

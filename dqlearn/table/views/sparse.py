@@ -6,8 +6,8 @@
                                                               ├ merge ─► part k of q and visits
     chunk d ─► visited states, ascending ─► those from part k ┘
 
-Every other state has the initial value, and no visits. Invariant: the arrays do not depend on the
-chunks that the states are in.
+Every other state has the initial value, and no visits. Invariant: the arrays do not depend on which
+chunks the states are in.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from dqlearn.table.views.axes import dataset
 
 __all__ = ["SparseTable", "merged"]
 
-_PART = 2**17  # states
+_PART = 2**17  # number of states
 
 Rows = tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]
-"""States, and the rows of each column that are theirs."""
+"""States, and the rows of each column for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,23 +53,23 @@ class SparseTable:
     Parameters
     ----------
     round : int
-        Rounds that made it.
+        Number of rounds that made the table.
     grid : HashGrid
-        Its chunks.
+        The grid of its chunks.
     dtype : dtype
-        Of the Q-values.
+        Type of the Q-values.
     labels : Labels
-        Of its axes.
+        Names for its axes.
     nodes : sequence of GraphNode or TaskRef
-        Where its chunks are.
+        The tasks or futures of its chunks.
     run : str
-        Tells its arrays from those of other runs.
+        Name of the run, which tells its arrays from those of other runs.
     seed : int
-        Of the run; it breaks ties.
+        Seed of the run; it breaks ties.
     visited : sequence of int64 (m,)
         The states that each chunk has learned of, ascending.
     algorithm : Algorithm
-        The rule that it was learned by: it says what is greedy.
+        The rule that the table was learned by, which defines the greedy action.
 
     Examples
     --------
@@ -92,22 +92,22 @@ class SparseTable:
 
     @property
     def states(self) -> npt.NDArray[np.int64]:
-        """The states that were visited, ascending, ``(n_visited,)``."""
+        """States that were visited, ascending, ``(n_visited,)``."""
         return np.sort(np.concatenate(self.visited))
 
     @property
     def n_visited(self) -> int:
-        """How many states were visited."""
+        """Number of states that were visited."""
         return sum(map(len, self.visited))
 
     @property
     def q(self) -> da.Array:
-        """Q-values of the visited states, ``(n_visited, n_actions)``, or with members between."""
+        """Q-values of visited states, ``(n_visited, n_actions)``, or with members between."""
         return self._arrays(self.states)["q"]
 
     @property
     def visits(self) -> da.Array:
-        """How often each value was updated, uint32, shaped as `q`."""
+        """Number of updates of each value, uint32, shaped as `q`."""
         return self._arrays(self.states)["visits"]
 
     @property
@@ -122,7 +122,7 @@ class SparseTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the columns and the states together."""
+        """Number of bytes of the columns and the states."""
         shape = self.n_visited, self.grid.n_actions
         return table_nbytes(shape, self.dtype, self.grid.members) + 8 * self.n_visited
 
@@ -132,7 +132,7 @@ class SparseTable:
         Returns
         -------
         xarray.Dataset
-            As :meth:`Table.to_xarray` returns it, with the states as coordinates: ``ds.sel(state=
+            The Dataset of :meth:`Table.to_xarray`, with the states as coordinates: ``ds.sel(state=
             10**11)``. :func:`dqlearn.unfold` adds the factors of each state as coordinates.
         """
         states = self.states
@@ -146,7 +146,7 @@ class SparseTable:
         return merged(name, self.nodes, states, like, self.seed, self.round, columns)
 
     def __repr__(self) -> str:
-        """Shape, dtype, visited states, chunks, round."""
+        """Return a line with shape, dtype, visited states, chunks and round."""
         (n_states, n_actions), members = self.grid.shape, self.grid.members
         several = f" x {members} members" if members > 1 else ""
         return (
@@ -175,22 +175,22 @@ def merged(
     Parameters
     ----------
     name : str
-        Of the tasks; equal names must mean equal chunks.
+        Name of the tasks; equal names must mean equal chunks.
     nodes : sequence of GraphNode or TaskRef
-        Where the chunks are.
+        The tasks or futures of the chunks.
     states : int64 (n,)
-        All that they have learned of, ascending.
+        All states that the chunks have learned about, ascending.
     like : (int, dtype, Algorithm)
         Number of actions, dtype of the Q-values, and the rule that they were learned by.
     seed, round_ : int
-        They break ties.
+        Seed and round, which break ties.
     columns : sequence of Column
-        Of the chunks.
+        Columns of the chunks.
 
     Returns
     -------
     dict of dask.array.Array
-        The columns, and ``value`` and ``policy`` (n,).
+        The columns, and ``value`` and ``policy`` (n,), by name.
     """
     n, (n_actions, dtype, rule) = len(states), like
     inner = (n_actions,) if rule.members == 1 else (rule.members, n_actions)
@@ -226,7 +226,7 @@ def _layer(
     parts: Sequence[npt.NDArray[np.int64]],
     round_: int,
 ) -> dict[Any, GraphNode]:
-    """Add tasks that find, part and merge the rows of chunks."""
+    """Add tasks that find, split and merge the rows of chunks."""
     layer: dict[Any, GraphNode] = {
         node.key: node for node in nodes if not isinstance(node, TaskRef)
     }
@@ -253,7 +253,7 @@ def _part(
     first: int,
     last: int,
 ) -> Rows:
-    """Return what a chunk says of its states from `first` to `last`."""
+    """Return the rows of a chunk for its states from `first` to `last`."""
     states, rows = found
     own = slice(np.searchsorted(states, first), np.searchsorted(states, last, side="right"))
     return states[own], {name: array[rows[own]] for name, array in chunk.columns.items()}
@@ -277,6 +277,6 @@ def _greedy(
     q: npt.NDArray[Any],
     states: npt.NDArray[np.int64],
 ) -> npt.NDArray[Any]:
-    """Return the value or the action of each row."""
+    """Return the value, or the action, of each row."""
     extent = Extent(q.shape[-1], tie_key, states=states.ravel(), rows=np.arange(len(q)))
     return pick(rule.find(q, extent))
