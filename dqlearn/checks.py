@@ -1,7 +1,7 @@
 """Checks of plain values that a user gives: counts, whole numbers, numbers, probabilities, choices.
 
-What a check raises is a `ConfigurationError`, or the kind of it that is passed as `error`; `cure`
-is what to do about it.
+A check raises a `ConfigurationError`, or the class that is passed as `error`; `cure` tells the user
+what to do.
 
 Invariant: a bool is no number here, though Python has it for an integer: it stands where something
 else was meant. What passes is returned as Python's own, which JSON can hold.
@@ -36,7 +36,7 @@ T = TypeVar("T")
 Error = type[ConfigurationError]
 
 _LARGEST_PLAIN = 2**30
-"""Bounds beyond this are told as powers of two, if they are next to one."""
+"""Bounds beyond this are printed as powers of two, if they are next to one."""
 
 
 def is_whole(value: Any) -> bool:
@@ -87,9 +87,9 @@ def check_count(name: str, value: Any) -> int:
     Parameters
     ----------
     name : str
-        What is counted, for the error.
+        Name of what is counted, for the error.
     value : object
-        What was given.
+        Value that was given.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def check_count(name: str, value: Any) -> int:
     Raises
     ------
     ConfigurationError
-        If it is none.
+        If the value is no count.
     """
     return check_whole(name, value, 1)
 
@@ -116,13 +116,13 @@ def check_whole(
     Parameters
     ----------
     name : str
-        Of the parameter, for the error.
+        Name of the parameter, for the error.
     value : object
-        What was given.
+        Value that was given.
     least, most : int
         The range, ends included; without `most` it has no end.
     error : type
-        What to raise.
+        Class of the error.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def check_whole(
     Raises
     ------
     ConfigurationError
-        If it is none, or out of range.
+        If the value is no integer, or out of range.
 
     Examples
     --------
@@ -156,13 +156,13 @@ def check_amount(name: str, value: Any, least: int, *, error: Error = Configurat
     Parameters
     ----------
     name : str
-        Of the parameter, for the error.
+        Name of the parameter, for the error.
     value : object
-        What was given.
+        Value that was given.
     least : int
-        The least that it may be.
+        Least value that is allowed.
     error : type
-        What to raise.
+        Class of the error.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def check_amount(name: str, value: Any, least: int, *, error: Error = Configurat
     Raises
     ------
     ConfigurationError
-        If it is none, or less.
+        If the value is no whole number, or too small.
 
     Examples
     --------
@@ -196,13 +196,13 @@ def check_number(
     Parameters
     ----------
     name : str
-        Of the parameter, for the error.
+        Name of the parameter, for the error.
     value : object
-        What was given.
+        Value that was given.
     least, most : float
         The range, ends included.
     cure : str
-        What to do about it.
+        What the user can do about it.
 
     Returns
     -------
@@ -211,7 +211,7 @@ def check_number(
     Raises
     ------
     ConfigurationError
-        If it is none, or out of range.
+        If the value is no finite number, or out of range.
 
     Examples
     --------
@@ -238,11 +238,11 @@ def check_real(name: str, value: Any, *, error: Error = ConfigurationError) -> f
     Parameters
     ----------
     name : str
-        Of the parameter, for the error.
+        Name of the parameter, for the error.
     value : object
-        What was given.
+        Value that was given.
     error : type
-        What to raise.
+        Class of the error.
 
     Returns
     -------
@@ -251,7 +251,7 @@ def check_real(name: str, value: Any, *, error: Error = ConfigurationError) -> f
     Raises
     ------
     ConfigurationError
-        If it is none.
+        If the value is no number.
     """
     if is_number(value):
         return float(value)
@@ -264,11 +264,11 @@ def check_positive(name: str, value: Any, *, error: Error = ConfigurationError) 
     Parameters
     ----------
     name : str
-        Of the parameter, for the error.
+        Name of the parameter, for the error.
     value : object
-        What was given.
+        Value that was given.
     error : type
-        What to raise.
+        Class of the error.
 
     Returns
     -------
@@ -277,7 +277,7 @@ def check_positive(name: str, value: Any, *, error: Error = ConfigurationError) 
     Raises
     ------
     ConfigurationError
-        If it is none, or infinite.
+        If the value is no positive number, or infinite.
     """
     if is_number(value) and 0.0 < value < math.inf:
         return float(value)
@@ -290,11 +290,11 @@ def check_probability(name: str, value: Any, *, cure: str = "") -> float:
     Parameters
     ----------
     name : str
-        Of the parameter, for the error.
+        Name of the parameter, for the error.
     value : object
-        What was given.
+        Value that was given.
     cure : str
-        What to do about it.
+        What the user can do about it.
 
     Returns
     -------
@@ -303,7 +303,7 @@ def check_probability(name: str, value: Any, *, cure: str = "") -> float:
     Raises
     ------
     ConfigurationError
-        If it is no number in 0 .. 1.
+        If the value is no number in 0 .. 1.
     """
     if is_number(value) and 0.0 <= value <= 1.0:
         return float(value)
@@ -316,21 +316,21 @@ def check_choice(name: str, value: Any, choices: Iterable[T]) -> T:
     Parameters
     ----------
     name : str
-        Of the parameter, for the error.
+        Name of the parameter, for the error.
     value : object
-        What was given.
+        Value that was given.
     choices : iterable
-        What it may be.
+        Values that are allowed.
 
     Returns
     -------
     object
-        The one of them that is equal to it.
+        The allowed value that is equal to the given one.
 
     Raises
     ------
     ConfigurationError
-        If it is none of them.
+        If the value is none of them.
 
     Examples
     --------

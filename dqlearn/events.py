@@ -56,7 +56,7 @@ class Stop:
     Parameters
     ----------
     reason : str
-        What `TrainingEnd` will say.
+        The reason that `TrainingEnd` gives.
     """
 
     reason: str
@@ -136,7 +136,7 @@ class Evaluation:
     timesteps : int
         Transitions that have made it.
     result : EvaluationResult
-        Has `mean`, `standard_error` and `n_episodes`.
+        The result, with `mean`, `standard_error` and `n_episodes`.
     """
 
     learner: Learner
@@ -157,9 +157,9 @@ class Checkpoint:
     timesteps : int
         Transitions that have made it.
     path : str
-        Where it is, a path or an address.
+        Path or URL of the table.
     number : int, optional
-        Of the checkpoint in a run's repository; None for a table that was saved alone.
+        Number of the checkpoint in a run's repository; None for a table that was saved alone.
     """
 
     learner: Learner
@@ -177,9 +177,9 @@ class TrainingEnd:
     ----------
     learner : QLearner
     reason : str
-        Why: all timesteps made, or the reason of the callback that stopped it.
+        The reason: all timesteps are made, or the one that a callback gave for its stop.
     seconds : float
-        How long it took.
+        Duration of the call, in seconds.
     """
 
     learner: Learner

@@ -29,7 +29,7 @@ __all__ = ["Derived", "RoundReport", "RoundStats", "Statistic", "no_episodes", "
 Class = TypeVar("Class", bound=type[Any])
 
 Columns = Any
-"""Columns by their names: of a structured array, or of a mapping."""
+"""Columns by their names: a structured array, or a mapping."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Derived:
     Attributes
     ----------
     name, what, unit : str
-        Of the column.
+        Name, description and unit of the column.
     column : callable
         ``column(columns) -> float64 (n,)``; NaN where it is the mean of nothing.
     """
@@ -57,15 +57,15 @@ class Statistic:
     Attributes
     ----------
     what, unit : str
-        In words.
+        Description and unit.
     note : str
-        More of it.
+        A longer explanation.
     combine : callable, optional
-        What two shards counted in a round, together; None of what no shard counts.
+        Function that pools the values of two shards in a round; None if no shard counts it.
     of_episodes : bool
-        Whether it is taken over the episodes that ended.
+        Whether the statistic is over the episodes that ended.
     shown : Derived, optional
-        Instead of it.
+        Column that people are shown in its place.
     """
 
     what: str
@@ -243,9 +243,9 @@ class RoundStats(_Counted, _Before):
         Parameters
         ----------
         episodes : iterable of float
-            In the order of the fields.
+            Statistics in the order of the fields.
         **others
-            The other statistics.
+            The other statistics, by name.
 
         Returns
         -------

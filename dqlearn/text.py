@@ -26,12 +26,12 @@ def printable(text: str) -> str:
     Parameters
     ----------
     text : str
-        Of unknown origin, such as an attribute of a stored table.
+        A text of unknown origin, such as an attribute of a stored table.
 
     Returns
     -------
     str
-        The same, where all of it is printable.
+        The text, with escapes for characters that are not printable.
 
     Examples
     --------
@@ -49,9 +49,9 @@ def shortened(value: object, longest: int = _LONGEST) -> str:
     Parameters
     ----------
     value : object
-        Of unknown origin.
+        A value of unknown origin.
     longest : int
-        How many.
+        Greatest number of characters.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def html_table(caption: str, rows: Mapping[str, str]) -> str:
     Parameters
     ----------
     caption : str
-        Above it.
+        Caption above the table.
     rows : mapping of str to str
         Names and values, as plain text.
 
@@ -100,11 +100,11 @@ def with_entries(doc: str | None, stands: str, entries: Iterable[tuple[str, str,
     Parameters
     ----------
     doc : str, optional
-        In numpydoc's form; python -OO has none.
+        A docstring in numpydoc's form; python -OO has none.
     stands : str
         The last entry of its first section, and a line of its own.
     entries : iterable of (name, type, description)
-        What it stands for.
+        Entries to put in its place.
 
     Returns
     -------

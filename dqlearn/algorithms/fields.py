@@ -41,15 +41,15 @@ class Extent:
     Parameters
     ----------
     n_actions : int
-        Of the whole table.
+        Number of actions of the whole table.
     tie_key : uint64
-        :func:`dqlearn.kernels.summary.ties` of the seed and the round.
+        The :func:`dqlearn.kernels.summary.ties` of the seed and the round.
     first_state, first_action : int
-        Of the block.
+        First state and first action of the block.
     states : int (m,), optional
-        Those of its states that are asked about; by default all.
+        States of the block that are asked about; by default all.
     rows : int (m,), optional
-        Where these stand in the block, if not in order from its first state.
+        Rows of these states in the block, if they are not in order from its first state.
     """
 
     n_actions: int
@@ -103,7 +103,7 @@ class Best:
         q : float (states, members, actions)
             The block's values.
         extent : Extent
-            What they are about.
+            States and actions of the block.
 
         Returns
         -------
@@ -125,9 +125,9 @@ class Best:
         Parameters
         ----------
         mine, others : tuple of arrays (m,)
-            As `find` returns them; the first are written to.
+            What `find` returns; `mine` is written to.
         extent : Extent
-            Of the states.
+            States that both are about.
         """
         states = extent.first_state if extent.states is None else extent.states
         merge_best(mine, others, states, extent.n_actions, extent.tie_key)
@@ -138,7 +138,7 @@ class Best:
         Parameters
         ----------
         columns : tuple of arrays (m,)
-            As `find` returns them.
+            What `find` returns.
 
         Returns
         -------
@@ -147,12 +147,12 @@ class Best:
         return columns[0] if self.value is None else columns[2]
 
     def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
-        """Return the bytes of the columns of a state, if an action takes one.
+        """Return the bytes of a state's columns, for an action number of one byte.
 
         Parameters
         ----------
         dtype : dtype
-            Of the table.
+            Type of the table's values.
 
         Returns
         -------
@@ -187,7 +187,7 @@ class Sum:
         q : float (states, members, actions)
             The block's values.
         extent : Extent
-            What they are about.
+            States and actions of the block.
 
         Returns
         -------
@@ -204,9 +204,9 @@ class Sum:
         Parameters
         ----------
         mine, others : tuple of arrays (m,)
-            As `find` returns them.
+            What `find` returns.
         extent : Extent
-            Of the states.
+            States that both are about.
 
         Raises
         ------
@@ -221,7 +221,7 @@ class Sum:
         Parameters
         ----------
         columns : tuple of one array (m,)
-            As `find` returns it.
+            What `find` returns.
 
         Returns
         -------
@@ -235,7 +235,7 @@ class Sum:
         Parameters
         ----------
         dtype : dtype
-            Of the table.
+            Type of the table's values.
 
         Returns
         -------

@@ -16,11 +16,11 @@ from dqlearn.errors import ConfigurationError
 __all__ = ["ALGORITHMS", "as_algorithm", "find_algorithm"]
 
 ALGORITHMS = {rule.name: rule for rule in (Q_LEARNING, DOUBLE_Q, EXPECTED_SARSA)}
-"""All of them."""
+"""All rules of dqlearn, by name."""
 
 
 def as_algorithm(given: str | Algorithm) -> Algorithm:
-    """Return a rule that is given, or named.
+    """Return the rule that is given itself, or by its name.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def as_algorithm(given: str | Algorithm) -> Algorithm:
     Raises
     ------
     ConfigurationError
-        If it is neither.
+        If `given` is neither.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-r"""A rule: all in which one tabular algorithm differs from another, as a declaration.
+r"""A rule: everything in which one tabular algorithm differs from another, as a declaration.
 
 ::
 
@@ -43,9 +43,9 @@ class Algorithm:
     Parameters
     ----------
     name : str
-        What stored tables call it; of a rule of one's own ``"module:NAME"``, where it stands.
+        Name in stored tables; for a user's rule ``"module:NAME"``, the place of its definition.
     summary : tuple of Best or Sum
-        What is known of a state before the next round.
+        Fields that hold what is known of a state before the next round.
     target : callable
         ``target(values, epsilon, n_actions)``: what a state is worth to each member, from the value
         of every field of the summary, arrays of shape (states,). An array of shape (states,), or
@@ -53,7 +53,7 @@ class Algorithm:
     behaviour : int
         The field of the summary whose action is greedy; epsilon-greedy actions are drawn around it.
     members : int
-        Tables that learn beside each other. Each transition teaches one of them.
+        Number of tables that learn beside each other. Each transition teaches one of them.
     step : callable
         ``step(q, y, alpha)``: the value after a transition whose target is y. It is compiled.
 
@@ -80,7 +80,7 @@ class Algorithm:
     step: Step = td
 
     def __post_init__(self) -> None:
-        """Check what can never work."""
+        """Check for parameters that can never work."""
         check_count("members", self.members)
         fields = dict(enumerate(self.summary))
         if not isinstance(fields.get(self.behaviour), Best):
@@ -96,7 +96,7 @@ class Algorithm:
 
     @property
     def functions(self) -> dict[str, Any]:
-        """Everything that it is made of, by the roles: what tells it from another version."""
+        """The parts of the rule, by their roles, which tell it from another version."""
         fields = {
             f"{i}.{name}": function
             for i, field in enumerate(self.summary)
@@ -106,12 +106,12 @@ class Algorithm:
         return {**fields, **plain, "target": self.target, "step": self.step}
 
     def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
-        """Return the bytes that are known of a state, if its actions are few.
+        """Return the bytes of a state's summary, if its actions are few.
 
         Parameters
         ----------
         dtype : dtype
-            Of the table.
+            Type of the table's values.
 
         Returns
         -------
@@ -125,9 +125,9 @@ class Algorithm:
         Parameters
         ----------
         q : float (states, actions) or (states, members, actions)
-            A chunk's.
+            Values of a chunk.
         extent : Extent
-            Of which states and actions.
+            States and actions of the block.
 
         Returns
         -------
@@ -143,9 +143,9 @@ class Algorithm:
         Parameters
         ----------
         mine, others : tuple
-            As `find` returns them; the first is written to.
+            What `find` returns; `mine` is written to.
         extent : Extent
-            Of the states.
+            States that both are about.
         """
         for field, own, more in zip(self.summary, mine, others, strict=True):
             field.merge(own, more, extent)
@@ -156,16 +156,16 @@ class Algorithm:
         Parameters
         ----------
         found : tuple
-            As `find` returns it, of all actions.
+            What `find` returns, for all actions.
         epsilon : float
-            Probability of exploring, of the policy that acts.
+            Probability that the policy that acts explores.
         n_actions : int
-            Of the table.
+            Number of actions of the table.
 
         Returns
         -------
         float (states * members,)
-            State by state, and in each member by member.
+            Values state by state, and within a state member by member.
 
         Raises
         ------
@@ -187,7 +187,7 @@ class Algorithm:
         Parameters
         ----------
         found : tuple
-            As `find` returns it, of all actions.
+            What `find` returns, for all actions.
 
         Returns
         -------
@@ -201,7 +201,7 @@ class Algorithm:
         Parameters
         ----------
         found : tuple
-            As `find` returns it, of all actions.
+            What `find` returns, for all actions.
 
         Returns
         -------

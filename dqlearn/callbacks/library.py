@@ -25,9 +25,9 @@ class EvalCallback(Callback):
     Parameters
     ----------
     every_rounds : int
-        Rounds from one evaluation to the next.
+        Number of rounds from one evaluation to the next.
     n_eval_episodes : int, default 100
-        Episodes of an evaluation.
+        Number of episodes of an evaluation.
     seed : int, optional
         For `QLearner.evaluate`. With a seed, all evaluations draw the same numbers, so that their
         differences come from the policy.
@@ -68,9 +68,9 @@ class CheckpointCallback(Callback):
     Parameters
     ----------
     every_rounds : int
-        Rounds from one table to the next.
+        Number of rounds from one table to the next.
     save_path : str or path-like
-        The folder, or the address of one.
+        The folder, or its URL.
     """
 
     def __init__(self, every_rounds: int, save_path: str | os.PathLike[str]) -> None:
@@ -116,7 +116,7 @@ class StopTrainingOnRewardThreshold(_JudgesEvaluations):
     Parameters
     ----------
     reward_threshold : float
-        In units of reward.
+        Least mean return that stops training.
     """
 
     def __init__(self, reward_threshold: float) -> None:

@@ -1,4 +1,4 @@
-"""What a learned policy is compared with: rules that people use, and chance.
+"""Baselines for a learned policy: rules that people use, and random actions.
 
 ::
 
@@ -36,16 +36,16 @@ def compared(
     model : TabularEnv, optional
         The environment; without one nothing is played.
     env : str
-        Its id.
+        The environment's id.
     kwargs : mapping of str to object
-        Its arguments.
+        The environment's arguments.
     n_episodes : int
-        How many.
+        Number of episodes.
 
     Returns
     -------
     dict of str to EvaluationResult
-        By what to call them, the best baseline before chance.
+        Results by the names of the policies, the best baseline before random actions.
     """
     if model is None:
         return {}

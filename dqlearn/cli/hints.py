@@ -1,6 +1,6 @@
-"""Hints: what somebody may have meant who named an environment, or an argument, that is not there.
+"""Hints: likely meanings of an unknown environment or argument name.
 
-Invariant: a hint is added to an error that there is; nothing is refused because of one.
+Invariant: a hint is added to an error that is raised anyway; nothing is refused because of one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _NO_SUCH_ID = (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv)
 
 @contextmanager
 def hints(env: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
-    """Add to the error of an environment that cannot be made what may have been meant.
+    """Add a hint to the error of an environment that cannot be made.
 
     Raises
     ------
     EnvironmentFault
-        With the hint; as it was without one.
+        The original error, with a hint if there is one.
     """
     try:
         yield
@@ -45,7 +45,7 @@ def _of_id(env: str) -> str | None:
         known |= {name.lower(): name, name.rpartition("/")[2].lower(): name}
         if spec.namespace:
             known.setdefault(f"{spec.namespace}/{spec.name}".lower(), name)
-        known[spec.name.lower()] = name  # of several versions the last, which is the newest
+        known[spec.name.lower()] = name  # the last of several versions is the newest
     near = _near(env.rpartition(":")[2].lower(), known)
     return near and f"there is no environment {env!r}: {near}"
 

@@ -70,28 +70,28 @@ Decorator = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class _Task:
-    """What is asked of a learner, whatever it learns.
+    """The options of a command that learns.
 
     Attributes
     ----------
     timesteps : int
-        Transitions, from the run's beginning.
+        Number of transitions, counted from the run's beginning.
     out, store : str, optional
-        Where the table goes, and the run.
+        Places of the table and of the run.
     overwrite : bool
         Whether a table may be replaced.
     episodes : int
-        To play at the end.
+        Number of episodes to play at the end.
     quiet : bool
         Whether to say nothing.
     as_json : bool
-        Whether to print a document.
+        Whether to print one JSON document.
     workers : int, optional
-        Processes to start.
+        Number of processes to start.
     scheduler : str, optional
         Address of a cluster to join.
     saving : dict
-        How checkpoints are made, as `QLearner.learn` takes it.
+        Arguments of `QLearner.learn` about checkpoints.
     """
 
     timesteps: int
@@ -107,7 +107,7 @@ class _Task:
 
     @classmethod
     def take(cls, options: dict[str, Any]) -> _Task:
-        """Take its options out of those of a command."""
+        """Separate the task's options from those of a command."""
         if options["workers"] and options["scheduler"]:
             raise click.UsageError("--workers starts a cluster, --scheduler joins one: choose")
         saving = {name: options.pop(name) for name in _SAVING}

@@ -76,7 +76,7 @@ def evaluate(
 def info(path: str, as_json: bool) -> None:
     """Say what a stored TABLE is and what it was learned with; makes no environment.
 
-    Of a run: dqlearn runs info.
+    For a run there is dqlearn runs info.
     """
     with expecting_table(path):
         attrs = read_attributes(path)

@@ -28,9 +28,9 @@ def progress_lines(learner: QLearner, total: int, every: float = 10.0) -> Iterat
     Parameters
     ----------
     learner : QLearner
-        Which learns meanwhile.
+        The learner, which learns meanwhile.
     total : int
-        Transitions until the end.
+        Number of transitions at the end.
     every : float
         Seconds between two lines.
     """

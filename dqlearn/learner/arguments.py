@@ -28,12 +28,12 @@ def shows_hyperparameters(cls: Class) -> Class:
     Parameters
     ----------
     cls : type
-        Its ``__init__`` takes ``**settings``, which is the last entry of its Parameters.
+        A class whose ``__init__`` accepts ``**settings``, the last entry of its Parameters.
 
     Returns
     -------
     type
-        The same.
+        The same class.
     """
     init: Any = cls.__init__
     taken = signature(init)

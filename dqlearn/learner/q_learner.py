@@ -86,7 +86,7 @@ class QLearner:
         A Gymnasium id, a compiled model, or a factory: ``make() -> gymnasium.Env``, or
         ``make(num_envs=n) -> gymnasium.vector.VectorEnv``.
     bins : Bins, int, tuple, mapping or sequence, optional
-        How to cut `Box` observations: see :class:`dqlearn.spaces.Bins`.
+        Bins of `Box` observations: see :class:`dqlearn.spaces.Bins`.
     env_kwargs : mapping, optional
         Arguments of an environment that is named by its id. What they hold is copied. Those that
         have no form in JSON are not stored, and asked for again by :func:`dqlearn.load` and
@@ -182,11 +182,11 @@ class QLearner:
             checkpoints go to, for :func:`dqlearn.resume` and :func:`dqlearn.open_table`. By
             default that of the call before, or none.
         checkpoint_every : Every, int or timedelta, optional
-            When; an int counts transitions. By default every 60 seconds. There is one besides when
+            Interval; an int counts transitions. By default 60 seconds. There is one besides when
             a repository begins, and at the end of each call.
         keep_checkpoints : int, optional
-            How many stay, besides those that have a name, and the one before the latest. By
-            default all.
+            Number of checkpoints that stay, besides those that have a name, and the one before the
+            latest. By default all stay.
         restart_envs : bool, optional
             Let Python environments begin new episodes at each checkpoint, so that a resumed run is
             equal to the undisturbed one; see :doc:`/how-to/runs`.

@@ -3,7 +3,7 @@
 ::
 
     check_model(model)      a compiled environment: does it do what its outcomes say?
-    check_rule(rule)        an algorithm: the same bits however a table is cut, a good policy?
+    check_rule(rule)        an algorithm: the same bits however a table is split, a good policy?
     check_store(factory)    a store of checkpoints: is what was committed there, whole, for good?
 
 Invariant: what is right passes; a check that fails raises a `CheckError`, which says what was

@@ -29,7 +29,7 @@ from dqlearn.errors import CheckError
 __all__ = ["check_model"]
 
 _SIDE_BY_SIDE = 256
-_SELDOM = 5.0  # of an outcome: fewer are not judged alone
+_SELDOM = 5.0  # expected count of an outcome: rarer ones are not judged alone
 _IMPROBABLE = 4.75  # standard deviations, which one in a million exceeds
 
 Outcome = tuple[int, float, bool]
@@ -51,7 +51,7 @@ def check_model(model: TabularEnv, n_steps: int = 200_000, seed: int = 0) -> Non
     n_steps : int
         Transitions to be made.
     seed : int
-        Of the actions and of the model's draws.
+        Seed of the actions and of the model's draws.
 
     Raises
     ------

@@ -2,10 +2,10 @@
 
 ::
 
-    check_rule(rule) ─► one small model, learned with many cuts ─► the same bits
+    check_rule(rule) ─► one small model, learned with many splits ─► the same bits
                      └► exploring less and less ─► the greedy policy is as good as the best there is
 
-The cuts are those that a cluster, or a large table, would make: chunks of states and of actions,
+The splits are those that a cluster, or a large table, would make: chunks of states and of actions,
 shards, both exchanges, a sparse table. Invariant: nothing is judged by chance: the runs are seeded.
 """
 
@@ -36,7 +36,7 @@ _STEPPED = _BATCHED | {"steps_per_round": 1, "policy_lag": 1}
 def check_rule(
     rule: str | Algorithm, timesteps: int = 200_000, seed: int = 0, *, optimal: bool = True
 ) -> None:
-    """Check that a rule learns the same however a table is cut, and that it learns well.
+    """Check that a rule learns the same however a table is split, and that it learns well.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def check_rule(
     timesteps : int
         Transitions to learn from until the policy is judged.
     seed : int
-        Of all runs.
+        Seed of all runs.
     optimal : bool
         Whether its greedy policy must come to be optimal, once nothing is explored any more. False
         for rules that aim at something else.
@@ -53,7 +53,7 @@ def check_rule(
     Raises
     ------
     CheckError
-        If two cuts give two results, a value is not finite, or the policy falls short.
+        If two splits give two results, a value is not finite, or the policy falls short.
     ConfigurationError
         If `rule` is no rule, or `timesteps` no count.
 
@@ -76,7 +76,7 @@ _EXCHANGES: dict[str, dict[str, Any]] = {
 
 
 def _cuts(rule: Algorithm) -> dict[str, dict[str, Any]]:
-    """Return settings that must not change a bit, by what they do."""
+    """Return settings that must not change a bit, by descriptions of them."""
     cuts: dict[str, dict[str, Any]] = {
         "chunks of states": {"chunks": (7, -1)},
         "three shards": {"shards": 3},
