@@ -31,7 +31,7 @@ def bases_of(sizes: Sequence[int]) -> Bases:
     Parameters
     ----------
     sizes : sequence of int
-        Of the factors, the first the most significant, each 1 .. 15.
+        Sizes of the factors, the most significant first, each 1 .. 15.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def unpack(state: Any, bases: Any) -> Any:
     state : int
         Mixed radix.
     bases : Bases
-        Of its factors.
+        The bases of its factors.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def pack(word: Any, bases: Any) -> Any:
     word : int
         As :func:`unpack` returns it.
     bases : Bases
-        Of its factors.
+        The bases of its factors.
 
     Returns
     -------

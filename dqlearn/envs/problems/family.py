@@ -60,7 +60,7 @@ class Family(ABC):
         Returns
         -------
         Family
-            Of the class it is called on.
+            An instance of the class on which this is called.
 
         Raises
         ------

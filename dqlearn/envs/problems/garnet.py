@@ -47,7 +47,7 @@ def garnet(
     branching : {4, 1, 2, 8, 16}
         Successors of each pair, drawn with replacement.
     seed : int, default 0
-        Of the process itself; not of what happens in it.
+        It draws the process itself, not what happens in it.
     max_episode_steps : int, optional
         Truncate episodes after so many steps; without it there is but one, endless.
 

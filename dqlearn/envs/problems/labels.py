@@ -61,7 +61,7 @@ def beside(line: Floats, size: Floats, width: float) -> Floats:
     size : float64 (2,)
         Width and height of the label.
     width : float
-        Of the line.
+        The width of the line.
 
     Returns
     -------

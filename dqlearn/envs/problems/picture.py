@@ -200,7 +200,7 @@ class Picture:
         Returns
         -------
         uint8 (height, width, 3)
-            Of a figure of its own, at 100 dots an inch.
+            The pixels of a figure of its own, at 100 dots an inch.
 
         Raises
         ------

@@ -49,7 +49,7 @@ def shortest_queue(problem: PacketDispatch, states: States, t: int) -> Actions:
     problem : PacketDispatch
         Its parameters.
     states : int64 (n,)
-        Of the episodes.
+        The present state of each episode.
     t : int
         Slots since they began.
 
@@ -71,7 +71,7 @@ def shortest_delay(problem: PacketDispatch, states: States, t: int) -> Actions:
     problem : PacketDispatch
         Its parameters.
     states : int64 (n,)
-        Of the episodes.
+        The present state of each episode.
     t : int
         Slots since they began.
 
@@ -97,7 +97,7 @@ def never_queue(problem: PacketDispatch, states: States, t: int) -> Actions:
     problem : PacketDispatch
         Its parameters.
     states : int64 (n,)
-        Of the episodes.
+        The present state of each episode.
     t : int
         Slots since they began.
 
@@ -119,7 +119,7 @@ def random_queue(problem: PacketDispatch, states: States, t: int) -> Actions:
     problem : PacketDispatch
         Its parameters.
     states : int64 (n,)
-        Of the episodes.
+        The present state of each episode.
     t : int
         Slots since they began.
 
@@ -147,7 +147,7 @@ def shortest_path(problem: PacketRouting, states: States, t: int) -> Actions:
     problem : PacketRouting
         Its parameters.
     states : int64 (n,)
-        Of the episodes.
+        The present state of each episode.
     t : int
         Slots since they began.
 
@@ -168,7 +168,7 @@ def static_delay(problem: PacketRouting, states: States, t: int) -> Actions:
     problem : PacketRouting
         Its parameters.
     states : int64 (n,)
-        Of the episodes.
+        The present state of each episode.
     t : int
         Slots since they began.
 
@@ -192,7 +192,7 @@ def live_delay(problem: PacketRouting, states: States, t: int) -> Actions:
     problem : PacketRouting
         Its parameters.
     states : int64 (n,)
-        Of the episodes.
+        The present state of each episode.
     t : int
         Slots since they began.
 
@@ -217,7 +217,7 @@ def random_port(problem: PacketRouting, states: States, t: int) -> Actions:
     problem : PacketRouting
         Its parameters.
     states : int64 (n,)
-        Of the episodes.
+        The present state of each episode.
     t : int
         Slots since they began.
 

@@ -106,7 +106,7 @@ def distances(ports: Ports, delays: npt.ArrayLike) -> npt.NDArray[np.float64]:
     ports : Ports
         Neighbours of each router.
     delays : float (n,)
-        Of a packet at each router, before it is sent.
+        How long a packet waits at each router before it is sent.
 
     Returns
     -------

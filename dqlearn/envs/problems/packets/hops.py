@@ -364,7 +364,7 @@ class PacketRouting(Family):
         node, destination : str
             Names of routers.
         queues : sequence of int
-            Of each router of the core.
+            The queue length of each router of the core.
 
         Returns
         -------

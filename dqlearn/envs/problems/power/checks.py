@@ -117,7 +117,7 @@ def inside(name: str, value: Any, least: float, most: float = math.inf) -> float
     Parameters
     ----------
     name : str
-        Of the parameter, for the message.
+        The parameter's name, for the message.
     value : float
         Given.
     least, most : float
@@ -149,7 +149,7 @@ def listed(
     Parameters
     ----------
     name : str
-        Of the parameter, for the message.
+        The parameter's name, for the message.
     value : float, or sequence of float
         One for all, or one for each.
     n : int

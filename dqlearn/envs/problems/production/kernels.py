@@ -53,7 +53,7 @@ class LineParams(NamedTuple):
         Of every machine: a flag for each store it takes from; the bit of the machine after it,
         or NOBODY.
     costs : float64 (n, 32)
-        Of a slot, by ``maintained << 4 | down << 3 | stock``.
+        The costs of a slot, by ``maintained << 4 | down << 3 | stock``.
     to_full : int
         In each byte, what is missing to 128 when a store is full.
     sale : tuple of float

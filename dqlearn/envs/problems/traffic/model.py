@@ -262,7 +262,7 @@ class TrafficGrid(Family):
         queues : sequence of (int, int)
             Vehicles in the main and the cross queue of each intersection.
         phases : sequence of {"main", "cross"}
-            Of each intersection.
+            The phase of each intersection.
 
         Returns
         -------
