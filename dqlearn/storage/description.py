@@ -32,7 +32,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import IncompatibleTableError
 from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.spaces import BinsLike, SpaceIndex
-from dqlearn.stages.settings import Settings, check_names, from_attributes, whole_number
+from dqlearn.stages.settings import Settings, checked, from_attributes, whole_number
 from dqlearn.storage.attributes import nested, understood
 from dqlearn.storage.origin import Origin
 from dqlearn.storage.paths import PathLike, is_url, located
@@ -96,8 +96,10 @@ class Stored:
         ------
         IncompatibleTableError
             If they are not written as dqlearn writes them.
+        ConfigurationError
+            If a given value is not one that its hyperparameter can have.
         """
-        check_names(given or ())
+        changes = checked(given or {})
         with understood(path):
             spaces = {kind: dict(nested(attrs, f"{kind}_space")) for kind in _SPACES}
             seen, _ = map(SpaceIndex.from_spec, spaces.values())
@@ -106,7 +108,7 @@ class Stored:
                 _environment(nested(attrs, "environment")),
                 spaces,
                 seen.bins,
-                from_attributes(attrs, given),
+                from_attributes(attrs, changes),
                 _origin(nested(attrs, "origin")),
                 _fingerprint(json.loads(attrs.get("fingerprint", "null"))),
             )

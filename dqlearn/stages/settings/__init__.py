@@ -1,6 +1,6 @@
 """The settings of a run: hyperparameters, the values chosen for them, and how these are stored."""
 
-from dqlearn.stages.settings.chosen import Settings, check_names
+from dqlearn.stages.settings.chosen import Settings, check_names, checked
 from dqlearn.stages.settings.hyperparameters import (
     HYPERPARAMETERS,
     Hyperparameter,
@@ -16,6 +16,7 @@ __all__ = [
     "Settings",
     "attributes",
     "check_names",
+    "checked",
     "from_attributes",
     "loaded",
     "whole_number",

@@ -69,8 +69,7 @@ class Settings:
 
     def changed(self, **changes: Any) -> Settings:
         """Return settings with some values changed; new `chunks` reset `balanced`."""
-        check_names(changes)
-        values = {**self.values, **{k: HYPERPARAMETERS[k].check(k, v) for k, v in changes.items()}}
+        values = {**self.values, **checked(changes)}
         balanced = None if "chunks" in changes else self.balanced
         return Settings(cast("Hyperparameters", values), balanced)
 
@@ -150,3 +149,27 @@ def check_names(given: Iterable[str]) -> None:
                 f"QLearner() got an unexpected keyword argument {name!r}: its hyperparameters are "
                 f"{', '.join(HYPERPARAMETERS)}"
             )
+
+
+def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return given hyperparameters, each checked by itself.
+
+    Parameters
+    ----------
+    given : mapping
+        The values, by the hyperparameters' names.
+
+    Returns
+    -------
+    dict
+        The checked values, by the same names.
+
+    Raises
+    ------
+    TypeError
+        If a name is no hyperparameter's.
+    ConfigurationError
+        If a value is not one that its hyperparameter can have.
+    """
+    check_names(given)
+    return {name: HYPERPARAMETERS[name].check(name, value) for name, value in given.items()}

@@ -32,16 +32,15 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def from_attributes(attrs: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings that a stored table was learned with, except for those that are given.
+def from_attributes(attrs: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings that a stored table was learned with, except for checked changes.
 
     It may raise any exception for attributes that :func:`attributes` does not make.
     """
-    changes = given or {}
-    values = loaded(attrs, [name for name in HYPERPARAMETERS if name not in changes])
-    values |= {name: HYPERPARAMETERS[name].check(name, it) for name, it in changes.items()}
+    changes = changes or {}
+    kept = loaded(attrs, [name for name in HYPERPARAMETERS if name not in changes])
     balanced = None if "chunks" in changes else bool(attrs.get("balanced", False))
-    return Settings(cast("Hyperparameters", values), balanced)
+    return Settings(cast("Hyperparameters", {**kept, **changes}), balanced)
 
 
 def loaded(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
