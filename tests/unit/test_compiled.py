@@ -206,6 +206,58 @@ def test_damaged_files_are_written_again(left: float, package: Path, tmp_path: P
     assert run(package, cache) == (values, [1, 0], "")
 
 
+CLOSURES = """
+import os
+import numpy as np
+from dqlearn.algorithms import Q_LEARNING, Extent
+from dqlearn.kernels.summary import ties
+
+def made(k):
+    row = np.arange(k + 1, dtype=np.float32)[None]
+    return int(Q_LEARNING.find(row, Extent(8, ties(0, 0)))[0][0][0])
+
+print(*(made(int(k)) for k in os.environ["ORDER"].split()))
+print()
+"""
+
+FACTORY = """
+import os
+import numpy as np
+import dqlearn
+
+def made(k):
+    def initial(key, params):
+        return 0
+
+    def transition(state, action, key, params):
+        s = state
+        for i in range(7):
+            s = (s * 31 + action * (i + 1) + k) % 1009
+            if s % 5 == 2:
+                s += 3
+            elif s % 7 == 3:
+                s -= 2
+        return s, float(k), True
+
+    learner = dqlearn.QLearner(dqlearn.TabularEnv(1012, 4, initial, transition), learning_rate=1.0)
+    return int(learner.learn(1).table.q.compute().max())
+
+print(*(made(int(k)) for k in os.environ["ORDER"].split()))
+print()
+"""
+
+
+@pytest.mark.parametrize("program", [CLOSURES, FACTORY], ids=["kernels", "models"])
+def test_closures_of_one_name_that_several_processes_compiled(program: str, tmp_path: Path) -> None:
+    """A process that loads what three others have compiled of one factory has all three."""
+    package = Path(dqlearn.__path__[0]).parent
+    for k in (1, 2, 3):
+        assert run(package, tmp_path, program, ORDER=str(k))[0] == [k]
+    for order in ([1, 2, 3], [3, 2, 1]):
+        found, _, _ = run(package, tmp_path, program, ORDER=" ".join(map(str, order)))
+        assert found == order
+
+
 def test_a_read_only_installation_without_a_home(sealed: Path, tmp_path: Path) -> None:
     """Machine code is kept in a folder of the user's own; the one warning says where."""
     temporary = tmp_path / "tmp"
