@@ -78,6 +78,8 @@ class Stored:
         ------
         IncompatibleTableError
             If there is no table, or its attributes are not written as dqlearn writes them.
+        ConfigurationError
+            If a given value is not one that its hyperparameter can have.
         """
         attrs, where = read_attributes(path), located(path)
         where = where if is_url(where) else os.path.abspath(where)
