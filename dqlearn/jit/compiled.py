@@ -12,10 +12,7 @@ reaches (:mod:`dqlearn.jit.fingerprint`). It is part of the file's name, so that
 package do not overwrite each other's code in turn. The index keeps code of other processors and of
 other versions of numba apart.
 
-The symbols in machine code tell functions of one name apart, such as the closures of one factory,
-by a number that numba counts up from 1. Code that several processes have compiled would then have
-one symbol for two functions, of which the one that is loaded first would run in the place of the
-other. So here each process counts up from a random number.
+The symbols in kept code are apart from those of other processes (:mod:`dqlearn.jit.symbols`).
 
 Invariant: what is loaded is what would be compiled. Where a file cannot be read, its code is
 compiled anew and written again; where nothing can be written, each process compiles for itself.
@@ -23,35 +20,26 @@ compiled anew and written again; where nothing can be written, each process comp
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Callable
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import caching
-from numba.core.bytecode import FunctionIdentity
 
 from dqlearn.jit.code_folder import code_folder, own_folder
 from dqlearn.jit.fingerprint import source_stamp
+from dqlearn.jit.symbols import number_apart
 
 __all__ = ["njit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _number_apart() -> None:
-    """Let numba number the functions of this process as no other process does, in 16 digits."""
-    FunctionIdentity._unique_ids = count(10**15 + int.from_bytes(os.urandom(6)))
-
-
-_number_apart()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_number_apart)
+number_apart()
 
 
 def njit(*, cache: bool = False, **options: Any) -> Callable[[F], F]:

@@ -258,6 +258,42 @@ def test_closures_of_one_name_that_several_processes_compiled(program: str, tmp_
         assert found == order
 
 
+OTHERS = """
+import dqlearn.jit.compiled
+import numpy as np
+from numba import guvectorize
+
+@guvectorize(["(f8[:], f8[:])"], "(n)->(n)", cache=True)
+def running(values, sums):
+    total = 0.0
+    for i in range(values.size):
+        total += values[i]
+        sums[i] = total
+
+print(running(np.arange(4.0)))
+"""
+
+
+def test_kernel_and_wrapper_of_another_package_that_two_processes_compiled(tmp_path: Path) -> None:
+    """Numba keeps the two halves of a gufunc apart; each process has those of the first."""
+    (tmp_path / "others.py").write_text(OTHERS)
+
+    package = Path(dqlearn.__path__[0]).parent
+
+    def told(folder: str) -> str:
+        where = {"PYTHONPATH": f"{tmp_path}:{package}", "NUMBA_CACHE_DIR": str(tmp_path / folder)}
+        command = [sys.executable, "-c", "import others"]
+        done = subprocess.run(command, env=os.environ | where, capture_output=True, text=True)
+        return done.stdout or done.stderr
+
+    assert told("first") == told("second") == "[0. 1. 3. 6.]\n"
+    wrappers = list((tmp_path / "first").rglob("guf-*"))
+    assert wrappers
+    for wrapper in wrappers:
+        shutil.copy(wrapper, tmp_path / "second" / wrapper.relative_to(tmp_path / "first"))
+    assert told("second") == "[0. 1. 3. 6.]\n"
+
+
 def test_a_read_only_installation_without_a_home(sealed: Path, tmp_path: Path) -> None:
     """Machine code is kept in a folder of the user's own; the one warning says where."""
     temporary = tmp_path / "tmp"
