@@ -259,8 +259,6 @@ def test_closures_of_one_name_that_several_processes_compiled(program: str, tmp_
 
 
 OTHERS = """
-import dqlearn.jit.compiled
-import numpy as np
 from numba import guvectorize
 
 @guvectorize(["(f8[:], f8[:])"], "(n)->(n)", cache=True)
@@ -269,29 +267,35 @@ def running(values, sums):
     for i in range(values.size):
         total += values[i]
         sums[i] = total
+"""
 
-print(running(np.arange(4.0)))
+GUFUNC = """
+import dqlearn.jit.compiled
+import os
+import sys
+sys.path.append(os.environ["OTHERS"])
+import others
+
+print(*(int(total) for total in others.running([0.0, 1.0, 2.0, 3.0])))
+print()
 """
 
 
 def test_kernel_and_wrapper_of_another_package_that_two_processes_compiled(tmp_path: Path) -> None:
-    """Numba keeps the two halves of a gufunc apart; each process has those of the first."""
+    """Numba keeps them in two files: the wrapper of one process finds the kernel of another."""
     (tmp_path / "others.py").write_text(OTHERS)
+    package, first, second = Path(dqlearn.__path__[0]).parent, tmp_path / "1", tmp_path / "2"
 
-    package = Path(dqlearn.__path__[0]).parent
+    def totals(kept: Path) -> list[int]:
+        where = {"OTHERS": str(tmp_path), "NUMBA_CACHE_DIR": str(kept)}
+        return run(package, None, GUFUNC, **where)[0]
 
-    def told(folder: str) -> str:
-        where = {"PYTHONPATH": f"{tmp_path}:{package}", "NUMBA_CACHE_DIR": str(tmp_path / folder)}
-        command = [sys.executable, "-c", "import others"]
-        done = subprocess.run(command, env=os.environ | where, capture_output=True, text=True)
-        return done.stdout or done.stderr
-
-    assert told("first") == told("second") == "[0. 1. 3. 6.]\n"
-    wrappers = list((tmp_path / "first").rglob("guf-*"))
+    assert totals(first) == totals(second) == [0, 1, 3, 6]
+    wrappers = list(first.rglob("guf-*"))
     assert wrappers
     for wrapper in wrappers:
-        shutil.copy(wrapper, tmp_path / "second" / wrapper.relative_to(tmp_path / "first"))
-    assert told("second") == "[0. 1. 3. 6.]\n"
+        shutil.copy(wrapper, second / wrapper.relative_to(first))
+    assert totals(second) == [0, 1, 3, 6]
 
 
 def test_a_read_only_installation_without_a_home(sealed: Path, tmp_path: Path) -> None:
