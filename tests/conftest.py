@@ -19,6 +19,9 @@ from hypothesis import settings
 os.environ["MPLBACKEND"] = "agg"
 
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+# A LocalCluster gives a worker up that is dead 15 s after one of its deaths, be it by another: on
+# a busy machine its successor is only being started by then.
+dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
 get_mp_context().set_forkserver_preload(["distributed", "dqlearn", "dqlearn.engine.cluster"])
 
 # A background job of a shell ignores Ctrl-C, and so would all that it starts.

@@ -35,8 +35,7 @@ from dqlearn.training.recovery_points import RecoveryPoints
 
 __all__ = ["Losses", "Recovery"]
 
-_PATIENCE = 15.0  # seconds for a worker that died to come back, before live environments share
-_TIMEOUT = 60.0  # seconds for any worker to come
+_TIMEOUT = 60.0  # seconds for a worker to come; for live environments, as many as there were
 _ATTEMPTS = 5  # number of attempts to get further than ever
 
 
@@ -144,7 +143,7 @@ class Recovery:
     def _find_workers(self, error: ClusterError) -> None:
         """Find the present workers; wait for some, unless that was done, or is interrupted."""
         none_came = isinstance(error, ClusterLostError)  # in the time that was allowed
-        patience = _PATIENCE if self._points.irreplaceable and not none_came else 0.0
+        patience = _TIMEOUT if self._points.irreplaceable and not none_came else 0.0
         timeout = 0.0 if none_came else _TIMEOUT
         try:
             self._placement.executor.rehome(timeout, patience, self.interrupted)

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import dask
 import gymnasium
 import numpy as np
 import pytest
@@ -242,9 +241,8 @@ def crashing(at: int, how: str) -> QLearner:
 def test_an_environment_that_ends_its_process_again_and_again(
     at: int, how: str, words: str, tmp_path: Path
 ) -> None:
-    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "10m"})
     place = {"dashboard_address": "127.0.0.1:0", "local_directory": str(tmp_path)}
-    with patient, Client(n_workers=1, threads_per_worker=1, **place):
+    with Client(n_workers=1, threads_per_worker=1, **place):
         learner = crashing(at, how)
         with pytest.raises(EnvironmentFault, match=words):
             learner.learn(2_000)

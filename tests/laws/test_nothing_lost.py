@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pytest
 from cases import ALL_RUNS, RUNS, Run, bits
@@ -139,12 +138,9 @@ def test_workers_come_and_go_while_shards_ask(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [LAKE, TORUS], ids=str)
 def test_a_worker_runs_out_of_memory(kind: Kind, tmp_path: Path) -> None:
-    with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, memory_limit="1 GB", dashboard_address=":0"
-        ) as small,
-    ):
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit="1 GB", dashboard_address=":0"
+    ) as small:
         lives_through(small, kind, tmp_path / "run", 0, ("starve",))
 
 
