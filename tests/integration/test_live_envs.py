@@ -225,6 +225,27 @@ def test_one_per_process_after_a_worker_died(tmp_path: Path, own_client: Client)
     learned(learner, 40 * 256)
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_one_per_process_whose_successor_is_late(tmp_path: Path) -> None:
+    """It is waited for, longer than most need."""
+    slow, preload, log = tmp_path / "slow", tmp_path / "slowly.py", tmp_path / "log"
+    preload.write_text(f"import os, time\nif os.path.exists({str(slow)!r}):\n    time.sleep(20)\n")
+    log.mkdir()
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with LocalCluster(preload=[str(preload)], **options) as cluster, Client(cluster) as client:
+
+        def kill() -> None:
+            slow.touch()
+            kill_one(client)
+
+        make = partial(Alone, log)
+        learner = QLearner(make, num_envs=2, shards=2, steps_per_round=128, epsilon=0.5, seed=4)
+        with pytest.warns(UserWarning, match="cannot be copied.* built and reset anew"):
+            learner.learn(40 * 256, callback=At(12, kill))
+        learned(learner, 40 * 256)
+
+
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize("policy_lag", [0, 1])

@@ -138,9 +138,7 @@ def test_workers_come_and_go_while_shards_ask(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [LAKE, TORUS], ids=str)
 def test_a_worker_runs_out_of_memory(kind: Kind, tmp_path: Path) -> None:
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit="1 GB", dashboard_address=":0"
-    ) as small:
+    with two_workers(memory_limit="1 GB") as small:
         lives_through(small, kind, tmp_path / "run", 0, ("starve",))
 
 
