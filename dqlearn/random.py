@@ -173,18 +173,27 @@ def bernoulli(key: np.uint64, i: int, p: float) -> bool:
 
 
 @njit(cache=True, inline="always")
-def choose(
-    key: np.uint64, greedy: np.int64, threshold: np.uint64, n_actions: np.uint64
-) -> np.int64:
-    """Choose epsilon-greedily: the key's upper half decides whether to explore, its lower half how.
+def explores(key: np.uint64, threshold: np.uint64) -> np.bool_:
+    """Return whether the step of a key explores; `threshold` is epsilon * 2**32.
 
-    `threshold` is epsilon * 2**32. The key itself is the draw, so that a step costs no more
-    mixing; the model's numbers come from ``word(key, i)`` and are independent of it.
+    The key itself is the draw, so that a step costs no more mixing; the model's numbers come from
+    ``word(key, i)`` and are independent of it.
     """
-    explored = np.int64(((key & _LOW) * n_actions) >> _HALF)
-    return explored if (key >> _HALF) < threshold else greedy
+    return (key >> _HALF) < threshold
+
+
+@njit(cache=True, inline="always")
+def low_half(key: np.uint64) -> np.uint64:
+    """Return the lower half of a key, which is independent of whether its step explores."""
+    return key & _LOW
+
+
+@njit(cache=True, inline="always")
+def share(half: np.uint64, n: np.uint64) -> np.int64:
+    """Return one of n, evenly, by 32 random bits."""
+    return np.int64((half * n) >> _HALF)
 
 
 def exploration_threshold(epsilon: float) -> np.uint64:
-    """Return epsilon as the bound that :func:`choose` compares with; 1 always explores, 0 never."""
+    """Return epsilon as the bound that :func:`explores` compares with; 1 always does, 0 never."""
     return _U(round(epsilon * 2.0**32))

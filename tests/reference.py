@@ -8,7 +8,8 @@ time, and knows of shards only the order that they give to a batch.
         play       every environment K steps, epsilon-greedy on Q_r (lag 1: on Q_{r-1})
         targets    y = reward + gamma * v_r(s'), or the reward alone at a terminal state
         update     Q(s, a) += alpha * (y - Q(s, a)), one transition after another
-        policy     argmax of each state, ties go to the largest hash; and v_{r+1}, by the rule:
+        policy     the best actions of each state, of which one is drawn when it acts, and the one
+                   with the largest hash stands for them; and v_{r+1}, by the rule:
                        q_learning      max_a Q(s, a)
                        double_q        Q_B(s, argmax_a Q_A(s, a)), and the other way round
                        expected_sarsa  the mean over the actions of an epsilon-greedy policy
@@ -66,10 +67,11 @@ def member_of(key: int, members: int) -> int:
     return (word(mix(key ^ 0x9FB21C651E98DF25), 0) >> 32) * members >> 32
 
 
-def choose(key: int, greedy: int, epsilon: float, n_actions: int) -> int:
-    """The upper half of a key decides whether to explore, the lower half where."""
+def choose(key: int, greedy: list[int], epsilon: float, n_actions: int) -> int:
+    """The upper half of a key decides whether to explore, the lower half which action it is."""
     explore = key >> 32 < round(epsilon * 2**32)
-    return (key % 2**32) * n_actions >> 32 if explore else greedy
+    among = range(n_actions) if explore else greedy
+    return among[(key % 2**32) * len(among) >> 32]
 
 
 # What is learned, and how
@@ -119,9 +121,10 @@ class Transition(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """Values of (state, member), and the action of each state."""
+    """Values of (state, member), which actions (state, action) are greedy, and which stands."""
 
     value: npt.NDArray[Any]
+    tied: npt.NDArray[np.bool_]
     action: npt.NDArray[np.int64]
     timesteps: int
 
@@ -129,19 +132,21 @@ class Policy(NamedTuple):
 def policy_of(
     q: npt.NDArray[Any],
     seed: int,
-    round_: int,
     timesteps: int,
     algorithm: str = "q_learning",
     epsilon: float = 0.0,
 ) -> Policy:
-    """What each state of a table (state, member, action) is worth, and its greedy action."""
+    """What each state of a table (state, member, action) is worth, and its greedy actions."""
     n_states, _, n_actions = q.shape
     pairs = np.arange(n_states * n_actions, dtype=np.uint64).reshape(n_states, n_actions)
-    hashes = word(stream(seed, TIES, round_), pairs)
+    hashes = word(stream(seed, TIES, 0), pairs)
+
+    def greedy(scores: npt.NDArray[Any]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        tied = scores == scores.max(axis=1)[:, None]
+        return tied, np.where(tied, hashes, 0).argmax(axis=1)
 
     def best(scores: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        tied = scores == scores.max(axis=1)[:, None]
-        return np.where(tied, hashes, 0).argmax(axis=1)
+        return greedy(scores)[1]
 
     def of(values: npt.NDArray[Any], action: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         return values[np.arange(n_states), action]
@@ -149,15 +154,18 @@ def policy_of(
     if algorithm == "double_q":
         one, other = q[:, 0], q[:, 1]
         value = np.stack([of(other, best(one)), of(one, best(other))], axis=1)
-        return Policy(value, best((one + other) / 2), timesteps)
+        return Policy(value, *greedy((one + other) / 2), timesteps)
     greatest = q[:, 0].max(axis=1)
     if algorithm == "expected_sarsa":
         total = np.zeros(n_states)
         for a in range(n_actions):
             total += q[:, 0, a]
-        real = q.dtype.type
-        greatest = real(1 - epsilon) * greatest + real(epsilon / n_actions) * total.astype(real)
-    return Policy(greatest[:, None], best(q[:, 0]), timesteps)
+        total = total.astype(q.dtype)
+        expected = (1 - epsilon) * greatest.astype(float) + epsilon / n_actions * total.astype(
+            float
+        )
+        greatest = expected.astype(q.dtype)
+    return Policy(greatest[:, None], *greedy(q[:, 0]), timesteps)
 
 
 def learn(
@@ -168,18 +176,18 @@ def learn(
     shape = worlds.n_states, settings.members, worlds.n_actions
     q, visits = np.full(shape, settings.initial_value, settings.dtype), np.zeros(shape, np.uint32)
 
-    def policy_after(timesteps: int, round_: int) -> Policy:
+    def policy_after(timesteps: int) -> Policy:
         epsilon = _at(settings.epsilon, timesteps)
-        return policy_of(q, settings.seed, round_, timesteps, settings.algorithm, epsilon)
+        return policy_of(q, settings.seed, timesteps, settings.algorithm, epsilon)
 
-    policy = acted_on = policy_after(0, 0)
+    policy = acted_on = policy_after(0)
     for round_ in count():
         if policy.timesteps >= total_timesteps:
             break
         batch = worlds.play(acted_on if settings.policy_lag else policy, round_)
         acted_on = policy
         update(q, visits, batch, policy, settings)
-        policy = policy_after(policy.timesteps + len(batch), round_ + 1)
+        policy = policy_after(policy.timesteps + len(batch))
     return (q, visits) if settings.members > 1 else (q[:, 0], visits[:, 0])
 
 
@@ -259,7 +267,8 @@ class Worlds:
             self.state[e], self.resetting[e] = self.restart(e, key), False
             return None
         epsilon = _at(self.settings.epsilon, policy.timesteps)
-        action = choose(key, int(policy.action[state]), epsilon, self.n_actions)
+        greedy = np.flatnonzero(policy.tied[state]).tolist()
+        action = choose(key, greedy, epsilon, self.n_actions)
         next_state, reward, terminated, truncated = self.step(e, action, key)
         self.returns[e] += reward
         self.lengths[e] += 1

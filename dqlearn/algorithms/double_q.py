@@ -13,11 +13,7 @@ learned from other transitions, is not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Best
 from dqlearn.algorithms.rule import Algorithm
@@ -37,11 +33,9 @@ def _mean(q: Any, s: Any, a: Any) -> Any:
     return (q[s, 0, a] + q[s, 1, a]) / 2
 
 
-def _crossed(
-    values: Sequence[npt.NDArray[Any]], epsilon: float, n_actions: int
-) -> npt.NDArray[Any]:
+def _crossed(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
     """Return what A chose and B values, for A, and the other way round, for B."""
-    return np.stack(values[:2], axis=-1)
+    return values[member]
 
 
 DOUBLE_Q = Algorithm(

@@ -11,10 +11,7 @@ is the value of exploring: beside a cliff it keeps its distance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-
-import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Best, Sum
 from dqlearn.algorithms.q_learning import own
@@ -23,13 +20,9 @@ from dqlearn.algorithms.rule import Algorithm
 __all__ = ["EXPECTED_SARSA"]
 
 
-def _expected(
-    values: Sequence[npt.NDArray[Any]], epsilon: float, n_actions: int
-) -> npt.NDArray[Any]:
+def _expected(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
     """Return the mean over the actions of an epsilon-greedy policy."""
-    greatest, total = values
-    expected: npt.NDArray[Any] = (1 - epsilon) * greatest + (epsilon / n_actions) * total
-    return expected
+    return (1 - epsilon) * values[0] + (epsilon / n_actions) * values[1]
 
 
 EXPECTED_SARSA = Algorithm("expected_sarsa", summary=(Best(own), Sum(own)), target=_expected)

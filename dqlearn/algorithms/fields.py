@@ -19,14 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.kernels.buffers import empty
-from dqlearn.kernels.summary import (
-    Scalar,
-    action_dtype,
-    find_best,
-    find_sums,
-    merge_best,
-    unroll,
-)
+from dqlearn.kernels.summary import Scalar, find_best, find_sums, merge_best, unroll
+from dqlearn.kernels.ties import empty_sets
 
 __all__ = ["Best", "Columns", "Extent", "Field", "Sum"]
 
@@ -43,7 +37,7 @@ class Extent:
     n_actions : int
         Number of actions of the whole table.
     tie_key : uint64
-        The :func:`dqlearn.kernels.summary.ties` of the seed and the round.
+        The :func:`dqlearn.kernels.ties.ties` of the seed.
     first_state, first_action : int
         First state and first action of the block.
     states : int (m,), optional
@@ -58,6 +52,11 @@ class Extent:
     first_action: int = 0
     states: npt.NDArray[Any] | None = None
     rows: npt.NDArray[Any] | None = None
+
+    @property
+    def named(self) -> Any:
+        """The states that are asked about, or the first of successive ones, for a kernel."""
+        return self.first_state if self.states is None else self.states
 
     def size(self, q: npt.NDArray[Any]) -> int:
         """Return how many states are asked about.
@@ -76,18 +75,21 @@ class Extent:
 
 @dataclass(frozen=True)
 class Best:
-    """The action with the greatest score, and what that action is worth.
+    """The actions with the greatest score, and what they are worth.
 
     Parameters
     ----------
     score : callable
-        ``score(q, s, a)``: what is maximised. It is compiled; ``q`` is (states, members, actions).
+        ``score(q, s, a)``: what is maximised, from the values of action `a` of state `s` alone. It
+        is compiled; ``q`` is (states, members, actions).
     value : callable, optional
-        ``value(q, s, a)`` of the action that has the greatest score; by default the score.
+        ``value(q, s, a)``, from the same values, of the action with the greatest score; by default
+        the score. Of several such actions it is the one with the largest hash of the pair.
 
     Notes
     -----
-    Its columns are (score, action), or (score, action, value).
+    Its columns are (score, set of actions), or (score, set of actions, value); see
+    :mod:`dqlearn.kernels.ties`.
     """
 
     splits: ClassVar[bool] = True
@@ -107,37 +109,36 @@ class Best:
 
         Returns
         -------
-        tuple of arrays (m,)
-            Score, action, and, where it is another number, the value.
+        tuple of arrays (m, ...)
+            Score, set of actions, and, where it is another number, the value.
         """
         n = extent.size(q)
-        score, action = empty(n, q.dtype), empty(n, action_dtype(extent.n_actions))
+        score, tied = empty(n, q.dtype), empty_sets(n, extent.n_actions)
         worth = None if self.value is None else empty(n, q.dtype)
         kernel = find_best(unroll(q.shape[2]), self.score, self.value)
         firsts = extent.first_state, extent.first_action
         asked = extent.states, extent.rows
-        kernel(q, *asked, *firsts, extent.n_actions, extent.tie_key, score, action, worth)
-        return (score, action) if worth is None else (score, action, worth)
+        kernel(q, *asked, *firsts, extent.n_actions, extent.tie_key, score, tied, worth)
+        return (score, tied) if worth is None else (score, tied, worth)
 
     def merge(self, mine: Columns, others: Columns, extent: Extent) -> None:
         """Take what is known of other actions into what is known of the same states, in place.
 
         Parameters
         ----------
-        mine, others : tuple of arrays (m,)
+        mine, others : tuple of arrays (m, ...)
             What `find` returns; `mine` is written to.
         extent : Extent
             States that both are about.
         """
-        states = extent.first_state if extent.states is None else extent.states
-        merge_best(mine, others, states, extent.n_actions, extent.tie_key)
+        merge_best(mine, others, extent.named, extent.n_actions, extent.tie_key)
 
     def value_of(self, columns: Columns) -> npt.NDArray[Any]:
         """Return what the best action of each state is worth.
 
         Parameters
         ----------
-        columns : tuple of arrays (m,)
+        columns : tuple of arrays (m, ...)
             What `find` returns.
 
         Returns
@@ -147,7 +148,7 @@ class Best:
         return columns[0] if self.value is None else columns[2]
 
     def bytes_of_state(self, dtype: np.dtype[Any]) -> int:
-        """Return the bytes of a state's columns, for an action number of one byte.
+        """Return the bytes of a state's columns, for a set of at most 8 actions.
 
         Parameters
         ----------

@@ -5,25 +5,17 @@ r"""Q-learning: the best action of the next state is what it is worth (Watkins a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy.typing as npt
-
 from dqlearn.algorithms.fields import Best
-from dqlearn.algorithms.rule import Algorithm
+from dqlearn.algorithms.rule import Algorithm, largest
 
-__all__ = ["Q_LEARNING", "largest", "own"]
+__all__ = ["Q_LEARNING", "own"]
 
 
 def own(q: Any, s: Any, a: Any) -> Any:
     """Return Q(s, a) of the only member."""
     return q[s, 0, a]
-
-
-def largest(values: Sequence[npt.NDArray[Any]], epsilon: float, n_actions: int) -> npt.NDArray[Any]:
-    """Return the greatest value of each state."""
-    return values[0]
 
 
 Q_LEARNING = Algorithm("q_learning", summary=(Best(own),), target=largest)

@@ -3,7 +3,7 @@ r"""A rule: everything in which one tabular algorithm differs from another, as a
 ::
 
     summary     what a chunk says of a state      find, merge        a row of numbers a state
-    target      v(s'), one for each member        summary ─► value   y = r + gamma v(s')
+    target      v(s') for each member             summary ─► value   y = r + gamma v(s')
     step        how a value moves to its target   (q, y, alpha) ─► q
     behaviour   which field's action is greedy    summary ─► action
 
@@ -14,7 +14,8 @@ chooses. Invariant: a declaration has no state, and knows neither Dask, nor chun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +25,24 @@ import numpy.typing as npt
 from dqlearn.algorithms.fields import Best, Columns, Extent, Field
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError
+from dqlearn.kernels.buffers import empty
+from dqlearn.kernels.summary import action_dtype, find_worth
+from dqlearn.kernels.ties import pick_of_each
 from dqlearn.kernels.update import Step, td
 
-__all__ = ["Algorithm", "Found", "Target"]
+__all__ = ["Algorithm", "Found", "Target", "largest"]
 
 Found = tuple[Columns, ...]
 """What is known of some states: the columns of each field of a summary."""
 
 
-Target = Callable[[Sequence[npt.NDArray[Any]], float, int], npt.NDArray[Any]]
-"""(value of each field, epsilon, number of actions) -> values (states,) or (states, members)."""
+Target = Callable[[Any, Any, Any, Any], Any]
+"""A function (value of each field, epsilon, number of actions, member) -> value, to be compiled."""
+
+
+def largest(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
+    """Return the value of the first field: in Q-learning, the greatest of a state."""
+    return values[0]
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,8 @@ class Algorithm:
     summary : tuple of Best or Sum
         Fields that hold what is known of a state before the next round.
     target : callable
-        ``target(values, epsilon, n_actions)``: what a state is worth to each member, from the value
-        of every field of the summary, arrays of shape (states,). An array of shape (states,), or
-        (states, members) if there is more than one member.
+        ``target(values, epsilon, n_actions, member)``: what a state is worth to a member, from the
+        value of each field of the summary. It is compiled.
     behaviour : int
         The field of the summary whose action is greedy; epsilon-greedy actions are drawn around it.
     members : int
@@ -60,15 +68,15 @@ class Algorithm:
     Raises
     ------
     ConfigurationError
-        If `behaviour` is not the number of a `Best`.
+        If `behaviour` is not the number of a `Best`, or `target` has other arguments.
 
     Examples
     --------
     >>> from dqlearn.algorithms import Algorithm, Best
     >>> def least(q, s, a):
     ...     return min(q[s, 0, a], q[s, 1, a])
-    >>> def worst(values, epsilon, n_actions):
-    ...     return np.stack((values[0], values[0]), axis=-1)
+    >>> def worst(values, epsilon, n_actions, member):
+    ...     return values[0]
     >>> maxmin = Algorithm("my.rules:MAXMIN", (Best(least),), worst, members=2)
     """
 
@@ -87,6 +95,11 @@ class Algorithm:
             raise ConfigurationError(
                 f"behaviour must be the number of a Best of the summary, got {self.behaviour!r} of "
                 f"{self.summary!r}"
+            )
+        if len(inspect.signature(self.target).parameters) != 4:
+            raise ConfigurationError(
+                "target must be a function (values, epsilon, n_actions, member) -> value, got "
+                f"{self.target.__name__}{inspect.signature(self.target)}"
             )
 
     @property
@@ -166,23 +179,22 @@ class Algorithm:
         -------
         float (states * members,)
             Values state by state, and within a state member by member.
-
-        Raises
-        ------
-        ConfigurationError
-            If the target returns an array of another shape.
         """
         values = [f.value_of(columns) for f, columns in zip(self.summary, found, strict=True)]
-        worth = np.asarray(self.target(values, epsilon, n_actions), values[0].dtype)
-        if worth.shape != (shape := (len(values[0]), *[self.members] * (self.members > 1))):
-            raise ConfigurationError(
-                f"the target of {self.name!r} must return an array of shape {shape}, (states,) or "
-                f"(states, members), got {worth.shape}"
-            )
-        return worth.ravel()
+        if self.takes_largest:
+            return values[0]
+        worth = empty(self.members * len(values[0]), values[0].dtype)
+        numbers = np.stack(values, axis=-1)
+        find_worth(self.target)(numbers, float(epsilon), n_actions, self.members, worth)
+        return worth
 
-    def greedy(self, found: Found) -> npt.NDArray[Any]:
-        """Return the greedy action of each state.
+    @property
+    def takes_largest(self) -> bool:
+        """Whether a state is worth what its first field says, as in Q-learning."""
+        return self.target is largest and self.members == 1
+
+    def tied(self, found: Found) -> npt.NDArray[Any]:
+        """Return the greedy actions of each state, as sets.
 
         Parameters
         ----------
@@ -191,17 +203,39 @@ class Algorithm:
 
         Returns
         -------
-        unsigned int (states,)
+        unsigned int (states,) or uint64 (states, words)
+            See :mod:`dqlearn.kernels.ties`.
         """
         return found[self.behaviour][1]
 
-    def value(self, found: Found) -> npt.NDArray[Any]:
+    def greedy(self, found: Found, extent: Extent) -> npt.NDArray[Any]:
+        """Return the greedy action of each state; of several, the one that stands for them.
+
+        Parameters
+        ----------
+        found : tuple
+            What `find` returns, for all actions.
+        extent : Extent
+            The states that it was found for.
+
+        Returns
+        -------
+        unsigned int (states,)
+        """
+        tied = self.tied(found)
+        action = empty(len(tied), action_dtype(extent.n_actions))
+        pick_of_each(tied, extent.named, extent.n_actions, extent.tie_key, action)
+        return action
+
+    def value(self, found: Found, extent: Extent) -> npt.NDArray[Any]:
         """Return the score of each state's greedy action.
 
         Parameters
         ----------
         found : tuple
             What `find` returns, for all actions.
+        extent : Extent
+            The states that it was found for.
 
         Returns
         -------

@@ -194,7 +194,7 @@ class Draw:
             self.task("known", looking.known_task, self.plan, chunk, round_, at=(c,))
             for c, chunk in enumerate(chunks)
         ]
-        return self.task("policy", looking.known_policy_task, self.plan, known, round_)
+        return self.task("policy", looking.known_policy_task, self.plan, known)
 
     # Gather: shards ask, and chunks answer.
 

@@ -39,7 +39,7 @@ from dqlearn.text import html_table
 
 __all__ = ["TabularEnv"]
 
-_TEMPLATE = Path(__file__).parents[1] / "kernels" / "rollout_template.py"
+_TEMPLATE = Path(__file__).parents[1] / "kernels" / "templates" / "rollout_template.py"
 MAX_EVENTS = 16
 
 

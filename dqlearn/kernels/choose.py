@@ -1,4 +1,4 @@
-"""Choose: the action of a state, greedily or epsilon-greedily.
+"""Choose: the action of a state, greedily, or epsilon-greedily for environments that step.
 
 ::
 
@@ -20,7 +20,8 @@ from numba.extending import overload
 from dqlearn.jit.compiled import njit
 from dqlearn.kernels.hashing import look_up
 from dqlearn.kernels.summary import untried
-from dqlearn.random import choose, step_key
+from dqlearn.kernels.ties import choose
+from dqlearn.random import step_key
 
 __all__ = ["Lookup", "choose_actions", "choose_greedily", "greedy_action"]
 
@@ -55,8 +56,8 @@ def choose_greedily(greedy, states, actions):
 
 
 @njit(nogil=True, cache=True)
-def choose_actions(keys, step, rows, greedy, threshold, n_actions, action):
-    """Write the epsilon-greedy action of each environment."""
+def choose_actions(keys, step, rows, tied, threshold, n_actions, action):
+    """Write the epsilon-greedy action of each environment, whose tied actions are in its row."""
     for e in range(len(keys)):
         key = step_key(keys[e], np.uint64(step))
-        action[e] = choose(key, np.int64(greedy[rows[e]]), threshold, np.uint64(n_actions))
+        action[e] = choose(key, tied, np.uint64(rows[e]), threshold, np.uint64(n_actions))

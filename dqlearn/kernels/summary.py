@@ -1,9 +1,9 @@
-"""Summary: the best action of each state of a block of values, and sums over its actions.
+"""Summary: the best actions of each state of a block of values, and sums over its actions.
 
 Values are ``q[state, member, action]``; what is compared and added are scalar functions of them,
-such as :func:`dqlearn.algorithms.q_learning.own`, for which each kernel is compiled. Ties go to the
-largest hash(tie key, state, action): states of which nothing is known yet get evenly spread
-actions, and any grid of chunks gives the same winner. Invariant: `merge_best` is associative and
+such as :func:`dqlearn.algorithms.q_learning.own`, for which each kernel is compiled. Equally good
+actions are all kept, as a set (:mod:`dqlearn.kernels.ties`). Invariant: a summary depends on the
+values of its state alone, so it stays while they stay; and `merge_best` is associative and
 commutative.
 """
 
@@ -15,19 +15,20 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import types
 from numba.extending import overload
 
 from dqlearn.jit.compiled import njit
-from dqlearn.random import TIES, stream, word
+from dqlearn.kernels.ties import merge_sets, nth_state, tie_hash, winner_of, write_set
 
 __all__ = [
     "Scalar",
     "action_dtype",
+    "best_in_row",
     "find_best",
     "find_sums",
+    "find_worth",
     "merge_best",
-    "ties",
+    "sum_in_row",
     "unroll",
     "untried",
 ]
@@ -44,89 +45,119 @@ def action_dtype(n_actions: int) -> np.dtype[Any]:
     return np.min_scalar_type(n_actions - 1)
 
 
-def ties(seed: int, round_: int) -> np.uint64:
-    """Return the key that breaks a round's ties."""
-    return np.uint64(stream(np.uint64(seed), TIES, np.uint64(round_)))
-
-
 def unroll(width: int) -> int:
     """Return the number of actions to unroll loops for; 0 where there are too many to unroll."""
     return width if width <= _UNROLLED else 0
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _tie_hash(tie_key, state, action, n_actions):
-    return word(tie_key, state * n_actions + action)
+@cache
+def compiled(function: Any) -> Any:
+    """Return a scalar function, compiled into whatever calls it."""
+    return numba.njit(inline="always")(function)
 
 
 @cache
-def _compiled(scalar):
-    return numba.njit(inline="always")(scalar)
+def best_in_row(width, score, value=None):
+    """Make the function that finds the best actions of one state.
+
+    `width`, the number of actions of a chunk, is a constant in it, so that its loops are unrolled;
+    0 stands for any number. It writes the set of the actions with the greatest score, and returns
+    that score and, where `value` is given, the value of the action that stands for the set.
+    """
+    score, value = compiled(score), None if value is None else compiled(value)
+
+    @numba.njit(nogil=True, inline="always")
+    def best(q, s, first_action, n_actions, tie_key, state, tied, row):
+        n = width if width else q.shape[2]
+        top = score(q, s, 0)
+        for a in range(1, n):
+            top = max(top, score(q, s, a))
+        several = write_set(tied, row, q, s, score, top, first_action, n)
+        if value is None:
+            return top, top
+        winner = 0
+        if several:
+            winner = winner_of(tied, row, tie_key, state, n_actions)[1] - first_action
+        else:
+            for a in range(n):
+                winner = a if score(q, s, a) == top else winner
+        return top, value(q, s, winner)
+
+    return best
 
 
 @cache
 def find_best(width, score, value=None):
-    """Make the kernel that finds the best action of each state.
-
-    `width`, the number of actions of a chunk, is a constant in it, so that its loops are unrolled;
-    0 stands for any number. For each state it writes the greatest score, the action that has it,
-    and, where `value` is given, the value of that action.
-    """
-    score, value = _compiled(score), None if value is None else _compiled(value)
+    """Make the kernel that finds the best actions of each state; see :func:`best_in_row`."""
+    best_of = best_in_row(width, score, value)
 
     @njit(nogil=True, cache=True)
     def best_of_each(
-        q, states, rows, first_state, first_action, n_actions, tie_key, top, action, worth
+        q, states, rows, first_state, first_action, n_actions, tie_key, top, tied, worth
     ):
-        n = width if width else q.shape[2]
         for t in range(len(top)):
             s = rows[t] if rows is not None else t if states is None else states[t] - first_state
-            best = score(q, s, 0)
-            for a in range(1, n):
-                best = max(best, score(q, s, a))
-            winner, count = 0, 0
-            for a in range(n):
-                tied = score(q, s, a) == best
-                winner = a if tied else winner
-                count += tied
-            if count > 1:
-                largest = np.uint64(0)
-                state = first_state + t if states is None else np.int64(states[t])
-                for a in range(n):
-                    if score(q, s, a) == best:
-                        h = _tie_hash(tie_key, state, first_action + a, n_actions)
-                        if h >= largest:
-                            largest, winner = h, a
-            top[t], action[t] = score(q, s, winner), first_action + winner
-            if value is not None:
-                worth[t] = value(q, s, winner)
+            state = first_state + t if states is None else np.int64(states[t])
+            found = best_of(q, s, first_action, n_actions, tie_key, state, tied, t)
+            top[t] = found[0]
+            if worth is not None:
+                worth[t] = found[1]
 
     return best_of_each
 
 
 @cache
+def sum_in_row(term):
+    """Make the function that adds a term over the actions of one state, in double precision."""
+    term = compiled(term)
+
+    @numba.njit(nogil=True, inline="always")
+    def total(q, s):
+        sum_ = 0.0
+        for a in range(q.shape[2]):
+            sum_ += term(q, s, a)
+        return sum_
+
+    return total
+
+
+@cache
 def find_sums(term):
     """Make the kernel that adds a term over the actions, in their order, in double precision."""
-    term = _compiled(term)
+    sum_of = sum_in_row(term)
 
     @njit(nogil=True, cache=True)
     def sum_of_each(q, states, rows, first_state, total):
         for t in range(len(total)):
             s = rows[t] if rows is not None else t if states is None else states[t] - first_state
-            sum_ = 0.0
-            for a in range(q.shape[2]):
-                sum_ += term(q, s, a)
-            total[t] = sum_
+            total[t] = sum_of(q, s)
 
     return sum_of_each
 
 
+@cache
+def find_worth(target):
+    """Make the kernel that says what each state is worth to each member.
+
+    ``values[s]`` are the numbers of the fields of state s; ``worth[s * members + m]`` is written.
+    """
+    target = compiled(target)
+
+    @njit(nogil=True, cache=True)
+    def worth_of_each(values, epsilon, n_actions, members, worth):
+        for s in range(len(values)):
+            for m in range(members):
+                worth[s * members + m] = target(values[s], epsilon, n_actions, m)
+
+    return worth_of_each
+
+
 @njit(cache=True)
 def untried(tie_key, state, n_actions):
-    """Return the greedy action of a state whose values are all equal: the tie hash decides."""
+    """Return the action that stands for a state whose values are all equal."""
     top, winner = np.uint64(0), 0
     for a in range(n_actions):
-        h = _tie_hash(tie_key, state, a, n_actions)
+        h = tie_hash(tie_key, state, a, n_actions)
         if h >= top:
             top, winner = h, a
     return winner
@@ -134,21 +165,19 @@ def untried(tie_key, state, n_actions):
 
 @njit(nogil=True, cache=True)
 def merge_best(mine, others, states, n_actions, tie_key):
-    """Merge the best (score, action, ...) over other actions of the same states into `mine`.
+    """Merge the best (score, set, ...) over other actions of the same states into `mine`.
 
     `states` is an array of the states, or the first of successive states.
     """
-    score, action, other_score, other_action = mine[0], mine[1], others[0], others[1]
+    score, tied, other_score, other_tied = mine[0], mine[1], others[0], others[1]
     for t in range(len(score)):
-        wins = other_score[t] > score[t]
-        if other_score[t] == score[t]:
-            s = _state(states, t)
-            own = _tie_hash(tie_key, s, np.int64(action[t]), n_actions)
-            other = _tie_hash(tie_key, s, np.int64(other_action[t]), n_actions)
-            wins = other > own
-        if wins:
-            score[t], action[t] = other_score[t], other_action[t]
+        if other_score[t] > score[t]:
+            score[t] = other_score[t]
             _take(mine, others, t)
+            merge_sets(tied, other_tied, t, True)
+        elif other_score[t] == score[t]:
+            _take_stronger(mine, others, t, nth_state(states, t), n_actions, tie_key)
+            merge_sets(tied, other_tied, t, False)
 
 
 def _take(mine, others, t):
@@ -166,12 +195,18 @@ def _take_along(mine, others, t):
     return take
 
 
-def _state(states, t):
-    """Return state t of an array, or t states after the first of successive ones."""
+def _take_stronger(mine, others, t, state, n_actions, tie_key):
+    """Copy the value of state t if the action that stands for the other set has the larger hash."""
 
 
-@overload(_state, inline="always")
-def _state_of(states, t):
-    if isinstance(states, types.Integer):
-        return lambda states, t: states + t
-    return lambda states, t: np.int64(states[t])
+@overload(_take_stronger, inline="always")
+def _take_stronger_along(mine, others, t, state, n_actions, tie_key):
+    if len(mine) == 2:
+        return lambda mine, others, t, state, n_actions, tie_key: None
+
+    def take(mine, others, t, state, n_actions, tie_key):
+        own = winner_of(mine[1], t, tie_key, state, n_actions)[0]
+        if winner_of(others[1], t, tie_key, state, n_actions)[0] > own:
+            mine[2][t] = others[2][t]
+
+    return take

@@ -19,7 +19,7 @@ from dqlearn.envs.python.faults import RAISE, Faults
 from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
-from dqlearn.kernels.summary import ties
+from dqlearn.kernels.ties import ties
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.packing import PackedOnce
 from dqlearn.table.columns import Column, columns_of
@@ -198,18 +198,18 @@ class Plan(PackedOnce):
         restarts = self.donated and self.faults.on_error == "restart"
         return self._one_by_one and not restarts
 
-    def extent(self, round_: int, c: int | None = None) -> Extent:
-        """Return the states and actions of chunk c, or of the table, before a round."""
+    def extent(self, c: int | None = None) -> Extent:
+        """Return the states and actions of chunk c, or of the table."""
         origin = (0, 0) if c is None or self.sparse else self.laid_out.origin(c)
-        return Extent(self.n_actions, ties(self.seed, round_), *origin)
+        return Extent(self.n_actions, ties(self.seed), *origin)
 
     def decide(self, found: Found, timesteps: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return what each state is worth to each member, and its greedy action.
+        """Return what each state is worth to each member, and the set of its greedy actions.
 
         `timesteps` sets epsilon for rules whose target is the value of the epsilon-greedy policy.
         """
         rule = self.algorithm
-        return rule.bootstrap(found, self.epsilon(timesteps), self.n_actions), rule.greedy(found)
+        return rule.bootstrap(found, self.epsilon(timesteps), self.n_actions), rule.tied(found)
 
     @property
     def n_actions(self) -> int:

@@ -1,20 +1,25 @@
-"""The policy that shards act on: the greedy action and the value of every state, after a round.
+"""The policy that shards act on: the greedy actions and the value of every state, after a round.
 
 Exploration is not part of it: a shard makes its own epsilon-greedy draws, with the epsilon that
 belongs to the number of transitions that the policy has been learned from. On the gather path a
-shard's policy covers only the states that the shard asked for. Invariant: equal tables, seeds and
-rounds give equal policies, whatever the chunk grid.
+shard's policy covers only the states that the shard asked for. Invariant: equal tables and seeds
+give equal policies, whatever the round and the chunk grid.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.algorithms.fields import Extent
+from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.choose import Lookup, choose_greedily
+from dqlearn.kernels.summary import action_dtype
+from dqlearn.kernels.ties import pick_of_each
 from dqlearn.stages.summary import Summary
 from dqlearn.statistics import RoundStats
 from dqlearn.table.row_index import Known
@@ -34,7 +39,7 @@ class Part(Sized):
     summaries : tuple of Summary
         The summary of each chunk.
     round : int
-        The round of the summaries; it sets how ties are broken.
+        The round of the summaries.
     """
 
     chunks: tuple[int, ...]
@@ -51,12 +56,15 @@ class Policy(Sized):
     value : float (n_states * members,)
         What each state is worth to each member: its bootstrap, which in Q-learning is
         ``max_a Q_r(s, a)``. On the gather path (m * members,), for the m states asked for.
-    action : unsigned int (n_states,)
-        The greedy action of each state; on the gather path (m,), for the states asked for.
+    tied : unsigned int (n_states,) or uint64 (n_states, words)
+        The set of the greedy actions of each state; on the gather path (m, ...), for the states
+        asked for. See :mod:`dqlearn.kernels.ties`.
     timesteps : int
         Transitions that Q_r has been learned from.
     tally : RoundStats
         Counts of the round that led to Q_r.
+    extent : Extent
+        The states that the policy is of, and the number of their actions.
     td_abs_sum : float
         Sum of ``|y - q|`` over that round's updates.
     rows : int32 (n_envs,), optional
@@ -64,9 +72,10 @@ class Policy(Sized):
     """
 
     value: npt.NDArray[Any]
-    action: npt.NDArray[Any]
+    tied: npt.NDArray[Any]
     timesteps: int
     tally: RoundStats
+    extent: Extent
     td_abs_sum: float = 0.0
     rows: npt.NDArray[np.int32] | None = None
 
@@ -77,7 +86,15 @@ class Policy(Sized):
     @property
     def members(self) -> int:
         """Number of tables that learn side by side, each with its own bootstrap of every state."""
-        return len(self.value) // len(self.action)
+        return len(self.value) // len(self.tied)
+
+    @cached_property
+    def action(self) -> npt.NDArray[Any]:
+        """The action that stands for the greedy ones of each state, unsigned int (n_states,)."""
+        extent = self.extent
+        action = empty(len(self.tied), action_dtype(extent.n_actions))
+        pick_of_each(self.tied, extent.named, extent.n_actions, extent.tie_key, action)
+        return action
 
     @property
     def lookup(self) -> Lookup:
@@ -101,7 +118,7 @@ class KnownPolicy(Sized):
     action : unsigned int (rows,)
         The greedy action of the state in each row.
     tie_key : uint64
-        :func:`dqlearn.kernels.summary.ties` of the table; it sets the action of all other states.
+        :func:`dqlearn.kernels.ties.ties` of the table; it sets the action of all other states.
     n_actions : int
         Number of actions of the table.
     """

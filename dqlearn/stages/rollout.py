@@ -188,7 +188,7 @@ class Walk:
             BLOCK,
             self.env.limits,
             self.env.params,
-            self.policy.action,
+            self.policy.tied,
             self._rows,
             exploration_threshold(self.epsilon),
             self._moving,

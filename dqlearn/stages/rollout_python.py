@@ -96,13 +96,13 @@ def python_rollout(
     # A call for no environment compiles the kernel here, where no timeout is running.
     none = np.empty(0, np.int64)
     choose_actions(
-        keys[:0], 0, policy.rows_of(shard.state), policy.action, threshold, env.actions.n, none
+        keys[:0], 0, policy.rows_of(shard.state), policy.tied, threshold, env.actions.n, none
     )
 
     def roll() -> None:
         for k in range(n_steps):
             own, action = policy.rows_of(shard.state), np.empty(n, np.int64)
-            choose_actions(keys, shard.steps, own, policy.action, threshold, env.actions.n, action)
+            choose_actions(keys, shard.steps, own, policy.tied, threshold, env.actions.n, action)
             column = action if members == 1 else action.copy()
             if members > 1:
                 columns_of_step(keys, shard.steps, members, env.actions.n, column)

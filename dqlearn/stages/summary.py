@@ -6,8 +6,8 @@
     chunk (i, 1) ─► summary ┴ combine ─► rows i ┐
     chunk (k, 0) ─► ...                  rows k ┴ join ─► summary of every state
 
-A rule says what a summary is made of; in Q-learning it is (max, argmax). Invariant: combine is
-associative and commutative where chunks may split the actions, so any grid gives the same bits.
+A rule says what a summary is made of; in Q-learning it is (max, set of argmax). Invariant: combine
+is associative and commutative where chunks may split the actions, so any grid gives the same bits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Summary(Sized):
     Attributes
     ----------
     found : tuple
-        For each field of the rule's summary, its columns, each of shape (n,).
+        For each field of the rule's summary, its columns, each of shape (n,) or (n, words).
     first_state : int
         State of the first row.
     tally : RoundStats
@@ -72,13 +72,13 @@ def summarize(chunk: Chunk, rule: Algorithm, extent: Extent) -> Summary:
     --------
     >>> import numpy as np
     >>> from dqlearn.algorithms import Q_LEARNING
-    >>> from dqlearn.kernels.summary import ties
+    >>> from dqlearn.kernels.ties import ties
     >>> from dqlearn.statistics import RoundStats
     >>> q, visits = np.array([[1.0, 3.0], [2.0, 0.5]]), np.zeros((2, 2), np.uint32)
     >>> chunk = Chunk(q, visits, RoundStats(0, 0))
-    >>> extent = Extent(6, ties(seed=0, round_=1), first_state=10, first_action=4)
+    >>> extent = Extent(6, ties(seed=0), first_state=10, first_action=4)
     >>> summarize(chunk, Q_LEARNING, extent).found
-    ((array([3., 2.]), array([5, 4], dtype=uint8)),)
+    ((array([3., 2.]), array([32, 16], dtype=uint8)),)
     """
     found = rule.find(chunk.q, extent)
     return Summary(found, extent.first_state, chunk.tally, chunk.td_abs_sum)
@@ -109,5 +109,5 @@ def joined(parts: Sequence[Found]) -> Found:
 
 
 def _end_to_end(columns: Columns) -> npt.NDArray[Any]:
-    whole = empty(sum(map(len, columns)), columns[0].dtype)
+    whole = empty((sum(map(len, columns)), *columns[0].shape[1:]), columns[0].dtype)
     return np.concatenate(columns, out=whole)

@@ -110,7 +110,7 @@ def table_of(version: Version) -> xr.Dataset:
         return _sparse(version, grid, labels, attrs, (seed, initial))
     columns, rule = columns_of(grid.members), loaded(attrs, ["algorithm"])["algorithm"]
     arrays = {column.name: _lazy(version, column, grid) for column in columns}
-    derive = partial(derived, arrays["q"], seed=seed, round_=version.round, rule=rule)
+    derive = partial(derived, arrays["q"], seed=seed, rule=rule)
     arrays |= {column.name: derive(column.name) for column in DERIVED}
     return dataset(arrays, labels, attrs, columns=columns)
 

@@ -34,8 +34,10 @@ from matplotlib.figure import Figure
 from stages import stopwatch
 
 from dqlearn import QLearner, envs, evaluate_policy, exact
+from dqlearn.algorithms import Extent
 from dqlearn.envs import Family, PacketDispatch, PowerGrid, TrafficGrid
 from dqlearn.envs.problems.family import Baseline
+from dqlearn.kernels.ties import empty_sets, ties
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import open_shard, rollout
 from dqlearn.statistics import RoundStats
@@ -164,9 +166,10 @@ def plot(where: Path, made: Sequence[float], means: Sequence[float], best: float
 def steps_of(name: str, size: str) -> Callable[[], int]:
     """Return what makes compiled steps, and says how many."""
     env = getattr(envs, name).make(size)
-    width = np.uint8 if env.n_actions <= 256 else np.uint16
-    first = np.zeros(env.n_states, width)  # of a large instance the pages that are read only
-    policy = Policy(np.zeros(1, np.float32), first, 0, RoundStats(0, 1.0))
+    tied = empty_sets(env.n_states, env.n_actions)  # nothing is read of it: all explore
+    policy = Policy(
+        np.zeros(1, np.float32), tied, 0, RoundStats(0, 1.0), Extent(env.n_actions, ties(0))
+    )
     shard = open_shard(env, 0, LANES, seed=0)
 
     def steps() -> int:

@@ -32,6 +32,7 @@ from gymnasium.vector import SyncVectorEnv
 
 import dqlearn
 from dqlearn import QLearner
+from dqlearn.algorithms import Extent
 from dqlearn.cli import main
 from dqlearn.envs.python.faults import Faults
 from dqlearn.envs.python.gymnasium_env import (
@@ -46,6 +47,7 @@ from dqlearn.envs.python.gymnasium_env import (
 from dqlearn.errors import ConfigurationError, EnvironmentFault, RewardError, StateRangeError
 from dqlearn.events import RoundEnd
 from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.kernels.ties import ties
 from dqlearn.spaces import SpaceIndex
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout_python import python_rollout
@@ -64,8 +66,8 @@ def indexed(make: Callable[..., Any], n_states: int, n_actions: int = 2) -> Pyth
 
 def zero_policy(n_states: int) -> Policy:
     """Action 0 everywhere."""
-    values, actions = np.zeros(n_states, np.float32), np.zeros(n_states, np.uint8)
-    return Policy(values, actions, 0, RoundStats(0, 0.0))
+    values, first = np.zeros(n_states, np.float32), np.ones(n_states, np.uint8)
+    return Policy(values, first, 0, RoundStats(0, 0.0), Extent(8, ties(0)))
 
 
 def rolled_out(env: PythonEnv, shard: PythonShard, rounds: int, steps: int) -> list[Transitions]:
@@ -247,10 +249,10 @@ def seeds(first: int, n: int, seed: int = SEED, begin: Begin = FIRST) -> list[li
 
 def policy_of_seeds() -> Policy:
     """Action 0 in 2**31 states, without their memory."""
-    zero = np.zeros(1, np.uint8)
-    actions = np.lib.stride_tricks.as_strided(zero, (2**31,), (0,), writeable=False)
+    first = np.ones(1, np.uint8)
+    tied = np.lib.stride_tricks.as_strided(first, (2**31,), (0,), writeable=False)
     values = np.zeros(1, np.float32)
-    return Policy(values, actions, 0, RoundStats(0, 0.0))
+    return Policy(values, tied, 0, RoundStats(0, 0.0), Extent(8, ties(0)))
 
 
 def test_seeds_of_restarts() -> None:

@@ -20,6 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.wrappers import DiscretizeObservation
 
 from dqlearn import QLearner
+from dqlearn.algorithms import Extent
 from dqlearn.envs.python.gymnasium_env import (
     Begin,
     PythonEnv,
@@ -30,6 +31,7 @@ from dqlearn.envs.python.gymnasium_env import (
 )
 from dqlearn.errors import ConfigurationError, EnvironmentFault, StaleShardError
 from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.kernels.ties import sets_of, ties
 from dqlearn.spaces import Bins, SpaceIndex
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import BLOCK
@@ -136,8 +138,9 @@ def scripted(
 def greedy_policy(n_states: int, n_actions: int = N_ACTIONS, timesteps: int = 0) -> Policy:
     """Action ``state % n_actions``, value ``1000 + state``."""
     states = np.arange(n_states)
-    action = (states % n_actions).astype(np.uint8)
-    return Policy((1000 + states).astype(np.float32), action, timesteps, RoundStats(timesteps, 0.0))
+    tied, counts = sets_of(states % n_actions, n_actions), RoundStats(timesteps, 0.0)
+    extent = Extent(n_actions, ties(0))
+    return Policy((1000 + states).astype(np.float32), tied, timesteps, counts, extent)
 
 
 def make_rounds(

@@ -185,8 +185,8 @@ def least(q: Any, s: Any, a: Any) -> Any:
     return min(q[s, 0, a], q[s, 1, a], q[s, 2, a])
 
 
-def same(values: Any, epsilon: float, n_actions: int) -> Any:
-    return np.stack([values[0]] * 3, axis=-1)
+def same(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
+    return values[0]
 
 
 MAXMIN = Algorithm(f"{__name__}:MAXMIN", (Best(least),), target=same, members=3)
@@ -248,7 +248,7 @@ def test_check_rule_finds_what_depends_on_the_cut() -> None:
         check_rule(wrong)
 
 
-def smallest(values: Any, epsilon: float, n_actions: int) -> Any:
+def smallest(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
     return -values[0]
 
 
@@ -263,7 +263,7 @@ def own(q: Any, s: Any, a: Any) -> Any:
     return q[s, 0, a]
 
 
-def mean(values: Any, epsilon: float, n_actions: int) -> Any:
+def mean(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
     return values[1] / n_actions
 
 

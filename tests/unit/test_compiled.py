@@ -26,7 +26,7 @@ from dqlearn.jit.fingerprint import source_stamp
 
 # What is stamped
 
-TEMPLATE, TORUS = "kernels/rollout_template", "envs/problems/torus"
+TEMPLATE, TORUS = "kernels/templates/rollout_template", "envs/problems/torus"
 
 
 def kernels(*modules: ModuleType) -> Iterator[Dispatcher]:
@@ -60,7 +60,7 @@ def test_each_source_in_the_closure_is_part_of_the_stamp(monkeypatch: pytest.Mon
             *(TEMPLATE, TORUS, "random"),
             *("kernels/choose", "kernels/hashing", "kernels/summary"),
         },
-        "tabulate": {"kernels/view_template", TEMPLATE, TORUS},
+        "tabulate": {"kernels/templates/view_template", TEMPLATE, TORUS},
     }
     own = Path(dqlearn.__path__[0])
     read = fingerprint._text
@@ -210,11 +210,11 @@ CLOSURES = """
 import os
 import numpy as np
 from dqlearn.algorithms import Q_LEARNING, Extent
-from dqlearn.kernels.summary import ties
+from dqlearn.kernels.ties import ties
 
 def made(k):
     row = np.arange(k + 1, dtype=np.float32)[None]
-    return int(Q_LEARNING.find(row, Extent(8, ties(0, 0)))[0][0][0])
+    return int(Q_LEARNING.find(row, Extent(8, ties(0)))[0][0][0])
 
 print(*(made(int(k)) for k in os.environ["ORDER"].split()))
 print()

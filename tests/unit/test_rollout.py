@@ -11,21 +11,27 @@ import reference
 from reference import Settings
 
 from dqlearn import TabularEnv
+from dqlearn.algorithms import Q_LEARNING, Extent
 from dqlearn.envs.problems.garnet import garnet
 from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import RewardError, StateRangeError
 from dqlearn.kernels.codes import NO_BOOTSTRAP
+from dqlearn.kernels.ties import sets_of, ties
 from dqlearn.random import integers, uniform
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import CompiledShard, open_shard, rollout
+from dqlearn.stages.summary import summarize
 from dqlearn.statistics import RoundStats
+from dqlearn.table.chunk import Chunk
 
 SEED = 11
 
 
 def policy_of(q: np.ndarray, timesteps: int = 0) -> Policy:
-    best = reference.policy_of(q[:, None], SEED, 0, timesteps)
-    return Policy(best.value, best.action.astype(np.uint8), timesteps, RoundStats(timesteps, 0.0))
+    chunk = Chunk(q, np.zeros(q.shape, np.uint32), RoundStats(0, 0.0))
+    extent = Extent(q.shape[1], ties(SEED))
+    ((value, tied),) = summarize(chunk, Q_LEARNING, extent).found
+    return Policy(value, tied, timesteps, RoundStats(timesteps, 0.0), extent)
 
 
 def blank(env: TabularEnv) -> Policy:
@@ -66,7 +72,10 @@ def test_equals_the_reference(name: str, n_envs: int, n_steps: int) -> None:
     worlds, shard = reference.Models(env, settings), open_shard(env, 0, n_envs, SEED)
     for round_ in range(2):
         policy = blank(env)
-        wanted = worlds.play(reference.Policy(policy.value, policy.action, 0), round_)
+        wanted = worlds.play(
+            reference.policy_of(np.zeros((env.n_states, 1, env.n_actions), np.float32), SEED, 0),
+            round_,
+        )
         batch, shard = rollout(env, shard, policy, 0.3, SEED, n_steps)
         assert [(row.state, row.action) for row in wanted] == list(
             zip(batch.state.tolist(), batch.action.tolist(), strict=True)
@@ -171,7 +180,7 @@ def test_termination_at_the_limit_is_termination() -> None:
 def test_actions_are_epsilon_greedy(epsilon: float) -> None:
     """Exploration is uniform: a greedy action comes with probability 1 - epsilon + epsilon / n."""
     env = MODELS["events, endless"]
-    policy = replace(blank(env), action=np.full(env.n_states, 2, np.uint8))
+    policy = replace(blank(env), tied=sets_of(np.full(env.n_states, 2), 4))
     batch, _ = rollout(env, open_shard(env, 0, 500, SEED), policy, epsilon, SEED, 40)
     share = np.bincount(batch.action, minlength=4) / 20_000
     chance = epsilon / 4 + (1 - epsilon) * np.eye(4)[2]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqlearn.algorithms import Q_LEARNING, Extent
-from dqlearn.kernels.summary import ties
+from dqlearn.kernels.ties import ties
 from dqlearn.schedules import Constant, VisitCount
 from dqlearn.stages.lookup import answer
 from dqlearn.stages.route import route, route_pairs
@@ -72,7 +72,7 @@ def test_it_learns_the_same(
     """The same values, counts, answers, and visited states, for any chunks and blocks."""
     grid, expected = HashGrid(2**62, ACTIONS, n_chunks, block), laid_out(batches)
     chunks = learn_all(batches, grid, donated=False)
-    owner, key = grid.find_rows(np.arange(N)), ties(3, 7)
+    owner, key = grid.find_rows(np.arange(N)), ties(3)
     for c, chunk in enumerate(chunks):
         states = np.flatnonzero(owner == c)
         rows = chunk.known.rows(states) if chunk.known else states

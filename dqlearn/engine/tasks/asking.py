@@ -48,10 +48,11 @@ def turn_task(
     The first time there is no batch: the step is that of the round itself, not of the next.
     """
     asked = _ask(plan, shard, round_, *batch)
-    answers = _answers(said, w)
-    best = told(asked, answers, plan.grid, plan.algorithm, plan.extent(round_))
+    answers, extent = _answers(said, w), plan.extent()
+    best = told(asked, answers, plan.grid, plan.algorithm, extent)
     decided = plan.decide(best.found, best.timesteps)
-    policy = Policy(*decided, best.timesteps, RoundStats(best.timesteps, 0.0))
+    told_of = replace(extent, states=asked.state)
+    policy = Policy(*decided, best.timesteps, RoundStats(best.timesteps, 0.0), told_of)
     routed = [sorted_by_owner(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
     policy = replace(policy, rows=asked.of_env)
     after, shard = rolled_out(plan, shard, policy, round_ + len(batch))
@@ -99,7 +100,7 @@ def _answers(said: list[Any], w: int) -> list[Answer]:
 
 def answer_task(plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int) -> Chunk:
     """Answer all shards, on the chunk of a round."""
-    extent = plan.extent(round_, c)
+    extent = plan.extent(c)
     answers = [
         answer(chunk, _parcel(plan, parcel, c).states, plan.algorithm, extent) for parcel in sent
     ]

@@ -130,7 +130,7 @@ def update_task(
 ) -> Chunk:
     """Make chunk c of a round of what it received, and find its summary."""
     after = learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
-    summary = summarize(after, plan.algorithm, plan.extent(round_, c))
+    summary = summarize(after, plan.algorithm, plan.extent(c))
     paged.let_go(*after.columns.values())
     return replace(after, answers=(Answer(summary.found, after.timesteps),))
 
@@ -151,7 +151,7 @@ def learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_place
 
 def summary_task(plan: Plan, chunk: Chunk, c: int, round_: int) -> Summary:
     """Find the summary of chunk c."""
-    summary = summarize(chunk.at(round_), plan.algorithm, plan.extent(round_, c))
+    summary = summarize(chunk.at(round_), plan.algorithm, plan.extent(c))
     paged.let_go(chunk.q)
     return summary
 
@@ -188,7 +188,7 @@ def joined_task(plan: Plan, parts: list[Part | Policy]) -> Policy:
 
 def reduce_task(plan: Plan, best: list[Summary], round_: int) -> Policy:
     """Combine summaries over actions, and join them over states."""
-    extent, columns = plan.extent(round_), plan.grid.n_columns
+    extent, columns = plan.extent(), plan.grid.n_columns
 
     def over_actions(a: Summary, b: Summary) -> Summary:
         return combine(a, b, plan.algorithm, extent)
@@ -199,8 +199,7 @@ def reduce_task(plan: Plan, best: list[Summary], round_: int) -> Policy:
     ]
     whole = join(rows)
     made = whole.tally.timesteps + whole.tally.n_transitions
-    value, action = plan.decide(whole.found, made)
-    return Policy(value, action, made, whole.tally, whole.td_abs_sum)
+    return Policy(*plan.decide(whole.found, made), made, whole.tally, extent, whole.td_abs_sum)
 
 
 def report_task(plan: Plan, parts: list[Part | Policy], round_: int) -> RoundReport:

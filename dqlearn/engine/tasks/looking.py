@@ -12,7 +12,8 @@ import numpy as np
 
 from dqlearn.envs.play import Played, play
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.kernels.summary import action_dtype, ties
+from dqlearn.kernels.summary import action_dtype
+from dqlearn.kernels.ties import ties
 from dqlearn.stages.evaluation import EpisodePlan, play_python
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import KnownPolicy, Policy
@@ -51,18 +52,18 @@ def known_task(plan: Plan, chunk: Chunk, round_: int) -> tuple[Any, Any]:
     """Find the greedy actions of the states that a sparse chunk knows; return blocks, actions."""
     known = cast("Known", chunk.at(round_).known)
     rows = np.arange(1 << known.bits, known.n_rows)
-    extent = replace(plan.extent(round_), states=known.states, rows=rows)
-    action = plan.algorithm.greedy(plan.algorithm.find(chunk.q, extent))
+    extent = replace(plan.extent(), states=known.states, rows=rows)
+    action = plan.algorithm.greedy(plan.algorithm.find(chunk.q, extent), extent)
     return known.blocks[1 : known.n], action
 
 
-def known_policy_task(plan: Plan, parts: list[tuple[Any, Any]], round_: int) -> KnownPolicy:
+def known_policy_task(plan: Plan, parts: list[tuple[Any, Any]]) -> KnownPolicy:
     """Make the policy of a sparse table."""
     grid = cast("HashGrid", plan.grid)
     known = Known.of(np.concatenate([blocks for blocks, _ in parts]), grid.bits)
     nobody = np.zeros(grid.block, action_dtype(plan.n_actions))
     action = np.concatenate([nobody, *(actions for _, actions in parts)])
-    return KnownPolicy(known, action, ties(plan.seed, round_), plan.n_actions)
+    return KnownPolicy(known, action, ties(plan.seed), plan.n_actions)
 
 
 def evaluate_task(

@@ -27,11 +27,11 @@ from dqlearn.random import VIEW, stream
 
 __all__ = ["TabularGymEnv"]
 
-_TEMPLATE = Path(__file__).parents[2] / "kernels" / "view_template.py"
+_TEMPLATE = Path(__file__).parents[2] / "kernels" / "templates" / "view_template.py"
 
 
 def view_kernels(model: TabularEnv) -> types.ModuleType:
-    """Return the model's kernels that are made from ``kernels/view_template.py``."""
+    """Return the model's kernels that are made from ``kernels/templates/view_template.py``."""
     own = {name: getattr(model.kernels, name) for name in ("first", "step", "enumerate_outcomes")}
     return model.specialised(_TEMPLATE, own)
 

@@ -25,7 +25,8 @@ from dask.utils import format_bytes
 
 from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent
 from dqlearn.algorithms.rule import Found
-from dqlearn.kernels.summary import action_dtype, ties
+from dqlearn.kernels.summary import action_dtype
+from dqlearn.kernels.ties import ties
 from dqlearn.spaces import Factor
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.columns import COLUMNS, Column
@@ -112,12 +113,12 @@ class Table:
     @property
     def value(self) -> da.Array:
         """Value of each state's greedy action, ``(n_states,)``."""
-        return derived(self.q, "value", self.seed, self.round, self.algorithm)
+        return derived(self.q, "value", self.seed, self.algorithm)
 
     @property
     def policy(self) -> da.Array:
         """Greedy action of each state, ``(n_states,)``."""
-        return derived(self.q, "policy", self.seed, self.round, self.algorithm)
+        return derived(self.q, "policy", self.seed, self.algorithm)
 
     @property
     def nbytes(self) -> int:
@@ -177,9 +178,7 @@ def _pick(field: str, round_: int, chunk: Chunk) -> npt.NDArray[Any]:
     return read(chunk.at(round_).columns[field])
 
 
-def derived(
-    q: da.Array, variable: str, seed: int, round_: int, rule: Algorithm = Q_LEARNING
-) -> da.Array:
+def derived(q: da.Array, variable: str, seed: int, rule: Algorithm = Q_LEARNING) -> da.Array:
     """Derive the ``value`` or the ``policy`` of each state, as a round does, lazily.
 
     Parameters
@@ -188,8 +187,8 @@ def derived(
         Q-values, ``(n_states, n_actions)`` or ``(n_states, members, n_actions)``.
     variable : {"value", "policy"}
         The variable to derive.
-    seed, round_ : int
-        Seed and round, which break ties.
+    seed : int
+        Seed, which says what stands for tied actions.
     rule : Algorithm
         The rule, which defines the greedy action.
 
@@ -204,7 +203,7 @@ def derived(
         pick, dtype = rule.greedy, action_dtype(q.shape[-1])
     states: da.Array = rows.map_blocks(
         _greedy,
-        *(rule, pick, seed, round_),
+        *(rule, pick, seed),
         dtype=dtype,
         drop_axis=list(range(1, q.ndim)),
         meta=np.empty(0, dtype),
@@ -215,10 +214,10 @@ def derived(
 def _greedy(
     q: npt.NDArray[Any],
     rule: Algorithm,
-    pick: Callable[[Found], npt.NDArray[Any]],
+    pick: Callable[[Found, Extent], npt.NDArray[Any]],
     seed: int,
-    round_: int,
     block_info: Any = None,
 ) -> npt.NDArray[Any]:
     first = block_info[0]["array-location"][0][0]
-    return pick(rule.find(q, Extent(q.shape[-1], ties(seed, round_), first)))
+    extent = Extent(q.shape[-1], ties(seed), first)
+    return pick(rule.find(q, extent), extent)

@@ -26,7 +26,8 @@ from dask.utils import format_bytes
 
 from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent
 from dqlearn.algorithms.rule import Found
-from dqlearn.kernels.summary import action_dtype, ties
+from dqlearn.kernels.summary import action_dtype
+from dqlearn.kernels.ties import ties
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.columns import COLUMNS, Column, columns_of
 from dqlearn.table.grid import table_nbytes
@@ -212,7 +213,7 @@ def merged(
     along = labels[(slice(None), *[None] * len(inner))]
     of_state = (("value", rule.value, dtype), ("policy", rule.greedy, action_dtype(n_actions)))
     for field, pick, own in of_state:
-        best = partial(_greedy, rule, pick, np.uint64(ties(seed, round_)))
+        best = partial(_greedy, rule, pick, np.uint64(ties(seed)))
         axes = [*range(1, 1 + len(inner))]
         arrays[field] = da.map_blocks(
             best, arrays["q"], along, dtype=own, drop_axis=axes, meta=np.empty(0, own)
@@ -272,11 +273,11 @@ def _pick(field: str, rows: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 def _greedy(
     rule: Algorithm,
-    pick: Callable[[Found], npt.NDArray[Any]],
+    pick: Callable[[Found, Extent], npt.NDArray[Any]],
     tie_key: np.uint64,
     q: npt.NDArray[Any],
     states: npt.NDArray[np.int64],
 ) -> npt.NDArray[Any]:
     """Return the value, or the action, of each row."""
     extent = Extent(q.shape[-1], tie_key, states=states.ravel(), rows=np.arange(len(q)))
-    return pick(rule.find(q, extent))
+    return pick(rule.find(q, extent), extent)

@@ -23,7 +23,8 @@ from dqlearn.kernels.choose import greedy_action
 from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE
 from dqlearn.kernels.members import bootstrap_rows, columns_of_walk
 from dqlearn.kernels.route import route_tile
-from dqlearn.random import choose, reset_key, step_key, uniform
+from dqlearn.kernels.ties import choose
+from dqlearn.random import reset_key, step_key, uniform
 
 initial: Callable[..., Any]
 events: Callable[..., Any] | None
@@ -87,9 +88,7 @@ def begin(streams, t0, params, state):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def walk(
-    streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, episodes, out
-):
+def walk(streams, t0, n_steps, block, limits, params, tied, rows, threshold, shard, episodes, out):
     """Take `n_steps` steps in every environment, in place; return the first fault.
 
     Parameters
@@ -104,10 +103,10 @@ def walk(
         (n_states, n_actions, max_episode_steps).
     params
         Parameters that are passed on to the user's functions.
-    greedy : int (m,)
-        Greedy actions, one for each row.
+    tied : unsigned int (m,) or uint64 (m, words)
+        The set of greedy actions of each row; see :mod:`dqlearn.kernels.ties`.
     rows : int (n,)
-        The row of each environment in `greedy`. Where row s is that of state s, this is the array
+        The row of each environment in `tied`. Where row s is that of state s, this is the array
         of the environments' states itself, and changes with it.
     threshold : uint64
         The probability of exploring as a bound, epsilon * 2**32.
@@ -146,7 +145,7 @@ def walk(
                 keys[e] = step_key(env[e], t)
             for e in range(n):
                 action[e] = choose(
-                    keys[e], np.int64(greedy[np.uint64(row[e])]), threshold, np.uint64(n_actions)
+                    keys[e], tied, np.uint64(row[e]), threshold, np.uint64(n_actions)
                 )
             fit = True
             for e in range(n):
@@ -202,7 +201,7 @@ def walk_and_route(
     block,
     limits,
     params,
-    greedy,
+    tied,
     rows,
     threshold,
     shard,
@@ -218,7 +217,7 @@ def walk_and_route(
 
     Parameters
     ----------
-    streams, t0, n_steps, block, limits, params, greedy, rows, threshold, shard, episodes
+    streams, t0, n_steps, block, limits, params, tied, rows, threshold, shard, episodes
         The arguments of these names of `walk`.
     tile : int
         Environments in a tile, a multiple of `block`.
@@ -243,7 +242,7 @@ def walk_and_route(
             block,
             limits,
             params,
-            greedy,
+            tied,
             rows[first:last],
             threshold,
             own,
