@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from functools import reduce
 from operator import add
 from typing import Any, Self, TypeVar
 
@@ -236,6 +237,27 @@ class RoundStats(_Counted, _Before):
         """What was counted, by its names."""
         return {name: getattr(self, name) for name in _COMBINED}
 
+    @staticmethod
+    def pooled(episodes: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
+        """Pool what kernels counted of episodes, over shards in their order.
+
+        Parameters
+        ----------
+        episodes : float64 (rounds, shards, statistics)
+            Statistics in the order of the fields.
+
+        Returns
+        -------
+        dict
+            A column (rounds,) for each statistic, by its name.
+        """
+        columns = {}
+        for i, it in enumerate(_OF_EPISODES):
+            combine = _UFUNCS[_COMBINED[it.name]]
+            column = reduce(combine, (shard[:, i] for shard in episodes.swapaxes(0, 1)))
+            columns[it.name] = column.astype(str(it.type))
+        return columns
+
     @classmethod
     def of_kernel(cls, episodes: Iterable[float], **others: Any) -> Self:
         """Take over what a kernel counted of episodes, which begins as :func:`no_episodes`.
@@ -257,6 +279,7 @@ class RoundStats(_Counted, _Before):
 
 _TYPES: Mapping[Any, Callable[[float], Any]] = {"int": int, "float": float}
 _COMBINED = {it.name: combine for it in fields(RoundStats) if (combine := statistic_of(it).combine)}
+_UFUNCS: Mapping[Any, Any] = {add: np.add, min: np.minimum, max: np.maximum}
 _OF_EPISODES = [it for it in fields(RoundStats) if statistic_of(it).of_episodes]
 
 

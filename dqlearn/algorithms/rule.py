@@ -183,8 +183,27 @@ class Algorithm:
         values = [f.value_of(columns) for f, columns in zip(self.summary, found, strict=True)]
         if self.takes_largest:
             return values[0]
-        worth = empty(self.members * len(values[0]), values[0].dtype)
-        numbers = np.stack(values, axis=-1)
+        return self.worth(np.stack(values, axis=-1), epsilon, n_actions)
+
+    def worth(self, numbers: npt.NDArray[Any], epsilon: float, n_actions: int) -> npt.NDArray[Any]:
+        """Return what states are worth to each member, as :meth:`bootstrap` does.
+
+        Parameters
+        ----------
+        numbers : float (states, fields)
+            The value of each field of the summary.
+        epsilon : float
+            Probability that the policy that acts explores.
+        n_actions : int
+            Number of actions of the table.
+
+        Returns
+        -------
+        float (states * members,)
+        """
+        if self.takes_largest and len(self.summary) == 1:
+            return numbers.reshape(len(numbers))
+        worth = empty(self.members * len(numbers), numbers.dtype)
         find_worth(self.target)(numbers, float(epsilon), n_actions, self.members, worth)
         return worth
 

@@ -197,7 +197,7 @@ class TabularEnv:
         return kernels
 
     def specialised(
-        self, template: Path, functions: Mapping[str, Callable[..., Any] | None]
+        self, template: Path, functions: Mapping[str, Callable[..., Any] | None], more: str = ""
     ) -> types.ModuleType:
         """Compile another kernel template for this model, in the way of :attr:`kernels`.
 
@@ -206,14 +206,16 @@ class TabularEnv:
         template : Path
             Python source; see :func:`dqlearn.jit.specialise.specialise`.
         functions : mapping of str to callable or None
-            The functions that its free names stand for; they must depend on the model alone.
+            The functions that its free names stand for.
+        more : str
+            What they depend on besides the model, as a name; by default nothing.
 
         Returns
         -------
         module
             The compiled module, one per process.
         """
-        return specialise(template, functions, self._token)
+        return specialise(template, functions, f"{self._token}{more}")
 
     @property
     def limits(self) -> tuple[int, int, int]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import types as types_
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 from numba.core.typing.templates import builtin_registry
@@ -104,8 +105,12 @@ def _describe(value: Any, seen: Seen) -> bytes:
         return fields + b"(" + b",".join(_describe(item, seen) for item in value) + b")"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return f"{type(value).__name__}:{value!r}".encode()
-    if isinstance(value, _Intrinsic) and _fixed(value.__module__):
-        return f"{value.__module__}.{value._name}".encode()
+    if isinstance(value, _Intrinsic):
+        if _fixed(value.__module__):
+            return f"{value.__module__}.{value._name}".encode()
+        return _describe_intrinsic(value._defn, seen)
+    if isinstance(value, types_.ExternalFunction):
+        return f"{value.symbol}{value.sig}".encode()
     if isinstance(value, EnumType):
         return repr(list(value.__members__.items())).encode()
     if isinstance(value, types.ModuleType) or (
@@ -121,6 +126,12 @@ def _describe_code(code: types.CodeType, consts: tuple[Any, ...], seen: Seen) ->
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     described = b"".join(_describe(const, seen) for const in consts)
     return code.co_code + described + repr((code.co_names, arguments)).encode()
+
+
+def _describe_intrinsic(function: types.FunctionType, seen: Seen) -> bytes:
+    """Describe what makes machine code directly, by its own code and the text of its file."""
+    seen[id(function)] = function
+    return _describe_code(function.__code__, function.__code__.co_consts, seen)
 
 
 def _describe_function(function: types.FunctionType, seen: Seen) -> bytes:

@@ -23,6 +23,8 @@ __all__ = [
     "route_tile",
     "route_tiles",
     "scatter_pairs",
+    "sort_tile",
+    "target_room",
 ]
 
 
@@ -58,19 +60,29 @@ def route_tile(columns, n, i, first, bootstrap, grid, room, out):
         (offset, target, starts) of the batch, written to; see
         :class:`dqlearn.table.transitions.Routed`.
     """
-    state, action = columns[0][:n], columns[1][:n]
-    reward, next_state = columns[2][:n], columns[3][:n]
+    target = target_room(n, first, grid, room, out)
+    find_targets(columns[2][:n], columns[3][:n], bootstrap[0], bootstrap[1], target)
+    sort_tile(columns[0][:n], columns[1][:n], i, first, grid, room, out)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def target_room(n, first, grid, room, out):
+    """Return where the targets of a tile are written before it is sorted."""
+    return out[1][first : first + n] if len(grid[2]) == 1 else room[2][:n]
+
+
+@njit(nogil=True, cache=True)
+def sort_tile(state, action, i, first, grid, room, out):
+    """Sort a tile, whose targets are in their room, by owner; as :func:`route_tile` does."""
+    n = len(state)
     rows, across, bases, widths, members, n_actions = grid
     starts = out[2][i]
     starts[0] = first
     if len(bases) == 1:
-        own = slice(first, first + n)
-        find_targets(reward, next_state, bootstrap[0], bootstrap[1], out[1][own])
-        _offsets_in_one(state, action, widths[0], out[0][own])
+        _offsets_in_one(state, action, widths[0], out[0][first : first + n])
         starts[1] = first + n
         return
     owner, offset, target = room[0][:n], room[1][:n], room[2][:n]
-    find_targets(reward, next_state, bootstrap[0], bootstrap[1], target)
     find_owners(state, rows, owner)
     if len(across[0]) == 2:
         _offsets_in_rows(state, action, owner, bases, widths[0], offset)

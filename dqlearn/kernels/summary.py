@@ -31,6 +31,7 @@ __all__ = [
     "sum_in_row",
     "unroll",
     "untried",
+    "write_row",
 ]
 
 Scalar = Callable[[Any, Any, Any], Any]
@@ -150,6 +151,45 @@ def find_worth(target):
                 worth[s * members + m] = target(values[s], epsilon, n_actions, m)
 
     return worth_of_each
+
+
+@cache
+def write_row(width, fields, behaviour, k=0):
+    """Make the function that writes the numbers of one state, whose actions are all in a block.
+
+    `fields` are pairs (score, value) or single terms, as :func:`best_in_row` and
+    :func:`sum_in_row` take them; ``values[row]`` is written field by field, and the set of the
+    field `behaviour`. Of the other fields the sets come into `spare`, which is for nothing else.
+    """
+    if k == len(fields):
+
+        @numba.njit(nogil=True, inline="always")
+        def nothing(q, s, ties, state, values, tied, spare, row):
+            pass
+
+        return nothing
+    others = write_row(width, fields, behaviour, k + 1)
+    if len(fields[k]) == 1:
+        total = sum_in_row(*fields[k])
+
+        @numba.njit(nogil=True, inline="always")
+        def write(q, s, ties, state, values, tied, spare, row):
+            values[row, k] = total(q, s)
+            others(q, s, ties, state, values, tied, spare, row)
+
+        return write
+    best, greedy = best_in_row(width, *fields[k]), k == behaviour
+
+    @numba.njit(nogil=True, inline="always")
+    def write_best(q, s, ties, state, values, tied, spare, row):
+        if greedy:
+            found = best(q, s, 0, ties[0], ties[1], state, tied, row)
+        else:
+            found = best(q, s, 0, ties[0], ties[1], state, spare, 0)
+        values[row, k] = found[1]
+        others(q, s, ties, state, values, tied, spare, row)
+
+    return write_best
 
 
 @njit(cache=True)

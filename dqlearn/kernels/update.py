@@ -3,7 +3,9 @@ r"""Update: the values of one chunk step towards their targets, in place.
 .. math:: Q(s, a) \leftarrow Q(s, a) + \alpha \, [y - Q(s, a)]
 
 one transition after another. A rule may have a step of its own, for which its kernel is compiled.
-Invariant: a pair that occurs twice is updated twice, in order.
+Where the summary of every state is at hand, it is kept current: beside each update, while the row
+of the state is in the cache, its summary is made again. Invariant: a pair that occurs twice is
+updated twice, in order.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import numba
 import numpy as np
 
 from dqlearn.jit.compiled import njit
+from dqlearn.kernels.summary import compiled, write_row
+from dqlearn.kernels.ties import in_set
 
-__all__ = ["Step", "td", "update_by", "visit_rate"]
+__all__ = ["Step", "learn_by", "td", "update_by", "visit_rate"]
 
 Step = Callable[[Any, Any, Any], Any]
 """A function (q, y, alpha) -> q, the value after a step to its target y, to be compiled."""
@@ -79,3 +83,39 @@ def update_by(step):
         return td_abs_sum
 
     return update
+
+
+@cache
+def learn_by(step, width, fields, behaviour):
+    """Make the kernel that updates values and keeps the summaries of their states current.
+
+    The arguments are those of :func:`update_by` and of :func:`dqlearn.kernels.summary.write_row`.
+    """
+    step, write = numba.njit(inline="always")(step), write_row(width, fields, behaviour)
+    # With one field, what was not the best, and is not now, changes nothing.
+    alone = len(fields) == 1 and fields[0][1] is None
+    score = compiled(fields[behaviour][0])
+
+    @njit(nogil=True, cache=True)
+    def learn(q, visits, first_state, offset, target, alpha, by_visits, ties, values, tied, total):
+        """Apply a run of a batch to a chunk; return total + the sum of abs(y - q)."""
+        n = np.uint64(width if width else q.shape[2])
+        block = n * np.uint64(q.shape[1])
+        flat, counts, spare = q.reshape(q.size), visits.reshape(q.size), np.empty_like(tied[:1])
+        for t in range(len(offset)):
+            x = np.uint64(offset[t])
+            if by_visits is not None:
+                of_pair = visit_rate(counts[x], by_visits[0], by_visits[1], by_visits[2])
+                alpha = q.dtype.type(of_pair)
+            before, y = flat[x], target[t]
+            flat[x] = step(before, y, alpha)
+            counts[x] += np.uint32(1)
+            total += abs(y - before)
+            s = np.int64(x // block)
+            row, a = first_state + s, np.int64(x % n)
+            if alone and not in_set(tied, row, a) and score(q, s, a) < values[row, 0]:
+                continue
+            write(q, s, ties, row, values, tied, spare, row)
+        return total
+
+    return learn

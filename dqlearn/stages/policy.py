@@ -67,6 +67,8 @@ class Policy(Sized):
         The states that the policy is of, and the number of their actions.
     td_abs_sum : float
         Sum of ``|y - q|`` over that round's updates.
+    numbers : float (n_states, fields), optional
+        The value of each field of the rule's summary, where rounds keep them current.
     rows : int32 (n_envs,), optional
         On the gather path, the row of the state of each environment; else state s is in row s.
     """
@@ -77,6 +79,7 @@ class Policy(Sized):
     tally: RoundStats
     extent: Extent
     td_abs_sum: float = 0.0
+    numbers: npt.NDArray[Any] | None = None
     rows: npt.NDArray[np.int32] | None = None
 
     def rows_of(self, state: npt.NDArray[Any]) -> npt.NDArray[Any]:

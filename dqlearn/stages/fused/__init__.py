@@ -1,0 +1,1 @@
+"""Fused rounds: many rounds in one task, where one memory holds the run."""
