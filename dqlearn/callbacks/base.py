@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import TypeAlias, assert_never
 
@@ -135,6 +136,21 @@ class CallbackList:
         bool
         """
         return any(self._due(callback, round) for callback in self.callbacks)
+
+    def until_due(self, round: int) -> int:
+        """Return how many rounds may be made, from `round` on, until one is due.
+
+        Parameters
+        ----------
+        round : int
+
+        Returns
+        -------
+        int
+            At least 1; without an end if no callback is told of rounds.
+        """
+        every = [it.every_rounds for it in self.callbacks if it.every_rounds is not None]
+        return min((n - round % n for n in every), default=sys.maxsize)
 
     def dispatch(self, event: Event) -> Stop | None:
         """Give `event` to every callback, a `RoundEnd` to those that are due.

@@ -78,7 +78,8 @@ class Drawn:
     state : State
         The state that the graph makes.
     report : Key
-        Key of the round's :class:`~dqlearn.events.RoundReport`; ``()`` for other graphs.
+        Key of the :class:`~dqlearn.events.RoundReport` of the round, or of the
+        :class:`~dqlearn.stages.fused.reports.RoundReports` of the rounds; ``()`` for other graphs.
     """
 
     tasks: dict[Key, Task]

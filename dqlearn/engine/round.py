@@ -33,7 +33,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from dqlearn.engine.graph import Draw, Drawn, Key, State, beside
-from dqlearn.engine.tasks import asking, learning, looking
+from dqlearn.engine.tasks import asking, fusing, learning, looking
 from dqlearn.stages.evaluation import EpisodePlan
 from dqlearn.stages.plan import Plan
 
@@ -41,6 +41,7 @@ __all__ = [
     "evaluation_graph",
     "policy_graph",
     "round_graph",
+    "rounds_graph",
     "stamps_graph",
     "visited_graph",
     "visits_graph",
@@ -107,6 +108,44 @@ def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Dr
         draw.task("note", asking.note_task, key, at=(c,)) for c, key in enumerate(after.chunks)
     ]
     report = draw.task("report", asking.notes_task, draw.plan, notes, state.round)
+    return draw.to(after, report)
+
+
+def rounds_graph(state: State, n_rounds: int, threads: int, in_place: tuple[bool, bool]) -> Drawn:
+    """Draw the rounds after a state as one task.
+
+    Parameters
+    ----------
+    state : State
+        The state of round r.
+    n_rounds : int
+        Number of rounds.
+    threads : int
+        Threads that may share the work of the task.
+    in_place : (bool, bool)
+        Whether the state's chunks, and its policy, are donated: nobody else holds them.
+
+    Returns
+    -------
+    Drawn
+        The graph that makes the state of round r + n_rounds; of an earlier one after a fault, which
+        its reports tell.
+    """
+    r, draw = state.round, Draw(state.plan, state.round)
+    parts = list(state.shards), list(state.chunks), list(state.policy)
+    args = r, n_rounds, threads, *in_place
+    made = draw.task("rounds", fusing.rounds_task, draw.plan, *parts, *args)
+    chunks = [
+        draw.task("chunk", fusing.made_chunk_task, made, c, at=(c,))
+        for c in range(len(state.chunks))
+    ]
+    shards = [
+        draw.task("shard", fusing.made_shard_task, made, w, at=(w,))
+        for w in range(len(state.shards))
+    ]
+    policy = draw.task("policy", fusing.made_policy_task, made)
+    report = draw.task("report", fusing.reports_task, made)
+    after = State(r + n_rounds, state.plan, (policy,), tuple(chunks), tuple(shards))
     return draw.to(after, report)
 
 

@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import fields
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,15 +101,38 @@ class History:
         ValueError
             When the report is not of the round after the last one.
         """
-        if self._size and report.round != self._rows["round"][self._size - 1] + 1:
+        values = zip(_FIELDS, _report_row(report), strict=True)
+        self.extend({name: np.array([value]) for name, value in values})
+
+    def extend(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Add the reports of the next rounds.
+
+        Parameters
+        ----------
+        columns : mapping
+            Each statistic of a report, an array over the rounds.
+
+        Raises
+        ------
+        ValueError
+            When the reports are not of successive rounds after the last one.
+        """
+        rounds = columns["round"]
+        first = int(rounds[0]) if self.end is None else self.end
+        if (rounds != np.arange(len(rounds)) + first).any():
             raise ValueError(
-                f"expected the report of round {self._rows['round'][self._size - 1] + 1}, got "
-                f"{report.round=}: append in order, and truncate before going back"
+                f"expected the report of round {first}, got those of {rounds[0]} .. {rounds[-1]}: "
+                "append in order, and truncate before going back"
             )
-        if self._size == len(self._rows):
-            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
-        self._rows[self._size] = (*_report_row(report), self.n_episodes + report.n_episodes)
-        self._size += 1
+        episodes = self.n_episodes + np.cumsum(columns["n_episodes"])
+        size = self._size + len(rounds)
+        if size > len(self._rows):
+            more = np.empty(max(len(self._rows), size - len(self._rows)), _ROW)
+            self._rows = np.concatenate([self._rows, more])
+        rows = self._rows[self._size : size]
+        for name in _FIELDS:
+            rows[name] = columns[name]
+        rows["episodes_so_far"], self._size = episodes, size
 
     def truncate(self, round: int) -> None:
         """Drop the reports of `round` and of all rounds after it.

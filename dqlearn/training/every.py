@@ -7,6 +7,7 @@ that was resumed has its checkpoints where the undisturbed one has them.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -92,6 +93,29 @@ class Every:
             (self.rounds, rounds) if self.rounds else (self.transitions, transitions)
         )
         return bool(unit) and after // int(unit or 1) > before // int(unit or 1)
+
+    def until(self, round_: int, made: int, per_round: int) -> int:
+        """Return how many rounds may be made until a checkpoint is due, by the run's counters.
+
+        Parameters
+        ----------
+        round_ : int
+            Number of rounds made.
+        made : int
+            Number of transitions made.
+        per_round : int
+            Number of transitions in each round.
+
+        Returns
+        -------
+        int
+            At least 1; without an end where a clock decides.
+        """
+        if self.rounds:
+            return int(self.rounds - round_ % self.rounds)
+        if self.transitions:
+            return int(-(-(self.transitions - made % self.transitions) // per_round))
+        return sys.maxsize
 
     def spec(self) -> dict[str, float]:
         """Return the interval as JSON.

@@ -17,16 +17,17 @@ an error, a stop, Ctrl-C, a worker's death.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from dqlearn.callbacks import CallbackList
 from dqlearn.engine.cluster import LostWork
 from dqlearn.errors import StoreError
 from dqlearn.events import Checkpoint, Event, Learner, RoundEnd, RoundReport, Stop
+from dqlearn.stages.fused.reports import RoundReports
 from dqlearn.storage.protocol import Version
 from dqlearn.table.history import History
 from dqlearn.training.checkpointer import Checkpointer
@@ -69,7 +70,7 @@ class Loop:
         self._checkpoints = (
             Checkpoints(run, history, checkpointer) if checkpointer else NoCheckpoints(run)
         )
-        self._began = time.monotonic()
+        self._began, self._total = time.monotonic(), 0
 
     def run(
         self, total_timesteps: int, interrupted: threading.Event, stop: Stop | None
@@ -90,6 +91,7 @@ class Loop:
         Stop or None
             Reason why there are no more rounds; None after an interrupt.
         """
+        self._total = total_timesteps
         self._begin()
         while stop is None and not interrupted.is_set():
             if self._expected < total_timesteps:
@@ -112,10 +114,21 @@ class Loop:
     def _round(self) -> RoundReport | None:
         """Submit a round, collect finished ones; return its report, if it was waited for."""
         with self._whole():
-            before, round_ = self._expected, self._run.submit()
+            before = self._expected
+            round_ = self._run.submit(self._until_somebody_waits(before))
             wait = self._callbacks.due(round_) or not self._run.plan.steady
             return self._take(wait=wait or self._checkpoints.due(round_, before, self._expected))
         return None
+
+    def _until_somebody_waits(self, made: int) -> int:
+        """Return the number of rounds up to the next that somebody waits for."""
+        plan, round_ = self._run.plan, self._run.round + self._run.under_way
+        per_round = plan.num_envs * plan.steps_per_round
+        return min(
+            -(-(self._total - made) // per_round),
+            self._callbacks.until_due(round_),
+            self._checkpoints.until_due(round_, made, per_round),
+        )
 
     @property
     def _expected(self) -> int:
@@ -151,12 +164,13 @@ class Loop:
         report = self._keep(self._run.collect(wait=wait))
         return None if self._run.under_way else report
 
-    def _keep(self, reports: Iterable[RoundReport]) -> RoundReport | None:
+    def _keep(self, reports: Iterable[RoundReports]) -> RoundReport | None:
         """Append reports to the history; return the last."""
         report = None
-        for arrived in reports:
-            report = replace(arrived, wall_time=time.monotonic() - self._began)
-            self._history.append(report)
+        for some in reports:
+            arrived = some.arrived(time.monotonic() - self._began)
+            self._history.extend(arrived.columns)
+            report = arrived[-1]
             self._bar.update(report)
         return report
 
@@ -229,6 +243,10 @@ class Checkpoints:
         """Whether a checkpoint is due after a round, given the transitions before and after it."""
         return self._checkpointer.passed(round_, before, after)
 
+    def until_due(self, round_: int, made: int, per_round: int) -> int:
+        """Return the number of rounds until a checkpoint is due, by the run's counters."""
+        return self._checkpointer.saving.checkpoint_every.until(round_, made, per_round)
+
     def begin(self) -> None:
         """Begin a checkpoint of the collected round, after the one before is finished."""
         self._hand_over(at_once=True)
@@ -281,6 +299,10 @@ class NoCheckpoints:
     def due(self, round_: int, before: int, after: int) -> bool:
         """Return False: no checkpoint is ever due."""
         return False
+
+    def until_due(self, round_: int, made: int, per_round: int) -> int:
+        """Return a number of rounds without an end."""
+        return sys.maxsize
 
     def begin(self) -> None:
         """Warn that there are no checkpoints, if that may cost much."""

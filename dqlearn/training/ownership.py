@@ -84,6 +84,7 @@ class Ownership:
         self._placement, self._lock = placement, SharedLock()
         self._state = NOWHERE
         self._shared: State | None = None
+        self._shown: State | None = None
 
     @property
     def state(self) -> State:
@@ -121,8 +122,12 @@ class Ownership:
             yield state
 
     def share(self, state: State) -> None:
-        """Note that somebody else, too, holds the chunks of a state."""
-        self._shared = state
+        """Note that somebody else, too, holds the chunks and the policy of a state."""
+        self._shared = self._shown = state
+
+    def show(self, state: State) -> None:
+        """Note that somebody else, too, holds the policy of a state."""
+        self._shown = state
 
     # the thread that learns
 
@@ -138,6 +143,10 @@ class Ownership:
         """Whether a round may write to the chunks of a state, once readers are kept out."""
         return self._placement.in_place and state is not self._shared
 
+    def policy_writable(self, state: State) -> bool:
+        """Whether rounds may write to the policy of a state, once readers are kept out."""
+        return self._placement.in_place and state is not self._shown
+
     def advance(self, state: State, needed: Iterable[Key]) -> None:
         """Go on to the state of the next round, and drop what is not needed of the last one."""
         before, self._state = self._state, state
@@ -148,6 +157,7 @@ class Ownership:
         """Go on under other keys of the same round; if the state is shared, it stays so."""
         before, self._state = self._state, state
         self._shared = state if self._shared is before else self._shared
+        self._shown = state if self._shown is before else self._shown
         kept = {*state.keys}
         self._placement.executor.drop(key for key in before.keys if key not in kept)
 
@@ -176,12 +186,14 @@ class Reader:
     def ask(self, draw: Callable[[State], tuple[Drawn, list[Key]]]) -> list[Any]:
         """Run a graph on the collected state, and return its results.
 
-        A graph that needs no chunks, but only the policy, lets the next round write to them.
+        A graph that needs no chunks, but only the policy, lets the next round write to the chunks.
         """
         with self._ownership.reading() as state:
             drawn, keys = draw(state)
             if drawn.reads(state.chunks):
                 self._ownership.share(state)
+            else:
+                self._ownership.show(state)
             results = self._placement.executor.background(drawn, keys)
         return results()
 

@@ -4,7 +4,8 @@
 
     submit ─► submit ─► submit          at most `depth` rounds under way
       └─► collect ─► collect ─► ...     reports, oldest first; earlier states are dropped
-    in one process:                     in place, unless the state before the round is shared
+    in one process:                     in place, unless the state before the round is shared;
+                                        many rounds in one task, where that can be
 
 The parts of a run, each of which uses those above it::
 
@@ -21,15 +22,19 @@ report was collected.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 from dqlearn.engine.cluster import current_executor
 from dqlearn.engine.executor import Executor
+from dqlearn.engine.fusing import Pace, fuses
 from dqlearn.engine.graph import Drawn, State
-from dqlearn.engine.round import round_graph
+from dqlearn.engine.round import round_graph, rounds_graph
 from dqlearn.events import RoundReport
+from dqlearn.stages.fused.reports import RoundReports
 from dqlearn.stages.plan import Plan
 from dqlearn.training.capacity import Balancer, check_left, fitted
 from dqlearn.training.environments import Environments
@@ -83,7 +88,8 @@ class Pipeline:
         self.recovery = Recovery(place, owns, self.environments, self.points)
         self._balancer = Balancer(place, owns)
         self._pending: deque[Drawn] = deque()
-        self._over: deque[RoundReport] = deque()  # reports that came before anybody asked
+        self._over: deque[RoundReports] = deque()  # reports that came before anybody asked
+        self._pace = Pace()
 
     @property
     def plan(self) -> Plan:
@@ -102,31 +108,36 @@ class Pipeline:
 
     @property
     def under_way(self) -> int:
-        """Number of rounds that are submitted and not collected."""
-        return len(self._pending) + len(self._over)
+        """Number of rounds that are submitted, and whose reports were not collected."""
+        return self._newest.round - self.round + sum(map(len, self._over))
 
     @property
     def _newest(self) -> State:
         """State of the newest round submitted."""
         return self._pending[-1].state if self._pending else self.ownership.state
 
-    def submit(self) -> int:
-        """Submit the next round; return its number."""
+    def submit(self, most: int = 1) -> int:
+        """Submit the next round, or up to `most` rounds in one task; return the last one's number.
+
+        Rounds in one task are fewer where the next one would meet a fault of the model.
+        """
         self.environments.prepare()
         if self.plan.sparse and self.executor.shares_memory:
             check_left()
         if self._placement.in_place:
             self.ownership.acquire()
         try:
-            drawn = self._submit(self._newest)
+            drawn = self._submit(self._newest, most)
         except BaseException:
             self.ownership.release()
             raise
         self.points.lineage.grow(len(drawn.tasks))
-        return drawn.state.round - 1
+        return self._newest.round - 1
 
-    def _submit(self, state: State) -> Drawn:
+    def _submit(self, state: State, most: int) -> Drawn:
         """Submit the round after a state; a round in place is collected at once."""
+        if fuses(self.plan, self.executor):
+            return self._submit_fused(state, most)
         in_place = self.ownership.writable(state)
         drawn = round_graph(self.plan, state, self.executor.memories, in_place)
         with uninterrupted() if in_place else nullcontext():
@@ -136,7 +147,20 @@ class Pipeline:
                 self._over.append(self._collect_oldest())
         return drawn
 
-    def collect(self, *, wait: bool) -> Iterator[RoundReport]:
+    def _submit_fused(self, state: State, most: int) -> Drawn:
+        """Make up to `most` rounds after a state, and collect them."""
+        threads = self._pace.threads(self.executor.width)
+        n_rounds, began = self._pace.rounds(threads, most), time.monotonic()
+        owned = self.ownership.writable(state), self.ownership.policy_writable(state)
+        drawn = rounds_graph(state, n_rounds, threads, owned)
+        with uninterrupted():
+            self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
+            self._pending.append(drawn)
+            self._over.append(self._collect_oldest())
+        self._pace.note(threads, len(self._over[-1]), time.monotonic() - began)
+        return drawn
+
+    def collect(self, *, wait: bool) -> Iterator[RoundReports]:
         """Yield the reports of rounds that are over: all when waiting, else those beyond depth."""
         wait = wait or self.points.due or self._balancer.due(self._newest.round)
         yield from self.over()
@@ -147,23 +171,25 @@ class Pipeline:
         if not self._pending and self.points.due:
             self.recovery.renew_point()
 
-    def over(self) -> Iterator[RoundReport]:
+    def over(self) -> Iterator[RoundReports]:
         """Yield the reports that came before they were asked for."""
         while self._over:
             yield self._over.popleft()
 
-    def _collect_oldest(self) -> RoundReport:
-        """Wait for the oldest round, drop what only rounds before it needed; return its report."""
+    def _collect_oldest(self) -> RoundReports:
+        """Wait for the oldest graph, drop what only rounds before it needed; return its reports."""
         drawn = self._pending[0]
-        report: RoundReport = self.executor.result(drawn.report)
+        told: RoundReports | RoundReport = self.executor.result(drawn.report)
+        reports = RoundReports.of(told) if isinstance(told, RoundReport) else told
+        after = replace(drawn.state, round=int(reports.columns["round"][-1]) + 1)
         self.ownership.acquire()
         self._pending.popleft()
         needed = [key for later in self._pending for key in later.state.keys]
-        self.ownership.advance(drawn.state, needed)
-        self.recovery.losses.reached(drawn.state.round)
+        self.ownership.advance(after, needed)
+        self.recovery.losses.reached(after.round)
         self.executor.drop([drawn.report])
         self.ownership.release()
-        return report
+        return reports
 
     def recover(self, error: BaseException) -> None:
         """Go back to a whole state after a round failed: see :meth:`Recovery.recover`."""

@@ -1,0 +1,67 @@
+"""Fusing: when many rounds are made in one task, how many, and by how many threads.
+
+::
+
+    compiled model, dense, broadcast, lag 0,       ─► fused: about 0.15 s of rounds in a task
+    in one memory, rounds not so large that
+    a task costs nothing beside them               all other rounds ─► a graph for each
+
+A thread may not pay: rounds are short, or other programs keep the processors busy. So now and then
+some rounds are made by one thread, and others by all, and the faster way is gone on with.
+Invariant: the bits do not depend on what is decided here.
+"""
+
+from __future__ import annotations
+
+import dask
+
+from dqlearn.engine.executor import Executor
+from dqlearn.stages.plan import Plan
+
+__all__ = ["Pace", "fuses"]
+
+_LARGEST = (
+    2**21
+)  # transitions in a round; beyond, tasks cost less than sharing a memory's bandwidth
+_SECONDS = 0.15  # of a task: an interrupt, or a reader, waits for its end
+_MOST = 2**13  # rounds in a task, each of which has a row in the history
+_GROWTH = 4
+_TRIAL = 32  # tasks between trials of another number of threads
+
+
+def fuses(plan: Plan, executor: Executor) -> bool:
+    """Whether the rounds of a plan are fused where an executor runs them."""
+    one_step = plan.num_envs * plan.steps_per_round
+    plain = plan.exchange == "broadcast" and not (plan.policy_lag or plan.donated)
+    whole = executor.shares_memory and not plan.out_of_core and plan.grid.n_columns == 1
+    allowed = bool(dask.config.get("dqlearn.fuse", True))
+    return plain and whole and one_step <= _LARGEST and allowed
+
+
+class Pace:
+    """How long rounds take, and what follows for the next task."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}  # of a round, by the number of threads
+        self._tasks, self._last = 0, 0
+
+    def threads(self, width: int) -> int:
+        """Return how many of `width` threads are to make the next rounds."""
+        known = [n for n in (width, 1) if n in self._seconds]
+        if len(known) < len({width, 1}):
+            return 1 if width in self._seconds else width
+        best = min(known, key=self._seconds.__getitem__)
+        trial = self._tasks % _TRIAL == 0
+        return next((n for n in known if n != best), best) if trial else best
+
+    def rounds(self, threads: int, most: int) -> int:
+        """Return how many rounds to make in the next task, at most `most`."""
+        seconds = self._seconds.get(threads) or max(self._seconds.values(), default=_SECONDS)
+        wanted = min(int(_SECONDS / seconds), _GROWTH * max(self._last, 1), _MOST)
+        return max(1, min(wanted, most))
+
+    def note(self, threads: int, rounds: int, seconds: float) -> None:
+        """Note what a task took; the first, which may have compiled, says nothing."""
+        self._tasks, self._last = self._tasks + 1, rounds
+        if self._tasks > 1:
+            self._seconds[threads] = max(seconds / rounds, 1e-9)
