@@ -194,6 +194,19 @@ def walk(streams, t0, n_steps, block, limits, params, tied, rows, threshold, sha
 
 
 @njit(nogil=True, cache=True)
+def walk_alone(
+    streams, t0, n_steps, block, limits, params, tied, rows, threshold, shard, episodes, out
+):
+    """Do what `walk` does, without being compiled into its caller.
+
+    Numba's inlining loses a branch on what `walk` returns where the caller is longer.
+    """
+    return walk(
+        streams, t0, n_steps, block, limits, params, tied, rows, threshold, shard, episodes, out
+    )
+
+
+@njit(nogil=True, cache=True)
 def walk_and_route(
     streams,
     t0,

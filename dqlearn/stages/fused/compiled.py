@@ -377,7 +377,7 @@ def _kernels(env: TabularEnv, rule: Algorithm) -> ModuleType:
         (it.score, it.value) if isinstance(it, Best) else (it.term,) for it in rule.summary
     )
     learn = learn_by(rule.step, width, fields, rule.behaviour)
-    functions = {"walk": env.kernels.walk, "target": rule.target, "learn": learn}
+    functions = {"walk": env.kernels.walk_alone, "target": rule.target, "learn": learn}
     return env.specialised(_TEMPLATE, functions, f"_{_token(rule, width)}")
 
 
