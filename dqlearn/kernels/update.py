@@ -87,9 +87,11 @@ def update_by(step):
 
 @cache
 def learn_by(step, width, fields, behaviour):
-    """Make the kernel that updates values and keeps the summaries of their states current.
+    """Make the kernels that update values and keep the summaries of their states current.
 
     The arguments are those of :func:`update_by` and of :func:`dqlearn.kernels.summary.write_row`.
+    The first kernel applies a run of a batch; the second makes the summaries of all states of a
+    chunk, which costs less where the runs have as many transitions as the chunk has states.
     """
     step, write = numba.njit(inline="always")(step), write_row(width, fields, behaviour)
     # With one field, what was not the best, and is not now, changes nothing.
@@ -97,8 +99,10 @@ def learn_by(step, width, fields, behaviour):
     score = compiled(fields[behaviour][0])
 
     @njit(nogil=True, cache=True)
-    def learn(q, visits, first_state, offset, target, alpha, by_visits, ties, values, tied, total):
-        """Apply a run of a batch to a chunk; return total + the sum of abs(y - q)."""
+    def learn(
+        q, visits, first_state, offset, target, alpha, by_visits, ties, values, tied, beside, total
+    ):
+        """Apply a run to a chunk, with summaries if `beside`; return total + sum of abs(y - q)."""
         n = np.uint64(width if width else q.shape[2])
         block = n * np.uint64(q.shape[1])
         flat, counts, spare = q.reshape(q.size), visits.reshape(q.size), np.empty_like(tied[:1])
@@ -111,6 +115,8 @@ def learn_by(step, width, fields, behaviour):
             flat[x] = step(before, y, alpha)
             counts[x] += np.uint32(1)
             total += abs(y - before)
+            if not beside:
+                continue
             s = np.int64(x // block)
             row, a = first_state + s, np.int64(x % n)
             if alone and not in_set(tied, row, a) and score(q, s, a) < values[row, 0]:
@@ -118,4 +124,10 @@ def learn_by(step, width, fields, behaviour):
             write(q, s, ties, row, values, tied, spare, row)
         return total
 
-    return learn
+    @njit(nogil=True, cache=True)
+    def sum_up(q, first_state, ties, values, tied):
+        spare = np.empty_like(tied[:1])
+        for s in range(len(q)):
+            write(q, s, ties, first_state + s, values, tied, spare, first_state + s)
+
+    return learn, sum_up

@@ -1,6 +1,6 @@
 """Kernel template: many rounds of compiled environments in one call, shared by several threads.
 
-``walk`` takes the steps of a model; ``target`` and ``learn`` belong to a rule;
+``walk`` takes the steps of a model; ``target``, ``learn`` and ``sum_up`` belong to a rule;
 :mod:`dqlearn.stages.fused.compiled` binds them. A round has two phases of independent items::
 
     phase 2 r        shard w:  walk, find targets, sort by chunk      reads summaries, writes w's
@@ -27,6 +27,7 @@ from dqlearn.kernels.route import sort_tile, target_room
 walk: Callable[..., Any]
 target: Callable[..., Any]
 learn: Callable[..., Any]
+sum_up: Callable[..., Any]
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -117,6 +118,8 @@ def update(c, r, run):
     q = carray(at_address(addresses[c, 0]), shape, values.dtype)
     visits = carray(at_address(addresses[c, 1]), shape, np.uint32)
     ties = n_actions, tie_key
+    received = (starts[:, c + 1] - starts[:, c]).sum()
+    beside = received < shape[0]
     for w in range(len(edges) - 1):
         total = 0.0
         for i in range(first_tile[w], first_tile[w + 1]):
@@ -134,9 +137,12 @@ def update(c, r, run):
                     ties,
                     values,
                     tied,
+                    beside,
                     total,
                 )
         told[3][r, c] += total
+    if received and not beside:
+        sum_up(q, states[c], ties, values, tied)
 
 
 @njit(nogil=True, cache=True)

@@ -177,9 +177,10 @@ class _Work:
         """Make the rounds; return how many were made."""
         kernels, numbers = _kernels(self._env, self._plan.algorithm), board()
         sizes = len(self._shards), len(self._owned)
+        run = self._arguments()
+        kernels.lead(board(), 0, sizes, run)  # what may fail to compile does so here
         for chunk in self._owned:
             cast("Stamp", chunk.stamp).round = -1  # until the arrays are whole again
-        run = self._arguments()
         for _ in range(min(threads, max(sizes)) - 1 if NAPS else 0):
             _helpers().submit(kernels.help_out, numbers, sizes, run)
         made: int = kernels.lead(numbers, self._n, sizes, run)
@@ -376,8 +377,13 @@ def _kernels(env: TabularEnv, rule: Algorithm) -> ModuleType:
     fields = tuple(
         (it.score, it.value) if isinstance(it, Best) else (it.term,) for it in rule.summary
     )
-    learn = learn_by(rule.step, width, fields, rule.behaviour)
-    functions = {"walk": env.kernels.walk_alone, "target": rule.target, "learn": learn}
+    learn, sum_up = learn_by(rule.step, width, fields, rule.behaviour)
+    functions = {
+        "walk": env.kernels.walk_alone,
+        "target": rule.target,
+        "learn": learn,
+        "sum_up": sum_up,
+    }
     return env.specialised(_TEMPLATE, functions, f"_{_token(rule, width)}")
 
 
