@@ -13,6 +13,8 @@ Invariant: the bits do not depend on what is decided here.
 
 from __future__ import annotations
 
+from collections import deque
+
 import dask
 
 from dqlearn.engine.executor import Executor
@@ -27,6 +29,7 @@ _SECONDS = 0.15  # of a task: an interrupt, or a reader, waits for its end
 _MOST = 2**13  # rounds in a task, each of which has a row in the history
 _GROWTH = 4
 _TRIAL = 32  # tasks between trials of another number of threads
+_LOOKS = 2  # last tasks with a number of threads that count
 
 
 def fuses(plan: Plan, executor: Executor) -> bool:
@@ -42,26 +45,30 @@ class Pace:
     """How long rounds take, and what follows for the next task."""
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}  # of a round, by the number of threads
+        self._seconds: dict[int, deque[float]] = {}  # of a round, by the number of threads
         self._tasks, self._last = 0, 0
 
     def threads(self, width: int) -> int:
         """Return how many of `width` threads are to make the next rounds."""
-        known = [n for n in (width, 1) if n in self._seconds]
-        if len(known) < len({width, 1}):
-            return 1 if width in self._seconds else width
-        best = min(known, key=self._seconds.__getitem__)
-        trial = self._tasks % _TRIAL == 0
-        return next((n for n in known if n != best), best) if trial else best
+        choice = sorted({width, 1}, key=self._of)
+        for n in (width, 1):
+            if len(self._seconds.get(n, ())) < _LOOKS:
+                return n
+        return choice[-1 if self._tasks % _TRIAL == 0 else 0]
 
     def rounds(self, threads: int, most: int) -> int:
         """Return how many rounds to make in the next task, at most `most`."""
-        seconds = self._seconds.get(threads) or max(self._seconds.values(), default=_SECONDS)
-        wanted = min(int(_SECONDS / seconds), _GROWTH * max(self._last, 1), _MOST)
+        wanted = min(int(_SECONDS / self._of(threads)), _GROWTH * max(self._last, 1), _MOST)
         return max(1, min(wanted, most))
 
     def note(self, threads: int, rounds: int, seconds: float) -> None:
         """Note what a task took; the first, which may have compiled, says nothing."""
         self._tasks, self._last = self._tasks + 1, rounds
         if self._tasks > 1:
-            self._seconds[threads] = max(seconds / rounds, 1e-9)
+            looks = self._seconds.setdefault(threads, deque(maxlen=_LOOKS))
+            looks.append(max(seconds / rounds, 1e-9))
+
+    def _of(self, threads: int) -> float:
+        """Return the seconds of a round: the least of the last looks, as noise only adds."""
+        seen = self._seconds.get(threads) or [max(map(max, self._seconds.values()), default=0.01)]
+        return min(seen)

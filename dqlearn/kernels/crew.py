@@ -26,10 +26,10 @@ _HALF, _LOW = 32, 2**32 - 1
 _WAITING, _CLOSED = -1, -(2**62)
 
 
-def board() -> npt.NDArray[np.int64]:
-    """Return the numbers that a crew shares, before its first phase."""
+def board(*, closed: bool = False) -> npt.NDArray[np.int64]:
+    """Return the numbers that a crew shares, before its first phase, or after its last."""
     numbers = np.zeros(32, np.int64)
-    numbers[_CLAIM] = _WAITING
+    numbers[_CLAIM] = _CLOSED if closed else _WAITING
     return numbers
 
 

@@ -178,7 +178,9 @@ class _Work:
         kernels, numbers = _kernels(self._env, self._plan.algorithm), board()
         sizes = len(self._shards), len(self._owned)
         run = self._arguments()
-        kernels.lead(board(), 0, sizes, run)  # what may fail to compile does so here
+        # Calls that do nothing: what may fail to compile does so before the first write.
+        kernels.lead(board(), 0, sizes, run)
+        kernels.help_out(board(closed=True), sizes, run)
         for chunk in self._owned:
             cast("Stamp", chunk.stamp).round = -1  # until the arrays are whole again
         for _ in range(min(threads, max(sizes)) - 1 if NAPS else 0):
