@@ -5,6 +5,7 @@ from . import (
     errors,
     events,
     exact,
+    policy,
     random,
     runs,
     schedules,
@@ -15,6 +16,7 @@ from .envs.tabular import TabularEnv
 from .errors import DQLearnError
 from .learner.q_learner import QLearner
 from .learner.reopen import load, resume
+from .policy.policy import Policy
 from .stages.evaluation import EvaluationResult
 from .stages.reference_policy import evaluate_policy
 from .storage.reading import open_history, open_table
@@ -29,6 +31,7 @@ __all__ = [
     "DQLearnError",
     "EvaluationResult",
     "Every",
+    "Policy",
     "QLearner",
     "SparseTable",
     "Table",
@@ -44,6 +47,7 @@ __all__ = [
     "load",
     "open_history",
     "open_table",
+    "policy",
     "random",
     "resume",
     "runs",

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Best
 from dqlearn.algorithms.rule import Algorithm
+from dqlearn.algorithms.scores import mean
 
 __all__ = ["DOUBLE_Q"]
 
@@ -33,10 +34,6 @@ def _b(q: Any, s: Any, a: Any) -> Any:
     return q[s, 1, a]
 
 
-def _mean(q: Any, s: Any, a: Any) -> Any:
-    return (q[s, 0, a] + q[s, 1, a]) / 2
-
-
 def _crossed(
     values: Sequence[npt.NDArray[Any]], epsilon: float, n_actions: int
 ) -> npt.NDArray[Any]:
@@ -47,7 +44,7 @@ def _crossed(
 DOUBLE_Q = Algorithm(
     "double_q",
     members=2,
-    summary=(Best(_a, value=_b), Best(_b, value=_a), Best(_mean)),
+    summary=(Best(_a, value=_b), Best(_b, value=_a), Best(mean)),
     target=_crossed,
     behaviour=2,
 )

@@ -17,8 +17,8 @@ from typing import Any
 import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Best, Sum
-from dqlearn.algorithms.q_learning import own
 from dqlearn.algorithms.rule import Algorithm
+from dqlearn.algorithms.scores import own
 
 __all__ = ["EXPECTED_SARSA"]
 

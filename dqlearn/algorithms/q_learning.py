@@ -12,13 +12,9 @@ import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Best
 from dqlearn.algorithms.rule import Algorithm
+from dqlearn.algorithms.scores import own
 
 __all__ = ["Q_LEARNING", "largest", "own"]
-
-
-def own(q: Any, s: Any, a: Any) -> Any:
-    """Return Q(s, a) of the only member."""
-    return q[s, 0, a]
 
 
 def largest(values: Sequence[npt.NDArray[Any]], epsilon: float, n_actions: int) -> npt.NDArray[Any]:

@@ -1,7 +1,7 @@
 """Summary: the best action of each state of a block of values, and sums over its actions.
 
 Values are ``q[state, member, action]``; what is compared and added are scalar functions of them,
-such as :func:`dqlearn.algorithms.q_learning.own`, for which each kernel is compiled. Ties go to the
+such as :func:`dqlearn.algorithms.scores.own`, for which each kernel is compiled. Ties go to the
 largest hash(tie key, state, action): states of which nothing is known yet get evenly spread
 actions, and any grid of chunks gives the same winner. Invariant: `merge_best` is associative and
 commutative.

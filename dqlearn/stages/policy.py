@@ -84,6 +84,10 @@ class Policy(Sized):
         """The greedy action of every state, in the form that kernels take."""
         return self.action
 
+    def choose_one(self, state: int) -> int:
+        """Return the greedy action of a state."""
+        return int(self.action[state])
+
     def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Return the greedy action of each state, shape ``(m,)``."""
         chosen: npt.NDArray[np.int64] = self.action[states].astype(np.int64)
@@ -116,6 +120,10 @@ class KnownPolicy(Sized):
         """The greedy action of every state, in the form that kernels take."""
         known = self.known
         return self.action, known.bits, known.blocks, known.slots, self.tie_key, self.n_actions
+
+    def choose_one(self, state: int) -> int:
+        """Return the greedy action of a state."""
+        return int(self.choose(np.array([state]))[0])
 
     def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Return the greedy action of each state, shape ``(m,)``."""
