@@ -71,7 +71,7 @@ def as_frozen(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     Parameters
     ----------
     values : ndarray (n,)
-        An array that nobody else holds.
+        An array that nobody else holds, made by `room` or in memory.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def as_frozen(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         The same values.
     """
     kept = values
-    if values.nbytes > _LARGE and values.base is None:  # not in a file yet
+    if values.nbytes > _LARGE and not isinstance(values.base, np.memmap):
         kept = room(len(values), values.dtype)
         kept[:] = values
     kept.flags.writeable = False
@@ -101,6 +101,10 @@ class Choices:
         self._action, self._bits = as_frozen(action), as_frozen(bits)
         # Their elements are Python's own integers, twice as fast as an array's.
         self._actions, self._bytes = self._action.data, self._bits.data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arrays alone, for another process."""
+        return Choices, (self._action, self._bits)
 
     def action_of(self, state: int) -> int:
         """Return the number of a state's greedy action."""
@@ -147,6 +151,10 @@ class SparseChoices:
         self._states, self._action = as_frozen(states), as_frozen(action)
         self._numbers, self._actions = self._states.data, self._action.data
         self._key, self._n_actions = key, n_actions
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arrays alone, for another process."""
+        return SparseChoices, (self._states, self._action, self._key, self._n_actions)
 
     def _row_of(self, state: int) -> int:
         """Return the row of a state; -1 if it has none."""

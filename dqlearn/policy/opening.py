@@ -12,7 +12,6 @@ Invariant: no lock is taken and nothing is written, so a run that learns is not 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from dqlearn.algorithms.scores import SCORES
@@ -66,10 +65,7 @@ def _snapshot(table: object, at: At) -> Snapshot:
         return Commits(place_of(table)).find(at)
     where = located(table)
     if is_url(where):
-        # Both kinds may be behind a URL of an object store; only tables behind others.
-        with suppress(NoCheckpointError, IncompatibleTableError, ConfigurationError):
-            return Commits(place_of(table)).find(at)
-        return _saved(table, at)
+        return _behind(table, at)
     if not os.path.lexists(where):
         raise NoCheckpointError(
             f"expected a table that save wrote, or a run's repository, got nothing at {where!r}"
@@ -77,6 +73,19 @@ def _snapshot(table: object, at: At) -> Snapshot:
     if (Path(where) / "zarr.json").exists():
         return _saved(table, at)
     return Commits(place_of(table)).find(at)
+
+
+def _behind(url: PathLike, at: At) -> Snapshot:
+    """Return what is behind a URL: a run or a table of an object store, a table of any other."""
+    try:
+        return Commits(place_of(url)).find(at)
+    except ConfigurationError:
+        return _saved(url, at)
+    except (NoCheckpointError, IncompatibleTableError) as error:
+        try:
+            return _saved(url, at)
+        except IncompatibleTableError:
+            raise error from None
 
 
 def _saved(path: PathLike, at: At) -> Origin:
