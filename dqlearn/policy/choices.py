@@ -12,6 +12,7 @@ of threads may read.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from bisect import bisect_left
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.errors import TableTooLargeError
 from dqlearn.policy.ties import tie_hashes
 
 __all__ = ["Choices", "ChoicesLike", "SparseChoices", "as_frozen", "room"]
@@ -57,12 +59,32 @@ def room(n: int, dtype: Any) -> npt.NDArray[Any]:
     -------
     ndarray (n,)
         The zeros.
+
+    Raises
+    ------
+    TableTooLargeError
+        If the disk has no room for them.
     """
     dtype = np.dtype(dtype)
     if n * dtype.itemsize <= _LARGE:
         return np.zeros(n, dtype)
     with tempfile.TemporaryFile(prefix="dqlearn-policy-") as file:
-        return np.asarray(np.memmap(file, dtype, "w+", shape=(n,)))
+        _reserve(file.fileno(), n * dtype.itemsize)
+        return np.asarray(np.memmap(file, dtype, "r+", shape=(n,)))
+
+
+def _reserve(file: int, nbytes: int) -> None:
+    """Reserve room: a write to memory that finds the disk full would end the process."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, nbytes)
+        else:
+            os.truncate(file, nbytes)
+    except OSError as error:
+        raise TableTooLargeError(
+            f"a policy needs {nbytes:,} bytes in a file in {tempfile.gettempdir()!r}, which cannot "
+            f"be had: {error}; make room, or set TMPDIR to a folder on a larger disk"
+        ) from error
 
 
 def as_frozen(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

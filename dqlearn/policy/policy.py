@@ -109,6 +109,8 @@ class Policy:
             rule is not imported.
         DamagedChunkError
             If what is stored is not what was written.
+        TableTooLargeError
+            If the temporary folder has no room for the actions.
         ConfigurationError
             If a checkpoint of a saved table is asked for; `SpaceError` if `fallback` is no action.
         """
