@@ -5,7 +5,6 @@ from . import (
     errors,
     events,
     exact,
-    policy,
     random,
     runs,
     schedules,
@@ -16,6 +15,7 @@ from .envs.tabular import TabularEnv
 from .errors import DQLearnError
 from .learner.q_learner import QLearner
 from .learner.reopen import load, resume
+from .policy.decision import Decision, TableVersion
 from .policy.policy import Policy
 from .stages.evaluation import EvaluationResult
 from .stages.reference_policy import evaluate_policy
@@ -29,12 +29,14 @@ from .training.every import Every
 __version__: str
 __all__ = [
     "DQLearnError",
+    "Decision",
     "EvaluationResult",
     "Every",
     "Policy",
     "QLearner",
     "SparseTable",
     "Table",
+    "TableVersion",
     "TabularEnv",
     "algorithms",
     "callbacks",
@@ -47,7 +49,6 @@ __all__ = [
     "load",
     "open_history",
     "open_table",
-    "policy",
     "random",
     "resume",
     "runs",
