@@ -199,7 +199,9 @@ class SparseChoices:
         """Return the row of each state, and whether it is that state's own."""
         if not len(self._states):
             return np.zeros(len(states), np.int64), np.zeros(len(states), np.bool_)
-        row = np.minimum(np.searchsorted(self._states, states), len(self._states) - 1)
+        order, row = np.argsort(states), np.empty(len(states), np.int64)
+        row[order] = np.searchsorted(self._states, states[order])  # ascending: the cache is warm
+        np.minimum(row, len(self._states) - 1, out=row)
         return row, self._states[row] == states
 
     def actions_of(self, states: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -64,6 +64,12 @@ def saved(learner: QLearner, path: Path) -> Path:
     return path
 
 
+def walk(side: int, **settings: Any) -> QLearner:
+    """Learn a while on a torus, so that some states are visited often, and others never."""
+    learner = QLearner("dqlearn/Torus-v0", env_kwargs={"side": side}, seed=0, **settings)
+    return learner.learn(4 * side * side)
+
+
 def of_parts(space: spaces.Space[Any], bins: Any, path: Path) -> Path:
     """Save a table of a few rounds in an environment with such observations."""
     bins = {"at": 4} if isinstance(space, spaces.Dict) else bins
@@ -145,18 +151,21 @@ def main(side: int, calls: int, repeats: int, json_path: str | None) -> None:
     report = Report("decisions", states=side * side, calls=calls, repeats=repeats)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        learner = QLearner("dqlearn/Torus-v0", env_kwargs={"side": side}, seed=0)
-        path = saved(learner.learn(4 * side * side), folder / "torus.zarr")
+        learner = walk(side)
+        path = saved(learner, folder / "torus.zarr")
+        sparse = Policy.open(saved(walk(side, sparse=True), folder / "sparse.zarr"))
         np.save(folder / "q.npy", learner.table.q.compute())
         policy, q = Policy.open(path), np.load(folder / "q.npy")
         starts = {"import": importing, "open": lambda: timed(partial(Policy.open, path))[0]}
         opened = interleave(starts, repeats)
         states = np.random.default_rng(0).integers(0, side * side, 2**20)
         cases = cases_of(learner, policy, q, states[:calls], folder)
+        cases["int, sparse table"] = (sparse, cases["int"][1])
         singles(cases, 1)
         found = singles(cases, repeats)
         batches = {
             "batch": partial(through, policy.batch, states),
+            "batch, sparse table": partial(through, sparse.batch, states),
             "batch, q[s].argmax(1)": partial(through, lambda s: q[s].argmax(1), states),
         }
         interleave(batches, 2)
@@ -164,8 +173,9 @@ def main(side: int, calls: int, repeats: int, json_path: str | None) -> None:
     report.add("import", opened["import"], "s", at_most=IMPORT_AT_MOST)
     report.add("open", opened["open"], "s")
     add_singles(report, found)
-    ours, bare = rates.values()
+    ours, among_visited, bare = rates.values()
     report.add("batch", ours, "M/s", at_least=BATCH_AT_LEAST)
+    report.add("batch, sparse table", among_visited, "M/s")
     report.add("batch, q[s].argmax(1)", bare, "M/s")
     report.add("batch / q[s].argmax(1)", ratios(ours, bare), "x")
     report.finish(json_path)
