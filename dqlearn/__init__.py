@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import lazy_loader
 
-from dqlearn.envs.registry import register
+from dqlearn.ids import register
 
 __version__ = "0.1.0"
 

@@ -15,6 +15,8 @@ from .envs.tabular import TabularEnv
 from .errors import DQLearnError
 from .learner.q_learner import QLearner
 from .learner.reopen import load, resume
+from .policy.decision import Decision, TableVersion
+from .policy.policy import Policy
 from .stages.evaluation import EvaluationResult
 from .stages.reference_policy import evaluate_policy
 from .storage.reading import open_history, open_table
@@ -27,11 +29,14 @@ from .training.every import Every
 __version__: str
 __all__ = [
     "DQLearnError",
+    "Decision",
     "EvaluationResult",
     "Every",
+    "Policy",
     "QLearner",
     "SparseTable",
     "Table",
+    "TableVersion",
     "TabularEnv",
     "algorithms",
     "callbacks",

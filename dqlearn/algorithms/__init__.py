@@ -6,28 +6,14 @@
     q_learning       Q-learning, the default       registry     rules by their names
     double_q         two tables, one values what the other chooses
     expected_sarsa   the value of the policy that explores
+    scores           what is greedy, for whoever only reads a table
 
-Invariant: a rule is one file, and nothing else in dqlearn names it.
+Names are imported when they are first asked for, since scores need no Numba. Invariant: a rule is
+one file; besides it only the registry and its score name it.
 """
 
 from __future__ import annotations
 
-from dqlearn.algorithms.double_q import DOUBLE_Q
-from dqlearn.algorithms.expected_sarsa import EXPECTED_SARSA
-from dqlearn.algorithms.fields import Best, Extent, Sum
-from dqlearn.algorithms.q_learning import Q_LEARNING
-from dqlearn.algorithms.registry import ALGORITHMS, as_algorithm, find_algorithm
-from dqlearn.algorithms.rule import Algorithm
+import lazy_loader
 
-__all__ = [
-    "ALGORITHMS",
-    "DOUBLE_Q",
-    "EXPECTED_SARSA",
-    "Q_LEARNING",
-    "Algorithm",
-    "Best",
-    "Extent",
-    "Sum",
-    "as_algorithm",
-    "find_algorithm",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,6 +17,7 @@ from typing import Any
 
 from dqlearn.algorithms.fields import Best
 from dqlearn.algorithms.rule import Algorithm
+from dqlearn.algorithms.scores import mean
 
 __all__ = ["DOUBLE_Q"]
 
@@ -29,10 +30,6 @@ def _b(q: Any, s: Any, a: Any) -> Any:
     return q[s, 1, a]
 
 
-def _mean(q: Any, s: Any, a: Any) -> Any:
-    return (q[s, 0, a] + q[s, 1, a]) / 2
-
-
 def _crossed(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
     """Return what A chose and B values, for A, and the other way round, for B."""
     return values[member]
@@ -41,7 +38,7 @@ def _crossed(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
 DOUBLE_Q = Algorithm(
     "double_q",
     members=2,
-    summary=(Best(_a, value=_b), Best(_b, value=_a), Best(_mean)),
+    summary=(Best(_a, value=_b), Best(_b, value=_a), Best(mean)),
     target=_crossed,
     behaviour=2,
 )

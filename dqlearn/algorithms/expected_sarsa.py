@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from dqlearn.algorithms.fields import Best, Sum
-from dqlearn.algorithms.q_learning import own
 from dqlearn.algorithms.rule import Algorithm
+from dqlearn.algorithms.scores import own
 
 __all__ = ["EXPECTED_SARSA"]
 

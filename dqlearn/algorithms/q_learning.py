@@ -5,17 +5,13 @@ r"""Q-learning: the best action of the next state is what it is worth (Watkins a
 
 from __future__ import annotations
 
-from typing import Any
-
 from dqlearn.algorithms.fields import Best
 from dqlearn.algorithms.rule import Algorithm, largest
+from dqlearn.algorithms.scores import own
 
 __all__ = ["Q_LEARNING", "own"]
 
 
-def own(q: Any, s: Any, a: Any) -> Any:
-    """Return Q(s, a) of the only member."""
-    return q[s, 0, a]
 
 
 Q_LEARNING = Algorithm("q_learning", summary=(Best(own),), target=largest)

@@ -28,7 +28,7 @@ from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.settings import HYPERPARAMETERS, loaded
 from dqlearn.storage.attributes import nested, understood
 from dqlearn.storage.names import LATEST
-from dqlearn.storage.zarr_table import read_attributes
+from dqlearn.storage.origin import read_attributes
 
 __all__ = ["contents", "evaluate", "info", "learner_of", "lines", "settings"]
 

@@ -27,9 +27,9 @@ from dqlearn.errors import (
 )
 from dqlearn.storage.location import store_of
 from dqlearn.storage.names import LATEST
+from dqlearn.storage.origin import read_attributes
 from dqlearn.storage.paths import is_url, located
 from dqlearn.storage.protocol import CheckpointStore
-from dqlearn.storage.zarr_table import read_attributes
 from dqlearn.training.interrupt import uninterrupted
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The Gymnasium ids ``dqlearn/...`` of the models, and the way from an environment to its model.
+"""What the Gymnasium ids ``dqlearn/...`` make, and the way from an environment to its model.
 
 ::
 
@@ -32,19 +32,12 @@ from dqlearn.envs.problems.garnet import garnet
 from dqlearn.envs.problems.recipe import Recipe
 from dqlearn.envs.problems.torus import torus
 from dqlearn.envs.tabular import TabularEnv
+from dqlearn.ids import FAMILIES, own_limit, register
 
 __all__ = ["arguments", "compiled_model", "family", "plain_kwargs", "problem", "recipe", "register"]
 
 _GYMNASIUMS = {"max_episode_steps", "render_mode", "disable_env_checker"}  # not a family's own
 _FUNCTIONS: dict[str, Callable[..., TabularEnv]] = {"Torus": torus, "Garnet": garnet}
-_FAMILIES = {  # the class of each family, and its own time limit
-    "NetworkDefence": ("dqlearn.envs.problems.defence:NetworkDefence", 100),
-    "PacketDispatch": ("dqlearn.envs.problems.packets:PacketDispatch", 200),
-    "PacketRouting": ("dqlearn.envs.problems.packets:PacketRouting", 200),
-    "PowerGrid": ("dqlearn.envs.problems.power:PowerGrid", 168),
-    "ProductionLine": ("dqlearn.envs.problems.production:ProductionLine", 200),
-    "TrafficGrid": ("dqlearn.envs.problems.traffic:TrafficGrid", 200),
-}
 
 
 def family(name: str) -> type[Family]:
@@ -66,7 +59,7 @@ def family(name: str) -> type[Family]:
     >>> sorted(family("PowerGrid").sizes)
     ['large', 'medium', 'small']
     """
-    found: type[Family] = resolve_name(_FAMILIES[name][0])
+    found: type[Family] = resolve_name(FAMILIES[name][0])
     return found
 
 
@@ -125,30 +118,7 @@ def problem(env: str, kwargs: Mapping[str, Any]) -> Family | None:
 
 def _family_of(env: str) -> type[Family] | None:
     name = env.removeprefix("dqlearn/").removesuffix("-v0")
-    return family(name) if env == f"dqlearn/{name}-v0" and name in _FAMILIES else None
-
-
-def register() -> None:
-    """Register dqlearn's environments with Gymnasium; a second call does nothing.
-
-    Examples
-    --------
-    >>> import gymnasium
-    >>> from dqlearn.envs.registry import register
-    >>> register()
-    >>> spec = gymnasium.spec("dqlearn/TrafficGrid-v0")
-    >>> spec.vector_entry_point, spec.max_episode_steps
-    ('dqlearn.envs.registry:make_vec', 200)
-    """
-    for model in (*_FUNCTIONS, *_FAMILIES):
-        if f"dqlearn/{model}-v0" not in gymnasium.registry:
-            gymnasium.register(
-                f"dqlearn/{model}-v0",
-                entry_point=f"{__name__}:make",
-                vector_entry_point=f"{__name__}:make_vec",
-                max_episode_steps=_own_limit(model),
-                kwargs={"model": model},
-            )
+    return family(name) if env == f"dqlearn/{name}-v0" and name in FAMILIES else None
 
 
 def make(model: str, render_mode: str | None = None, **kwargs: Any) -> TabularGymEnv:
@@ -167,18 +137,13 @@ def make_vec(
 
     A `max_episode_steps` of None means the model's own time limit, -1 means no limit.
     """
-    limit = _own_limit(model) if max_episode_steps is None else max_episode_steps
+    limit = own_limit(model) if max_episode_steps is None else max_episode_steps
     made = _model(model, None if limit == -1 else limit, kwargs)
     return TabularVectorEnv(made, num_envs, autoreset_mode)
 
 
-def _own_limit(model: str) -> int | None:
-    """Return a family's own time limit; None for the models that functions make."""
-    return _FAMILIES[model][1] if model in _FAMILIES else None
-
-
 def _model(model: str, limit: int | None, kwargs: dict[str, Any]) -> TabularEnv:
-    make = family(model).make if model in _FAMILIES else _FUNCTIONS[model]
+    make = family(model).make if model in FAMILIES else _FUNCTIONS[model]
     return make(**kwargs, max_episode_steps=limit)
 
 
@@ -204,7 +169,7 @@ def arguments(env: str) -> list[str]:
     spec = gymnasium.spec(env)
     ours = spec.entry_point == f"{__name__}:make"
     model = str(spec.kwargs.get("model")) if ours else ""
-    if model in _FAMILIES:
+    if model in FAMILIES:
         return ["size", *(field.name for field in fields(family(model)))]
     made: Any = _FUNCTIONS.get(model) or spec.entry_point
     found = signature(resolve_name(made) if isinstance(made, str) else made).parameters

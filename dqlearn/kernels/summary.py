@@ -1,7 +1,7 @@
 """Summary: the best actions of each state of a block of values, and sums over its actions.
 
 Values are ``q[state, member, action]``; what is compared and added are scalar functions of them,
-such as :func:`dqlearn.algorithms.q_learning.own`, for which each kernel is compiled. Equally good
+such as :func:`dqlearn.algorithms.scores.own`, for which each kernel is compiled. Equally good
 actions are all kept, as a set (:mod:`dqlearn.kernels.ties`). Invariant: a summary depends on the
 values of its state alone, so it stays while they stay; and `merge_best` is associative and
 commutative.

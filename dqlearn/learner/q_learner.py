@@ -49,9 +49,9 @@ from dqlearn.storage.description import (
     origin_of,
 )
 from dqlearn.storage.location import StoreLike, store_of
-from dqlearn.storage.origin import Origin
+from dqlearn.storage.origin import FORMAT, Origin
 from dqlearn.storage.paths import PathLike
-from dqlearn.storage.zarr_table import FORMAT, read_history, write
+from dqlearn.storage.zarr_table import read_history, write
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.history import History
 from dqlearn.table.views.arrays import Labels, Table
@@ -376,9 +376,10 @@ class QLearner:
         states, actions = self._resolved.states, self._resolved.actions
         policy = self._current_policy()
         if states.is_element(observation):
-            one = np.array([states.encode_one(observation)])
-            chosen = self._explore(policy.choose(one), deterministic)
-            return actions.decode_one(int(chosen[0])), None
+            action = policy.choose_one(states.encode_one(observation))
+            if not deterministic:
+                action = int(self._explore(np.array([action]), deterministic)[0])
+            return actions.decode_one(action), None
         chosen = policy.choose(states.encode(observation))
         return actions.decode(self._explore(chosen, deterministic)), None
 

@@ -218,7 +218,31 @@ class SpaceIndex:
         SpaceError
             In the cases of `encode`.
         """
-        return int(self._root.encode(self._root.wrap(element))[0])
+        index = self._root.quick(element)
+        return int(self._root.encode(self._root.wrap(element))[0]) if index < 0 else index
+
+    def pick(self, batch: Any, i: int) -> Any:
+        """Return one element of a batch.
+
+        Parameters
+        ----------
+        batch : array, tuple or dict of arrays
+            A batch that `encode` takes.
+        i : int
+            Which environment's.
+
+        Returns
+        -------
+        object
+            The element, whose arrays may share memory with `batch`.
+
+        Examples
+        --------
+        >>> index = SpaceIndex.from_space(spaces.Dict(lamp=spaces.Discrete(4)))
+        >>> index.pick({"lamp": np.array([3, 1])}, 1)
+        {'lamp': np.int64(1)}
+        """
+        return self._root.pick(batch, i)
 
     def decode(self, indices: ArrayLike) -> Any:
         """Return the batch of the elements at some indices.
@@ -259,6 +283,8 @@ class SpaceIndex:
         SpaceError
             If the index is not in ``range(n)``.
         """
+        if type(index) is int and 0 <= index < self.n:
+            return self._root.element(index)
         return self._root.unwrap(self.decode([index]))
 
     def __repr__(self) -> str:

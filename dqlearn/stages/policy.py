@@ -94,20 +94,27 @@ class Policy(Sized):
     @cached_property
     def action(self) -> npt.NDArray[Any]:
         """The action that stands for the greedy ones of each state, unsigned int (n_states,)."""
-        extent = self.extent
-        action = empty(len(self.tied), action_dtype(extent.n_actions))
-        pick_of_each(self.tied, extent.named, extent.n_actions, extent.tie_key, action)
-        return action
+        return self._picked(self.tied, self.extent.named)
 
     @property
     def lookup(self) -> Lookup:
         """The greedy action of every state, in the form that kernels take."""
         return self.action
 
+    def choose_one(self, state: int) -> int:
+        """Return the greedy action of a state."""
+        return int(self._picked(self.tied[state : state + 1], state)[0])
+
     def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Return the greedy action of each state, shape ``(m,)``."""
-        chosen: npt.NDArray[np.int64] = self.action[states].astype(np.int64)
-        return chosen
+        return self._picked(self.tied[states], np.asarray(states)).astype(np.int64)
+
+    def _picked(self, tied: npt.NDArray[Any], states: Any) -> npt.NDArray[Any]:
+        """Return the action that stands for each set of some states, or from one state on."""
+        n_actions = self.extent.n_actions
+        action = empty(len(tied), action_dtype(n_actions))
+        pick_of_each(tied, states, n_actions, self.extent.tie_key, action)
+        return action
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,10 @@ class KnownPolicy(Sized):
         """The greedy action of every state, in the form that kernels take."""
         known = self.known
         return self.action, known.bits, known.blocks, known.slots, self.tie_key, self.n_actions
+
+    def choose_one(self, state: int) -> int:
+        """Return the greedy action of a state."""
+        return int(self.choose(np.array([state]))[0])
 
     def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Return the greedy action of each state, shape ``(m,)``."""

@@ -13,7 +13,10 @@ from typing import Any
 from dqlearn.errors import IncompatibleTableError
 from dqlearn.text import shortened
 
-__all__ = ["nested", "understood"]
+__all__ = ["RUN_FORMAT", "nested", "understood"]
+
+RUN_FORMAT = 1
+"""Version of the layout of a run in its store; another layout has another number."""
 
 
 def nested(attrs: Mapping[str, Any], name: str) -> Any:

@@ -34,9 +34,8 @@ from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.stages.settings import Settings, checked, from_attributes, whole_number
 from dqlearn.storage.attributes import nested, understood
-from dqlearn.storage.origin import Origin
+from dqlearn.storage.origin import Origin, read_attributes
 from dqlearn.storage.paths import PathLike, is_url, located
-from dqlearn.storage.zarr_table import read_attributes
 from dqlearn.table.snapshot import Snapshot
 from dqlearn.text import shortened
 

@@ -5,6 +5,7 @@ Invariant: what is read is finite, and belongs to the table that was there when 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,11 +15,54 @@ import numpy.typing as npt
 import zarr
 
 from dqlearn.errors import IncompatibleTableError
+from dqlearn.storage.paths import PathLike, located
+from dqlearn.table.columns import COLUMNS
 from dqlearn.table.snapshot import Region, StoredArray
+from dqlearn.text import shortened
 
-__all__ = ["Origin"]
+__all__ = ["FORMAT", "Origin", "read_attributes"]
+
+FORMAT = 1
+"""Version of the layout of a saved table; another layout has another number."""
 
 Found = TypeVar("Found")
+
+
+def read_attributes(path: PathLike) -> dict[str, Any]:
+    """Read the attributes of a stored table.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Path of the Zarr group.
+
+    Returns
+    -------
+    dict
+        The attributes; the nested ones (spaces, schedules, environment) are parsed.
+
+    Raises
+    ------
+    IncompatibleTableError
+        If there is no table of this format.
+    """
+    where = located(path)
+    try:
+        group = zarr.open_group(where, mode="r")
+        attrs: dict[str, Any] = dict(group.attrs)
+        known = attrs["dqlearn_format"]
+        for column in COLUMNS:
+            group[column.name]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise IncompatibleTableError(
+            f"expected a table that dqlearn saved, got {os.fspath(path)!r}: {shortened(error)}"
+        ) from error
+    if known != FORMAT:
+        raise IncompatibleTableError(
+            f"expected a table of format {FORMAT}, got {shortened(known)} at {path!r}: "
+            "it was saved by another version of dqlearn"
+        )
+    return attrs
 
 
 @dataclass(frozen=True)

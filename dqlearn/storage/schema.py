@@ -49,10 +49,7 @@ from dqlearn.table.history import History
 from dqlearn.table.snapshot import ArraySpec
 from dqlearn.table.views.axes import factors_of, state_coordinates
 
-__all__ = ["FORMAT", "Layout", "arrays_of", "new_rows"]
-
-FORMAT = 1
-"""Version of the layout in a store; another layout has another number."""
+__all__ = ["Layout", "arrays_of", "new_rows"]
 
 _HISTORY_ROWS = 4096
 _PLACES = 2**36  # for the states of a sparse chunk; what is not written takes no room

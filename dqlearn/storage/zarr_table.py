@@ -4,7 +4,7 @@
 
     Table.to_xarray() ──► save(path) ──► q, visits, value, policy + attributes (JSON)
     History.saved()   ──┘                history/   a variable over round for each quantity
-                                              └──► read_attributes, Origin ──► a learner again
+                                              └──► origin ──► a learner again
 
 Invariant: the group has arrays and JSON, nothing that could be executed. Chunks are written by the
 workers that hold them, so on a cluster all workers must see the path.
@@ -28,6 +28,7 @@ from dask.utils import format_bytes
 
 from dqlearn.errors import IncompatibleTableError, TableTooLargeError
 from dqlearn.storage.attributes import nested, understood
+from dqlearn.storage.origin import FORMAT
 from dqlearn.storage.paths import PathLike, is_url, located
 from dqlearn.table.columns import COLUMNS
 from dqlearn.table.history import History
@@ -36,14 +37,11 @@ from dqlearn.table.views.sparse import SparseTable
 from dqlearn.text import shortened
 
 __all__ = [
-    "FORMAT",
-    "read_attributes",
     "read_history",
     "write",
     "write_dataset",
 ]
 
-FORMAT = 1
 _HISTORY = "history"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -144,43 +142,6 @@ def _replace(path: Path, draft: Path) -> None:
         path.rename(before)
     draft.rename(path)
     shutil.rmtree(before, ignore_errors=True)
-
-
-def read_attributes(path: PathLike) -> dict[str, Any]:
-    """Read the attributes of a stored table.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Path of the Zarr group.
-
-    Returns
-    -------
-    dict
-        The attributes; the nested ones (spaces, schedules, environment) are parsed.
-
-    Raises
-    ------
-    IncompatibleTableError
-        If there is no table of this format.
-    """
-    where = located(path)
-    try:
-        group = zarr.open_group(where, mode="r")
-        attrs: dict[str, Any] = dict(group.attrs)
-        known = attrs["dqlearn_format"]
-        for column in COLUMNS:
-            group[column.name]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise IncompatibleTableError(
-            f"expected a table that dqlearn saved, got {os.fspath(path)!r}: {shortened(error)}"
-        ) from error
-    if known != FORMAT:
-        raise IncompatibleTableError(
-            f"expected a table of format {FORMAT}, got {shortened(known)} at {path!r}: "
-            "it was saved by another version of dqlearn"
-        )
-    return attrs
 
 
 def read_history(path: PathLike, round_: int, timesteps: int) -> History:

@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 from dqlearn.engine.graph import Key, State
 from dqlearn.errors import DQLearnError, NoCheckpointError, StoreError
 from dqlearn.stages.plan import Plan
+from dqlearn.storage.attributes import RUN_FORMAT
 from dqlearn.storage.protocol import CheckpointStore, Transaction, Version
-from dqlearn.storage.schema import FORMAT, arrays_of, new_rows
+from dqlearn.storage.schema import arrays_of, new_rows
 from dqlearn.storage.writer import counted
 from dqlearn.table.history import History
 from dqlearn.training.every import Saving
@@ -144,7 +145,7 @@ class Checkpointer:
         try:
             self._reclaim(round_)
             if self.base is None:
-                described = {**attrs, "dqlearn_format": FORMAT}
+                described = {**attrs, "dqlearn_format": RUN_FORMAT}
                 self._tip = self.store.create(arrays_of(plan, attrs, plan.columns), described)
             else:
                 self.store.check_unmoved(self.base, self._tip)

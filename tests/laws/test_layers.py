@@ -20,7 +20,7 @@ import dqlearn
 ROOT = Path(dqlearn.__path__[0])
 
 LAYERS = (
-    {"errors", "text"},
+    {"errors", "ids", "text"},
     {"checks"},
     {"jit"},
     {"random", "statistics"},
@@ -30,7 +30,7 @@ LAYERS = (
     {"envs", "table"},
     {"exact", "stages"},
     {"storage"},
-    {"engine"},
+    {"engine", "policy"},
     {"callbacks"},
     {"training"},
     {"learner", "runs"},
@@ -49,6 +49,13 @@ OWNERS = {
 
 EXTRAS = {"bokeh", "ipywidgets", "matplotlib", "networkx"}
 """What a user need not have: the only imports inside functions."""
+
+LATE = {
+    "dqlearn.envs.problems.drawing",  # needs matplotlib
+    "dqlearn.policy.opening",  # needs Zarr, which takes as long to import as all that decides
+    "dqlearn.policy.compiled",  # needs Numba, for rules of the user's own alone
+}
+"""What is imported inside functions too, since its import is what one waits for."""
 
 FEW = 13
 """Modules in a folder, its head included."""
@@ -122,9 +129,7 @@ def test_functions_import_optional_extras_only(module: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     inside = {name for function in functions for name, _ in imported(function)}
-    # The drawing itself needs matplotlib.
-    drawing = {"dqlearn.envs.problems.drawing"}
-    assert {name for name in inside - drawing if name.split(".")[0] not in EXTRAS} == set()
+    assert {name for name in inside - LATE if name.split(".")[0] not in EXTRAS} == set()
 
 
 def test_there_is_no_cycle() -> None:
@@ -148,6 +153,8 @@ def test_no_room_is_crowded() -> None:
     ("module", "absent"),
     [
         ("dqlearn.envs", ["dask", "distributed", "xarray", "zarr", "icechunk"]),
+        ("dqlearn.policy", ["dask", "distributed", "numba", "xarray", "zarr", "icechunk"]),
+        ("dqlearn.policy.opening", ["dask", "distributed", "numba", "xarray"]),
         ("dqlearn.engine.cluster", ["icechunk"]),
         ("dqlearn.engine.lifecycle", ["zarr", "icechunk"]),
         ("dqlearn.training.checkpointer", ["zarr", "icechunk"]),

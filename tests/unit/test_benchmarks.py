@@ -161,6 +161,13 @@ def test_first_table(tmp_path: Path) -> None:
     assert min(measured["learned"]) > 0.0
 
 
+def test_decisions(tmp_path: Path) -> None:
+    options = ["--side", "16", "--calls", "200", "--repeats", "1"]
+    measured = figures("decisions", options, tmp_path)
+    assert {"import", "int: p50", "dict: p99", "batch / q[s].argmax(1)"} < measured.keys()
+    assert min(measured["batch"]) > 0.0
+
+
 @pytest.mark.slow
 def test_startup(tmp_path: Path) -> None:
     assert min(figures("startup", ["--repeats", "1"], tmp_path)["import dqlearn"]) > 0.0

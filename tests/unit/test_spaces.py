@@ -127,6 +127,9 @@ def test_a_batch_is_its_elements_one_by_one(pair, seed):
     encoded = index.encode(batch).tolist()
     assert all(0 <= i < index.n for i in encoded)
     assert [index.encode_one(element) for element in iterate(batched, batch)] == encoded
+    for i, element in enumerate(iterate(batched, batch)):
+        assert same(index.pick(batch, i), element)
+        assert index._root.quick(element) in (encoded[i], -1)
     elements = [index.decode_one(i) for i in encoded]
     stacked = concatenate(pair[0], elements, create_empty_array(pair[0], 4))
     assert same(index.decode(encoded), stacked)

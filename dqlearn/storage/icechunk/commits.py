@@ -23,11 +23,11 @@ from dqlearn.errors import (
     NoCheckpointError,
     StoreError,
 )
+from dqlearn.storage.attributes import RUN_FORMAT
 from dqlearn.storage.icechunk.commit import Commit
 from dqlearn.storage.icechunk.failures import first_line, unreachable
 from dqlearn.storage.icechunk.place import Place
 from dqlearn.storage.names import LATEST, PREVIOUS, At, CheckpointInfo
-from dqlearn.storage.schema import FORMAT
 
 __all__ = ["MAIN", "OURS", "Commits"]
 
@@ -183,9 +183,9 @@ class Commits:
 
     def _check_ours(self, metadata: Mapping[str, Any]) -> None:
         """Refuse what another program keeps in an Icechunk repository."""
-        if metadata.get(OURS) != FORMAT and "__root" not in metadata:
+        if metadata.get(OURS) != RUN_FORMAT and "__root" not in metadata:
             raise IncompatibleTableError(
-                f"expected a run of format {FORMAT} at {self.name!r}, got "
+                f"expected a run of format {RUN_FORMAT} at {self.name!r}, got "
                 f"{metadata.get(OURS, 'a repository of another program')!r}: read it with the "
                 "version of dqlearn that wrote it, or choose another store"
             )

@@ -29,13 +29,13 @@ from dqlearn.errors import (
     RunInUseError,
     StoreError,
 )
+from dqlearn.storage.attributes import RUN_FORMAT
 from dqlearn.storage.icechunk.arrays import ForkWriter, append, make, set_attributes
 from dqlearn.storage.icechunk.commit import Commit
 from dqlearn.storage.icechunk.commits import MAIN, OURS, Commits
 from dqlearn.storage.icechunk.failures import first_line
 from dqlearn.storage.names import BEST, PREVIOUS, check_tag
 from dqlearn.storage.protocol import CheckpointStore, Transaction, Version, WriteResult, moved
-from dqlearn.storage.schema import FORMAT
 from dqlearn.table.snapshot import ArraySpec
 
 __all__ = ["IcechunkTransaction", "Repository"]
@@ -100,7 +100,7 @@ class Repository(Commits, CheckpointStore):
                     "choose another store"
                 )
             make(zarr.group(session.store, overwrite=True), arrays, attributes)
-            return session.commit("arrays", metadata={OURS: FORMAT})
+            return session.commit("arrays", metadata={OURS: RUN_FORMAT})
 
     def begin(self, base: Version | None, tip: str) -> IcechunkTransaction:
         """Begin a checkpoint that builds on another."""
@@ -130,7 +130,7 @@ class Repository(Commits, CheckpointStore):
         draft = cast("IcechunkTransaction", transaction)
         numbers = {"checkpoint": draft.number}
         numbers |= {name: attributes[name] for name in ("round", "timesteps")}
-        metadata = {OURS: FORMAT, _DRAFT: draft.name, **numbers}
+        metadata = {OURS: RUN_FORMAT, _DRAFT: draft.name, **numbers}
         with _named("the commit"):
             draft.session.merge(*(pickle.loads(each.changes) for each in results if each.changes))
             group = zarr.open_group(draft.session.store, mode="r+")
