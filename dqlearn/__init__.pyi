@@ -11,6 +11,8 @@ from . import (
     spaces,
     testing,
 )
+from .certificates.certificate import Certificate
+from .certificates.certify import certify
 from .envs.tabular import TabularEnv
 from .errors import DQLearnError
 from .learner.q_learner import QLearner
@@ -26,6 +28,7 @@ from .training.every import Every
 
 __version__: str
 __all__ = [
+    "Certificate",
     "DQLearnError",
     "EvaluationResult",
     "Every",
@@ -35,6 +38,7 @@ __all__ = [
     "TabularEnv",
     "algorithms",
     "callbacks",
+    "certify",
     "envs",
     "errors",
     "evaluate_policy",

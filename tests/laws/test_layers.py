@@ -31,6 +31,7 @@ LAYERS = (
     {"exact", "stages"},
     {"storage"},
     {"engine"},
+    {"certificates"},
     {"callbacks"},
     {"training"},
     {"learner", "runs"},

@@ -1,0 +1,177 @@
+"""What is certified: the values of a table, the model, and the discount factor, checked.
+
+::
+
+    learner ─┐                                                       ┌─ q     (state, action)
+    Table ───┼─► Dataset or array ─► mean of the members, all actions ┼─ policy, with members
+    Dataset ─┘                                                       └─ gamma of its attributes
+
+Invariant: whatever comes out of here has the shape of the model, which has its outcomes listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import gymnasium
+import numpy as np
+import xarray as xr
+
+from dqlearn.checks import check_number
+from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.from_tables import from_table
+from dqlearn.envs.resolve import resolve
+from dqlearn.envs.tabular import TabularEnv
+from dqlearn.errors import ConfigurationError, IncompatibleTableError, NotEnumerableError
+from dqlearn.text import shortened
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A table to certify, with the model that it is about.
+
+    Parameters
+    ----------
+    q : dask.array.Array
+        Values, float (n_states, n_actions); all actions of a state are in one chunk.
+    policy : dask.array.Array, optional
+        Greedy actions, int (n_states,), of a table of several members.
+    model : TabularEnv
+        The model, in events form.
+    gamma : float
+        Discount factor, 0 .. 1.
+    """
+
+    q: da.Array
+    policy: da.Array | None
+    model: TabularEnv
+    gamma: float
+
+    @classmethod
+    def of(cls, table: Any, env: Any, gamma: float | None) -> Subject:
+        """Check what a user gave; see :func:`dqlearn.certify`.
+
+        Parameters
+        ----------
+        table : QLearner, Table, xarray.Dataset or array
+            The table.
+        env : str, TabularEnv or gymnasium.Env, optional
+            The environment; by default that of the learner.
+        gamma : float, optional
+            Discount factor; by default that of the table.
+
+        Returns
+        -------
+        Subject
+
+        Raises
+        ------
+        NotEnumerableError
+            If the outcomes of the environment cannot be listed.
+        IncompatibleTableError
+            If the table is sparse, or has another shape than the model.
+        ConfigurationError
+            If something is missing or out of range.
+        """
+        learner = table if hasattr(table, "table") and hasattr(table, "model") else None
+        if env is None and learner is None:
+            raise ConfigurationError("env is needed with a table: pass an id or a TabularEnv")
+        model = model_of(learner.model if env is None and learner is not None else env)
+        found = learner.table if learner is not None else table
+        dataset = found.to_xarray() if hasattr(found, "grid") else found
+        q, policy = _values(dataset)
+        _check_shape(q, model)
+        attrs = getattr(dataset, "attrs", {})
+        chosen = attrs.get("gamma") if gamma is None else gamma
+        cure = "pass gamma=, where the table does not say its own" if gamma is None else ""
+        return cls(q, policy, model, check_number("gamma", chosen, 0, 1, cure=cure))
+
+
+def model_of(env: Any) -> TabularEnv:
+    """Return the model in events form of an environment.
+
+    Parameters
+    ----------
+    env : str, TabularEnv or gymnasium.Env
+        An id, a model, an environment made of a model, or one that follows its table ``P``.
+
+    Returns
+    -------
+    TabularEnv
+
+    Raises
+    ------
+    NotEnumerableError
+        If its outcomes cannot be listed.
+
+    Examples
+    --------
+    >>> model_of("FrozenLake-v1").n_events
+    2
+    """
+    found = resolve(env).env if isinstance(env, str) else env
+    if isinstance(found, gymnasium.Env):
+        base = found.unwrapped
+        found = base.model if isinstance(base, TabularGymEnv) else _compiled(found)
+    if isinstance(found, TabularEnv) and found.events is not None:
+        return found
+    form = "a model in key form" if isinstance(found, TabularEnv) else "an environment"
+    raise NotEnumerableError(
+        f"expected a model whose outcomes are listed, got {form} that can only be sampled, "
+        f"{shortened(env)}: write it in events form, TabularEnv(..., events=, n_events=), or judge "
+        "the policy by evaluate()"
+    )
+
+
+def _compiled(env: gymnasium.Env[Any, Any]) -> TabularEnv | gymnasium.Env[Any, Any]:
+    return from_table(env) if hasattr(env.unwrapped, "P") else env
+
+
+def _values(table: Any) -> tuple[da.Array, da.Array | None]:
+    """Return the values of a Dataset or array, and the policy where members need one."""
+    if isinstance(table, xr.Dataset):
+        if "q" not in table or "state" in table.indexes:
+            raise IncompatibleTableError(
+                "expected a table with q of all states, got a sparse one, or none: "
+                f"{shortened(list(table.variables))}; of a sparse table unvisited states are not "
+                "known: learn it with sparse=False"
+            )
+        q, policy = _as_dask(table["q"].data), _as_dask(table["policy"].data)
+    else:
+        q, policy = _as_dask(table), None
+    if q.ndim == 3 and policy is not None:
+        mean: da.Array = _rows(q).mean(axis=1, dtype=np.float64)
+        return mean, policy
+    return _rows(q), None
+
+
+def _as_dask(array: Any) -> da.Array:
+    if isinstance(array, da.Array):
+        return array
+    try:
+        values = np.asarray(array)
+        values = values if values.dtype.kind in "fiu" else values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"table must be a learner, its table, a Dataset or an array, got {shortened(array)}"
+        ) from error
+    return da.from_array(values, name=False)
+
+
+def _rows(q: da.Array) -> da.Array:
+    """Return values with all actions of a state in one chunk."""
+    whole: Any = q.rechunk(dict.fromkeys(range(1, q.ndim), -1))
+    rows: da.Array = whole
+    return rows
+
+
+def _check_shape(q: da.Array, model: TabularEnv) -> None:
+    if q.shape != (model.n_states, model.n_actions):
+        raise IncompatibleTableError(
+            f"expected a table of shape ({model.n_states}, {model.n_actions}), as the model "
+            f"{model.called!r} has it, got {q.shape}: pass the environment that it was learned in"
+        )
