@@ -144,7 +144,7 @@ def _values(table: Any) -> tuple[da.Array, da.Array | None]:
     else:
         q, policy = _as_dask(table), None
     if q.ndim == 3 and policy is not None:
-        mean: da.Array = _rows(q).mean(axis=1, dtype=np.float64)
+        mean: Any = _rows(q).mean(axis=1, dtype=np.float64)
         return mean, policy
     return _rows(q), None
 
@@ -159,14 +159,14 @@ def _as_dask(array: Any) -> da.Array:
         raise ConfigurationError(
             f"table must be a learner, its table, a Dataset or an array, got {shortened(array)}"
         ) from error
-    return da.from_array(values, name=False)
+    made: da.Array = da.from_array(values, name=False)
+    return made
 
 
 def _rows(q: da.Array) -> da.Array:
     """Return values with all actions of a state in one chunk."""
-    whole: Any = q.rechunk(dict.fromkeys(range(1, q.ndim), -1))
-    rows: da.Array = whole
-    return rows
+    whole: da.Array = q.rechunk(dict.fromkeys(range(1, q.ndim), -1))
+    return whole
 
 
 def _check_shape(q: da.Array, model: TabularEnv) -> None:
