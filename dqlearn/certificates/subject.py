@@ -29,6 +29,9 @@ from dqlearn.text import shortened
 
 __all__ = ["Subject"]
 
+_KEPT = (np.float32, np.float64)
+"""Types of values that are certified as they are; others become float64 first."""
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -154,7 +157,7 @@ def _as_dask(array: Any) -> da.Array:
         return array
     try:
         values = np.asarray(array)
-        values = values if values.dtype.kind in "fiu" else values.astype(np.float64)
+        values = values if values.dtype in _KEPT else values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
             f"table must be a learner, its table, a Dataset or an array, got {shortened(array)}"
@@ -165,7 +168,8 @@ def _as_dask(array: Any) -> da.Array:
 
 def _rows(q: da.Array) -> da.Array:
     """Return values with all actions of a state in one chunk."""
-    whole: da.Array = q.rechunk(dict.fromkeys(range(1, q.ndim), -1))
+    numbers = q if q.dtype in _KEPT else q.astype(np.float64)
+    whole: da.Array = numbers.rechunk(dict.fromkeys(range(1, q.ndim), -1))
     return whole
 
 
