@@ -157,38 +157,30 @@ def _shift(rise: float, modulus: tuple[float, float]) -> float:
     return _down(rise / (_down(1.0 - most) if rise < 0.0 else _up(1.0 - least)))
 
 
-def add_down(values: Floats, shift: float) -> Floats:
-    """Return the sums of values and a number, rounded down.
+def add_down(values: Floats, shift: float) -> None:
+    """Add a number to values in place, rounded down.
 
     Parameters
     ----------
     values : float64 (n,)
-        Values.
+        Values, which are written to.
     shift : float
         The number.
-
-    Returns
-    -------
-    float64 (n,)
     """
-    return np.nextafter(values + shift, -np.inf)
+    np.nextafter(np.add(values, shift, out=values), -np.inf, out=values)
 
 
-def add_up(values: Floats, shift: float) -> Floats:
-    """Return the sums of values and a number, rounded up.
+def add_up(values: Floats, shift: float) -> None:
+    """Add a number to values in place, rounded up.
 
     Parameters
     ----------
     values : float64 (n,)
-        Values.
+        Values, which are written to.
     shift : float
         The number.
-
-    Returns
-    -------
-    float64 (n,)
     """
-    return np.nextafter(values + shift, np.inf)
+    np.nextafter(np.add(values, shift, out=values), np.inf, out=values)
 
 
 def _down(number: float) -> float:

@@ -12,6 +12,7 @@ and V alone, so the bits depend neither on the chunks nor on the scheduler.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -113,7 +114,7 @@ def certify(
     return _concluded(subject, parts)
 
 
-def _sweep(subject: Subject, executor: Executor) -> Sequence[Part]:
+def _sweep(subject: Subject, executor: Executor) -> list[Part]:
     """Make both passes; V stays where it was computed."""
     q, policy = subject.q, subject.policy
     blocks, rows = _pieces(q), q.chunks[0]
@@ -123,8 +124,7 @@ def _sweep(subject: Subject, executor: Executor) -> Sequence[Part]:
     about = _placed((subject.model, subject.gamma), executor)
     bound = delayed(_bounded)
     pieces = zip(firsts, blocks, chosen, strict=True)
-    parts: Sequence[Part] = compute(*(bound(about, value, *piece) for piece in pieces))
-    return parts
+    return list(compute(*(bound(about, value, *piece) for piece in pieces)))
 
 
 def _placed(about: tuple[TabularEnv, float], executor: Executor) -> Any:
@@ -179,22 +179,24 @@ def _bounded(
     return part
 
 
-def _concluded(subject: Subject, parts: Sequence[Part]) -> Certificate:
+def _concluded(subject: Subject, parts: list[Part]) -> Certificate:
     """Add to the bounds of TV what all states together say."""
-    model, gamma = subject.model, subject.gamma
+    gamma = subject.gamma
     extremes = Extremes.of([part.extremes for part in parts])
-    below, above, own = np.concatenate([part.bounds for part in parts], axis=1)
-    upper = add_up(above, extremes.upper(gamma))
-    policy_lower = add_down(own, extremes.lower_of_policy(gamma))
+    lower, upper, policy_lower = np.concatenate([part.bounds for part in parts], axis=1)
+    parts.clear()  # as large as what they became
+    add_down(lower, extremes.lower(gamma))
+    add_up(upper, extremes.upper(gamma))
+    add_down(policy_lower, extremes.lower_of_policy(gamma))
     return Certificate(
-        model.called,
+        subject.name,
         gamma,
         extremes.residual,
         extremes.rounding,
         q_error=extremes.error(gamma),
-        policy_loss=float(add_up(upper - policy_lower, 0.0).max()),
-        lower=add_down(below, extremes.lower(gamma)),
+        policy_loss=math.nextafter(float((upper - policy_lower).max()), math.inf),
+        lower=lower,
         upper=upper,
         policy_lower=policy_lower,
-        factors=model.factors,
+        factors=subject.model.factors,
     )

@@ -11,6 +11,7 @@ Invariant: whatever comes out of here has the shape of the model, which has its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from dqlearn.envs.from_tables import from_table
 from dqlearn.envs.resolve import resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, IncompatibleTableError, NotEnumerableError
+from dqlearn.storage.attributes import nested
 from dqlearn.text import shortened
 
 __all__ = ["Subject"]
@@ -47,12 +49,15 @@ class Subject:
         The model, in events form.
     gamma : float
         Discount factor, 0 .. 1.
+    name : str
+        Name of the environment.
     """
 
     q: da.Array
     policy: da.Array | None
     model: TabularEnv
     gamma: float
+    name: str
 
     @classmethod
     def of(cls, table: Any, env: Any, gamma: float | None) -> Subject:
@@ -80,10 +85,10 @@ class Subject:
         ConfigurationError
             If something is missing or out of range.
         """
-        learner = table if hasattr(table, "table") and hasattr(table, "model") else None
+        learner: Any = table if hasattr(table, "table") and hasattr(table, "model") else None
         if env is None and learner is None:
             raise ConfigurationError("env is needed with a table: pass an id or a TabularEnv")
-        model = model_of(learner.model if env is None and learner is not None else env)
+        model = model_of(env if env is not None else learner.model or learner)
         found = learner.table if learner is not None else table
         dataset = found.to_xarray() if hasattr(found, "grid") else found
         q, policy = _values(dataset)
@@ -91,7 +96,16 @@ class Subject:
         attrs = getattr(dataset, "attrs", {})
         chosen = attrs.get("gamma") if gamma is None else gamma
         cure = "pass gamma=, where the table does not say its own" if gamma is None else ""
-        return cls(q, policy, model, check_number("gamma", chosen, 0, 1, cure=cure))
+        discount = check_number("gamma", chosen, 0, 1, cure=cure)
+        return cls(q, policy, model, discount, _name(env, attrs, model))
+
+
+def _name(env: Any, attrs: Mapping[str, Any], model: TabularEnv) -> str:
+    """Return the id that was given, or that a learner's table says, else the model's name."""
+    if isinstance(env, str):
+        return env
+    said = nested(attrs, "environment") if env is None else {}
+    return str(said.get("id", model.called))
 
 
 def model_of(env: Any) -> TabularEnv:

@@ -402,6 +402,12 @@ def test_it_stops_on_a_cluster_after_as_many_transitions(client: Client) -> None
     assert made[0] == made[1]
 
 
+def test_a_learner_of_a_python_environment_is_refused_by_its_name() -> None:
+    learner = dqlearn.QLearner("FrozenLake-v1", compile=False, num_envs=2, shards=1)
+    with pytest.raises(NotEnumerableError, match="QLearner"):
+        certify(learner)
+
+
 def test_a_sparse_table_is_refused() -> None:
     learner = dqlearn.QLearner("dqlearn/Torus-v0", num_envs=64, sparse=True, seed=0).learn(640)
     with pytest.raises(IncompatibleTableError, match="sparse"):
