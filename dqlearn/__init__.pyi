@@ -13,6 +13,7 @@ from . import (
 )
 from .certificates.certificate import Certificate
 from .certificates.certify import certify
+from .certificates.estimate import ResidualEstimate, estimate_residual
 from .envs.tabular import TabularEnv
 from .errors import DQLearnError
 from .learner.q_learner import QLearner
@@ -33,6 +34,7 @@ __all__ = [
     "EvaluationResult",
     "Every",
     "QLearner",
+    "ResidualEstimate",
     "SparseTable",
     "Table",
     "TabularEnv",
@@ -41,6 +43,7 @@ __all__ = [
     "certify",
     "envs",
     "errors",
+    "estimate_residual",
     "evaluate_policy",
     "events",
     "exact",

@@ -1,38 +1,30 @@
-"""Certifying: two passes over a table, chunk by chunk, on Dask.
+"""Certifying: all outcomes of all pairs, added up with a bound of the rounding.
 
 ::
 
-    chunk i ──► maxima of its states ──► join: V, one array of all states
-    chunk i, V ──► outcomes of pair after pair ──► bounds of TV, extremes ──► the certificate
+    chunk, V ──► outcomes of pair after pair ──► bounds of TV, extremes of TV - V ──► certificate
 
-A task holds one chunk, V, and the outcomes of one pair: there is no transition matrix, and no
-chunk is held from the first pass to the second. Invariant: a state's bounds come from its own row
-and V alone, so the bits depend neither on the chunks nor on the scheduler.
+A task holds one chunk, V, and the outcomes of one pair: there is no transition matrix. Invariant:
+a state's bounds come from its own row and V alone, so the bits depend neither on the chunks nor on
+the scheduler.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-import dask
-import dask.array as da
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from dask.base import compute, persist
-from dask.delayed import delayed
 
 from dqlearn.certificates.bounds import Extremes, add_down, add_up, rounding_unit
 from dqlearn.certificates.certificate import Certificate
 from dqlearn.certificates.subject import Subject
-from dqlearn.engine.cluster import ClusterExecutor, current_executor
-from dqlearn.engine.executor import Executor, LocalExecutor
+from dqlearn.certificates.sweep import About, swept
 from dqlearn.envs.faces.gym_view import view_kernels
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import EnvironmentFault, IncompatibleTableError
+from dqlearn.errors import EnvironmentFault
 
 __all__ = ["certify"]
 
@@ -76,7 +68,8 @@ def certify(
     Raises
     ------
     NotEnumerableError
-        If the environment can only be sampled: a model in key form, a Python environment.
+        If the environment can only be sampled: a model in key form, for which there is
+        :func:`dqlearn.estimate_residual`, or a Python environment.
     IncompatibleTableError
         If the table has another shape than the model, is sparse, or has values that are not finite.
     ConfigurationError
@@ -105,56 +98,12 @@ def certify(
     True
     """
     subject = Subject.of(table, env, gamma)
-    executor = current_executor()
-    scheduler: AbstractContextManager[Any] = nullcontext()
-    if isinstance(executor, LocalExecutor):
-        scheduler = dask.config.set(scheduler=executor.get)
-    with scheduler:
-        parts = _sweep(subject, executor)
+    parts = swept(subject, _bounded)
     return _concluded(subject, parts)
 
 
-def _sweep(subject: Subject, executor: Executor) -> list[Part]:
-    """Make both passes; V stays where it was computed."""
-    q, policy = subject.q, subject.policy
-    blocks, rows = _pieces(q), q.chunks[0]
-    (value,) = persist(delayed(_joined)([delayed(_maxima)(it) for it in blocks]))
-    chosen = [None] * len(blocks) if policy is None else _pieces(policy.rechunk((rows,)))
-    firsts = np.cumsum([0, *rows[:-1]]).tolist()
-    about = _placed((subject.model, subject.gamma), executor)
-    bound = delayed(_bounded)
-    pieces = zip(firsts, blocks, chosen, strict=True)
-    return list(compute(*(bound(about, value, *piece) for piece in pieces)))
-
-
-def _placed(about: tuple[TabularEnv, float], executor: Executor) -> Any:
-    """Send the model to a worker once, not with each task."""
-    if isinstance(executor, ClusterExecutor):
-        return executor.client.scatter([about], hash=False)[0]
-    return delayed(about, traverse=False, pure=False)
-
-
-def _pieces(array: da.Array) -> list[Any]:
-    return list(array.to_delayed().ravel())
-
-
-def _maxima(q: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the greatest value of each state."""
-    if not np.isfinite(q).all():
-        raise IncompatibleTableError(
-            "expected finite values in the table, got NaN or infinity: lower the learning rate, or "
-            "go back to an earlier checkpoint"
-        )
-    best: npt.NDArray[Any] = q.max(axis=1)
-    return best
-
-
-def _joined(maxima: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate(maxima)
-
-
 def _bounded(
-    about: tuple[TabularEnv, float],
+    about: About,
     value: npt.NDArray[Any],
     first: int,
     q: npt.NDArray[Any],

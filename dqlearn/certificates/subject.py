@@ -60,7 +60,7 @@ class Subject:
     name: str
 
     @classmethod
-    def of(cls, table: Any, env: Any, gamma: float | None) -> Subject:
+    def of(cls, table: Any, env: Any, gamma: float | None, listed: bool = True) -> Subject:
         """Check what a user gave; see :func:`dqlearn.certify`.
 
         Parameters
@@ -71,6 +71,8 @@ class Subject:
             The environment; by default that of the learner.
         gamma : float, optional
             Discount factor; by default that of the table.
+        listed : bool
+            Whether the outcomes of the model must be listed.
 
         Returns
         -------
@@ -88,7 +90,7 @@ class Subject:
         learner: Any = table if hasattr(table, "table") and hasattr(table, "model") else None
         if env is None and learner is None:
             raise ConfigurationError("env is needed with a table: pass an id or a TabularEnv")
-        model = model_of(env if env is not None else learner.model or learner)
+        model = model_of(env if env is not None else learner.model or learner, listed)
         found = learner.table if learner is not None else table
         dataset = found.to_xarray() if hasattr(found, "grid") else found
         q, policy = _values(dataset)
@@ -108,13 +110,15 @@ def _name(env: Any, attrs: Mapping[str, Any], model: TabularEnv) -> str:
     return str(said.get("id", model.called))
 
 
-def model_of(env: Any) -> TabularEnv:
-    """Return the model in events form of an environment.
+def model_of(env: Any, listed: bool = True) -> TabularEnv:
+    """Return the compiled model of an environment.
 
     Parameters
     ----------
     env : str, TabularEnv or gymnasium.Env
         An id, a model, an environment made of a model, or one that follows its table ``P``.
+    listed : bool
+        Whether its outcomes must be listed, as they are in events form.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def model_of(env: Any) -> TabularEnv:
     Raises
     ------
     NotEnumerableError
-        If its outcomes cannot be listed.
+        If it has no model, or if its outcomes are not listed and must be.
 
     Examples
     --------
@@ -134,13 +138,14 @@ def model_of(env: Any) -> TabularEnv:
     if isinstance(found, gymnasium.Env):
         base = found.unwrapped
         found = base.model if isinstance(base, TabularGymEnv) else _compiled(found)
-    if isinstance(found, TabularEnv) and found.events is not None:
+    if isinstance(found, TabularEnv) and (found.events is not None or not listed):
         return found
-    form = "a model in key form" if isinstance(found, TabularEnv) else "an environment"
+    form, cure = "an environment", "judge the policy by evaluate()"
+    if isinstance(found, TabularEnv):
+        form, cure = "a model in key form", "estimate what a certificate proves: estimate_residual"
     raise NotEnumerableError(
         f"expected a model whose outcomes are listed, got {form} that can only be sampled, "
-        f"{shortened(env)}: write it in events form, TabularEnv(..., events=, n_events=), or judge "
-        "the policy by evaluate()"
+        f"{shortened(env)}: write it in events form, TabularEnv(..., events=, n_events=), or {cure}"
     )
 
 

@@ -5,6 +5,7 @@
     stream, call t ──► first_at, step_at             one draw
     pair ──► outcomes ──► tabulate                   merged successors, kept
                       └─► bound_backups              TQ and its rounding error, nothing kept
+    pair, n draws ──► sample_backups                 mean and variance of the target
 
 ``first``, ``step`` and ``enumerate_outcomes`` are those that ``rollout_template.py`` makes of one
 model; :mod:`dqlearn.jit.specialise` binds them. The mask `which` selects environments. `calls`
@@ -17,8 +18,10 @@ from __future__ import annotations
 import numpy as np
 
 from dqlearn.jit.compiled import njit
-from dqlearn.random import reset_key, step_key
+from dqlearn.random import EVALUATION, reset_key, step_key
+from dqlearn.random import stream as pair_stream
 
+ESTIMATES = EVALUATION  # what is drawn to judge a table, be it a pair's or an episode's
 TINY = 1e-290  # more than the products lose together that are below the least normal number
 
 
@@ -195,3 +198,52 @@ def bound_backups(first_state, n_events, discount, params, value, policy, q, dra
         extremes[5] = max(extremes[5], np.nextafter(above - now, np.inf))
         extremes[6] = min(extremes[6], np.nextafter(own - now, -np.inf))
     return -1, -1
+
+
+@njit(nogil=True, cache=True)
+def sample_backups(first_state, gamma, n_samples, seed, params, value, n_actions, out):
+    """Draw targets of the pairs of a block of states; the draws of a pair have a stream of its own.
+
+    Parameters
+    ----------
+    first_state : int
+        The block's first state.
+    gamma : float
+        Discount factor.
+    n_samples : int
+        Targets of each pair, at least 2.
+    seed : uint64
+        Seed of the streams.
+    params
+        Parameters that are passed on to the user's functions.
+    value : float (n_states,)
+        Values of all states.
+    n_actions : int
+        Number of actions.
+    out : (float64 (n, n_actions), float64 (n, n_actions), float64 (2,))
+        Written: means of the targets, their variances with n_samples - 1, and the range of the
+        rewards.
+
+    Returns
+    -------
+    (state, action, next_state, reward)
+        The first fault; the state is -1 when there is none.
+    """
+    means, variances, rewards = out
+    rewards[:] = np.inf, -np.inf
+    for i in range(len(means)):
+        for action in range(n_actions):
+            state = first_state + i
+            stream = pair_stream(seed, ESTIMATES, np.uint64(state * n_actions + action))
+            mean, squares = 0.0, 0.0
+            for t in range(n_samples):
+                s, r, ends = step(state, action, step_key(stream, np.uint64(t)), params)
+                if not (0 <= s < len(value) and abs(r) < np.inf):
+                    return state, action, s, r
+                rewards[0], rewards[1] = min(rewards[0], r), max(rewards[1], r)
+                y = r if ends else r + gamma * np.float64(value[s])
+                off = y - mean
+                mean += off / (t + 1)
+                squares += off * (y - mean)
+            means[i, action], variances[i, action] = mean, squares / (n_samples - 1)
+    return -1, -1, np.int64(0), 0.0
