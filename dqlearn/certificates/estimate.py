@@ -7,7 +7,7 @@ deviation sigma, and the width R of the range that targets are in,
     L = \ln \frac{3 N}{1 - p}
 
 holds for all pairs together with the chance p at least (Audibert, Munos and Szepesvári 2007,
-"Tuning bandit algorithms in stochastic environments", ALT, theorem 1, for each of N pairs). ::
+"Tuning bandit algorithms in stochastic environments", ALT, for each of N pairs). ::
 
     chunk, V ──► n targets of each pair ──► interval of |TQ - Q| ──► the largest ends of all pairs
 

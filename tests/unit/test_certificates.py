@@ -388,6 +388,21 @@ def test_a_proof_that_cannot_be(eps: Any, every: Any) -> None:
         StopWhenCertified(eps, every)
 
 
+def in_a_task() -> tuple[bytes, ...]:
+    """Learn and certify where this runs."""
+    learner = dqlearn.QLearner(torus(side=4), gamma=0.8, seed=0, num_envs=64, shards=2)
+    learner.learn(10_000, callback=StopWhenCertified(1e-9, every=20))
+    return bits(certify(learner))
+
+
+@pytest.mark.cluster
+def test_learners_in_tasks_are_certified_there(client: Client) -> None:
+    """The task does not wait for the cluster that waits for it."""
+    there = client.submit(in_a_task, pure=False).result(timeout=120)
+    with dask.config.set(scheduler="threads"):
+        assert there == in_a_task()
+
+
 @pytest.mark.cluster
 def test_it_stops_on_a_cluster_after_as_many_transitions(client: Client) -> None:
     made = []
