@@ -33,7 +33,7 @@ from dqlearn.errors import ConfigurationError
 from dqlearn.exact.outcomes import Outcomes
 from dqlearn.kernels.bellman import follow, improve, weights
 
-__all__ = ["Found", "Sweeps", "iterate_policies"]
+__all__ = ["Found", "Sweeps", "iterate_policies", "value_of_policy"]
 
 Floats = npt.NDArray[np.float64]
 Kernel = Callable[..., tuple[float, float]]
@@ -129,11 +129,7 @@ def iterate_policies(
     ConfigurationError
         If gamma is 1, or the bounds are not as near to each other after so many sweeps.
     """
-    if gamma >= 1.0:
-        raise ConfigurationError(
-            f"policy iteration needs gamma below 1, got {gamma}: use method='values', or "
-            "exact.average_reward for a model without ends"
-        )
+    _check_discount(gamma)
     sweeps = Sweeps(outcomes, gamma)
     value, after = np.zeros(outcomes.n_states), np.empty(outcomes.n_states)
     width = np.inf
@@ -148,6 +144,62 @@ def iterate_policies(
         f"policy iteration did not reach {tolerance=} with {gamma=}: the values are known within "
         f"{width:.3g} after {max_iterations} sweeps; raise tolerance or max_iterations"
     )
+
+
+def value_of_policy(
+    outcomes: Outcomes,
+    policy: npt.NDArray[np.int64],
+    gamma: float,
+    tolerance: float,
+    max_iterations: int,
+) -> Floats:
+    """Find the values of a policy, by the same bounds with its own actions in place of the best.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+        The outcomes of the model.
+    policy : int64 (n_states,)
+        The action of each state.
+    gamma : float
+        Discount factor, less than 1.
+    tolerance : float
+        Bound of the error of every value.
+    max_iterations : int
+        Number of sweeps after which to give up.
+
+    Returns
+    -------
+    float64 (n_states,)
+
+    Raises
+    ------
+    ConfigurationError
+        If gamma is 1, or the bounds are not as near to each other after so many sweeps.
+    """
+    _check_discount(gamma)
+    sweeps = Sweeps(outcomes, gamma)
+    sweeps.policy[:] = policy
+    value, after = np.zeros(outcomes.n_states), np.empty(outcomes.n_states)
+    for _ in range(max_iterations):
+        below, above = sweeps.shifts(*sweeps.follow(value, after))
+        if (above - below) / 2.0 <= tolerance:
+            return after + (below + above) / 2.0
+        value, after = after, value
+        if sweeps.endless:
+            value -= value[0]
+    raise ConfigurationError(
+        f"the values of the policy are not known within {tolerance=} with {gamma=} after "
+        f"{max_iterations} sweeps; raise tolerance or max_iterations"
+    )
+
+
+def _check_discount(gamma: float) -> None:
+    if gamma >= 1.0:
+        raise ConfigurationError(
+            f"method='policies' needs gamma below 1, got {gamma}: use method='values', or "
+            "exact.average_reward for a model without ends"
+        )
 
 
 def _followed(

@@ -37,13 +37,14 @@ from dqlearn.checks import check_choice, check_count, check_number
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.exact.outcomes import Outcomes, outcomes_of
-from dqlearn.exact.policies import Found, iterate_policies
+from dqlearn.exact.policies import Found, iterate_policies, value_of_policy
 from dqlearn.kernels.bellman import backup_rows, sweep
 from dqlearn.text import html_table
 
 __all__ = ["Solution", "bellman_residual", "policy_value", "solve"]
 
 MAX_BYTES = 2**31
+METHODS = ("values", "policies")
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,7 +145,7 @@ def solve(
     """
     outcomes = outcomes_of(env, max_bytes)
     gamma = _checked(gamma, tolerance, max_iterations)
-    if check_choice("method", method, ("values", "policies")) == "policies":
+    if check_choice("method", method, METHODS) == "policies":
         found = iterate_policies(outcomes, gamma, tolerance, max_iterations)
     else:
         found = Found(*_iterate(outcomes, None, gamma, tolerance, max_iterations))
@@ -160,6 +161,7 @@ def policy_value(
     tolerance: float = 1e-9,
     max_iterations: int = 100_000,
     max_bytes: int = MAX_BYTES,
+    method: str = "values",
 ) -> npt.NDArray[np.float64]:
     """Find the values of a deterministic policy.
 
@@ -177,6 +179,8 @@ def policy_value(
         Number of sweeps after which to give up.
     max_bytes : int, default 2**31
         Memory for outcomes that are kept from one sweep to the next, in bytes.
+    method : {"values", "policies"}
+        As for `solve`; of the policy all sweeps are its own.
 
     Returns
     -------
@@ -207,8 +211,10 @@ def policy_value(
             f"policy must be {outcomes.n_states} integers in 0 .. {outcomes.n_actions - 1}, "
             f"got {policy!r}"
         )
-    gamma = _checked(gamma, tolerance, max_iterations)
-    return _iterate(outcomes, actions.astype(np.int64), gamma, tolerance, max_iterations)[0]
+    gamma, actions = _checked(gamma, tolerance, max_iterations), actions.astype(np.int64)
+    if check_choice("method", method, METHODS) == "policies":
+        return value_of_policy(outcomes, actions, gamma, tolerance, max_iterations)
+    return _iterate(outcomes, actions, gamma, tolerance, max_iterations)[0]
 
 
 def bellman_residual(
@@ -289,7 +295,8 @@ def _iterate(
             return value, iteration + 1, residual
     raise ConfigurationError(
         f"value iteration did not reach {tolerance=} with {gamma=}: the residual is {residual} "
-        f"after {max_iterations} sweeps; raise tolerance or max_iterations, or lower gamma"
+        f"after {max_iterations} sweeps; raise tolerance or max_iterations, lower gamma, or, with "
+        "gamma below 1, use method='policies'"
     )
 
 

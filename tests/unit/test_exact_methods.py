@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_certificates import Tabled, tables
-from test_exact import Array, chain, of_model, optimal_q
+from test_exact import Array, chain, evaluate, of_model, optimal_q
 
 from dqlearn import certify, envs, exact
 from dqlearn.envs import garnet, torus
@@ -57,6 +57,21 @@ def test_near_gamma_1_it_takes_few_sweeps() -> None:
     assert certificate.q_error < 1e-4
     assert (certificate.lower <= solution.value + 1e-6).all()
     assert (solution.value <= certificate.upper + 1e-6).all()
+
+
+@settings(max_examples=25)
+@given(table=tables(), gamma=st.sampled_from([0.0, 0.5, 0.99]), seed=st.integers(0, 100))
+def test_values_of_a_policy_by_bounds(table: Outcomes, gamma: float, seed: int) -> None:
+    env = Tabled(table)
+    policy = np.random.default_rng(seed).integers(len(table[0]), size=len(table))
+    found = exact.policy_value(env, policy, gamma, method="policies")
+    np.testing.assert_allclose(found, exact.policy_value(env, policy, gamma), rtol=0, atol=1e-8)
+
+
+def test_values_of_a_policy_near_gamma_1() -> None:
+    model, policy = garnet(50, 3, seed=7), np.zeros(50, np.int64)
+    found = exact.policy_value(model, policy, 0.99999, 1e-6, max_iterations=100, method="policies")
+    np.testing.assert_allclose(found, evaluate(of_model(model), policy, 0.99999), atol=1e-5)
 
 
 def test_blocks_do_not_matter_to_policies() -> None:
