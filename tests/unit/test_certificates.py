@@ -427,3 +427,16 @@ def test_a_sparse_table_is_refused() -> None:
     learner = dqlearn.QLearner("dqlearn/Torus-v0", num_envs=64, sparse=True, seed=0).learn(640)
     with pytest.raises(IncompatibleTableError, match="sparse"):
         certify(learner)
+
+
+def test_a_table_out_of_core_is_certified() -> None:
+    """From its files, with the bits of the same table in memory."""
+    found = []
+    for limit in ("1 B", "1 GiB"):
+        with dask.config.set({"dqlearn.memory-limit": limit}):
+            learner = dqlearn.QLearner(
+                torus(side=32), gamma=0.9, seed=0, exchange="gather", chunks=(300, 2), num_envs=256
+            ).learn(20_000)
+            found.append((bits(certify(learner)), "out of core" in repr(learner)))
+    assert found[0][0] == found[1][0]
+    assert [out for _, out in found] == [True, False]
