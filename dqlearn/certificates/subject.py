@@ -27,6 +27,8 @@ from dqlearn.envs.resolve import resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, IncompatibleTableError, NotEnumerableError
 from dqlearn.storage.attributes import nested
+from dqlearn.table.views.arrays import Table
+from dqlearn.table.views.sparse import SparseTable
 from dqlearn.text import shortened
 
 __all__ = ["Subject"]
@@ -87,12 +89,12 @@ class Subject:
         ConfigurationError
             If something is missing or out of range.
         """
-        learner: Any = table if hasattr(table, "table") and hasattr(table, "model") else None
+        learner = _learner(table)
         if env is None and learner is None:
             raise ConfigurationError("env is needed with a table: pass an id or a TabularEnv")
         model = model_of(env if env is not None else learner.model or learner, listed)
         found = learner.table if learner is not None else table
-        dataset = found.to_xarray() if hasattr(found, "grid") else found
+        dataset = found.to_xarray() if isinstance(found, Table | SparseTable) else found
         q, policy = _values(dataset)
         _check_shape(q, model)
         attrs = getattr(dataset, "attrs", {})
@@ -100,6 +102,13 @@ class Subject:
         cure = "pass gamma=, where the table does not say its own" if gamma is None else ""
         discount = check_number("gamma", chosen, 0, 1, cure=cure)
         return cls(q, policy, model, discount, _name(env, attrs, model))
+
+
+def _learner(table: Any) -> Any:
+    """Return a learner, None for anything else; a Dataset may have any names as attributes."""
+    if isinstance(table, xr.Dataset) or not all(hasattr(table, it) for it in ("table", "model")):
+        return None
+    return table
 
 
 def _name(env: Any, attrs: Mapping[str, Any], model: TabularEnv) -> str:

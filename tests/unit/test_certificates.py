@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -281,6 +282,13 @@ def test_forms_of_a_table(form: str, tmp_path: Any) -> None:
     else:
         q = learner.table.q.compute() if form == "array" else learner.table
         assert bits(certify(q, env, 0.9)) == expected
+
+
+def test_factors_of_a_state_may_have_any_name() -> None:
+    """Those of a learner or a table of ours, too."""
+    model = replace(torus(side=4), state_dims={"grid": 2, "table": 4, "model": 2}, picture=None)
+    table = dqlearn.QLearner(model, gamma=0.9, num_envs=2, shards=1).table.to_xarray()
+    assert bits(certify(table, model)) == bits(certify(table["q"].values, model, 0.9))
 
 
 def test_of_members_the_mean_is_certified() -> None:
