@@ -11,6 +11,9 @@ from . import (
     spaces,
     testing,
 )
+from .certificates.certificate import Certificate
+from .certificates.certify import certify
+from .certificates.estimate import ResidualEstimate, estimate_residual
 from .envs.tabular import TabularEnv
 from .errors import DQLearnError
 from .learner.q_learner import QLearner
@@ -28,20 +31,24 @@ from .training.every import Every
 
 __version__: str
 __all__ = [
+    "Certificate",
     "DQLearnError",
     "Decision",
     "EvaluationResult",
     "Every",
     "Policy",
     "QLearner",
+    "ResidualEstimate",
     "SparseTable",
     "Table",
     "TableVersion",
     "TabularEnv",
     "algorithms",
     "callbacks",
+    "certify",
     "envs",
     "errors",
+    "estimate_residual",
     "evaluate_policy",
     "events",
     "exact",

@@ -6,6 +6,7 @@
     ├── ConfigurationError   a parameter that can never work      (also ValueError)
     │   ├── SpaceError       a space, or an element of one
     │   ├── GridError        a chunk grid
+    │   ├── NotEnumerableError  an environment whose outcomes cannot be listed
     │   └── ScheduleError    a schedule
     ├── CheckError           what a check of dqlearn.testing found  (also AssertionError)
     ├── TableTooLargeError   more bytes than there is room for    (also MemoryError)
@@ -44,6 +45,7 @@ __all__ = [
     "IncompatibleTableError",
     "InterfaceError",
     "NoCheckpointError",
+    "NotEnumerableError",
     "ProbabilityError",
     "RewardError",
     "RunInUseError",
@@ -76,6 +78,10 @@ class SpaceError(ConfigurationError):
 
 class GridError(ConfigurationError):
     """A chunk grid does not cover its table."""
+
+
+class NotEnumerableError(ConfigurationError):
+    """The outcomes of an environment are not listed: it can only be sampled."""
 
 
 class ScheduleError(ConfigurationError):

@@ -23,6 +23,7 @@ announced again.
 from __future__ import annotations
 
 from dqlearn.callbacks.base import Callback, CallbackLike, CallbackList, Stop, as_callbacks
+from dqlearn.callbacks.certified import StopWhenCertified
 from dqlearn.callbacks.library import (
     CheckpointCallback,
     EvalCallback,
@@ -43,5 +44,6 @@ __all__ = [
     "StopTrainingOnMaxTime",
     "StopTrainingOnNoModelImprovement",
     "StopTrainingOnRewardThreshold",
+    "StopWhenCertified",
     "as_callbacks",
 ]

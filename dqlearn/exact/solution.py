@@ -33,16 +33,18 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.checks import check_count, check_number
+from dqlearn.checks import check_choice, check_count, check_number
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.exact.outcomes import Outcomes, outcomes_of
+from dqlearn.exact.policies import Found, iterate_policies, value_of_policy
 from dqlearn.kernels.bellman import backup_rows, sweep
 from dqlearn.text import html_table
 
 __all__ = ["Solution", "bellman_residual", "policy_value", "solve"]
 
 MAX_BYTES = 2**31
+METHODS = ("values", "policies")
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,7 +62,8 @@ class Solution:
     iterations : int
         Number of sweeps made.
     residual : float
-        Largest change of a value in the last sweep.
+        Largest change of a value in the last sweep; with the method "policies" half the range of
+        the changes.
     """
 
     q: npt.NDArray[np.float64]
@@ -97,6 +100,7 @@ def solve(
     tolerance: float = 1e-9,
     max_iterations: int = 100_000,
     max_bytes: int = MAX_BYTES,
+    method: str = "values",
 ) -> Solution:
     """Find the optimal action values.
 
@@ -114,6 +118,9 @@ def solve(
         Number of sweeps after which to give up.
     max_bytes : int, default 2**31
         Memory for outcomes that are kept from one sweep to the next, in bytes.
+    method : {"values", "policies"}
+        Value iteration, or modified policy iteration, which takes far fewer sweeps where gamma is
+        near 1 and episodes do not end; see :mod:`dqlearn.exact.policies`.
 
     Returns
     -------
@@ -137,7 +144,12 @@ def solve(
     -13.0
     """
     outcomes = outcomes_of(env, max_bytes)
-    value, iterations, residual = _iterate(outcomes, None, gamma, tolerance, max_iterations)
+    gamma = _checked(gamma, tolerance, max_iterations)
+    if check_choice("method", method, METHODS) == "policies":
+        found = iterate_policies(outcomes, gamma, tolerance, max_iterations)
+    else:
+        found = Found(*_iterate(outcomes, None, gamma, tolerance, max_iterations))
+    value, iterations, residual = found
     q = _apply(outcomes, gamma, value)
     return Solution(q, q.max(axis=1), q.argmax(axis=1), iterations, residual)
 
@@ -149,6 +161,7 @@ def policy_value(
     tolerance: float = 1e-9,
     max_iterations: int = 100_000,
     max_bytes: int = MAX_BYTES,
+    method: str = "values",
 ) -> npt.NDArray[np.float64]:
     """Find the values of a deterministic policy.
 
@@ -166,6 +179,8 @@ def policy_value(
         Number of sweeps after which to give up.
     max_bytes : int, default 2**31
         Memory for outcomes that are kept from one sweep to the next, in bytes.
+    method : {"values", "policies"}
+        As for `solve`; of the policy all sweeps are its own.
 
     Returns
     -------
@@ -196,7 +211,10 @@ def policy_value(
             f"policy must be {outcomes.n_states} integers in 0 .. {outcomes.n_actions - 1}, "
             f"got {policy!r}"
         )
-    return _iterate(outcomes, actions.astype(np.int64), gamma, tolerance, max_iterations)[0]
+    gamma, actions = _checked(gamma, tolerance, max_iterations), actions.astype(np.int64)
+    if check_choice("method", method, METHODS) == "policies":
+        return value_of_policy(outcomes, actions, gamma, tolerance, max_iterations)
+    return _iterate(outcomes, actions, gamma, tolerance, max_iterations)[0]
 
 
 def bellman_residual(
@@ -248,6 +266,13 @@ def bellman_residual(
     )
 
 
+def _checked(gamma: float, tolerance: float, max_iterations: int) -> float:
+    """Check what both methods take; return gamma."""
+    check_count("max_iterations", max_iterations)
+    check_number("tolerance", tolerance, 0)
+    return check_number("gamma", gamma, 0, 1)
+
+
 def _iterate(
     outcomes: Outcomes,
     policy: npt.NDArray[np.int64] | None,
@@ -256,9 +281,6 @@ def _iterate(
     max_iterations: int,
 ) -> tuple[npt.NDArray[np.float64], int, float]:
     """Sweep until the stopping rule holds; return the values, the sweeps and the residual."""
-    gamma = check_number("gamma", gamma, 0, 1)
-    check_count("max_iterations", max_iterations)
-    check_number("tolerance", tolerance, 0)
     factor = gamma / (1.0 - gamma) if gamma < 1.0 else 1.0
     value = np.zeros(outcomes.n_states)
     residual = np.inf
@@ -273,7 +295,8 @@ def _iterate(
             return value, iteration + 1, residual
     raise ConfigurationError(
         f"value iteration did not reach {tolerance=} with {gamma=}: the residual is {residual} "
-        f"after {max_iterations} sweeps; raise tolerance or max_iterations, or lower gamma"
+        f"after {max_iterations} sweeps; raise tolerance or max_iterations, lower gamma, or, with "
+        "gamma below 1, use method='policies'"
     )
 
 

@@ -1,17 +1,19 @@
-r"""Bellman: backups of enumerated outcomes, pair by pair or in a sweep.
+r"""Bellman: backups of enumerated outcomes, pair by pair, or in a sweep in place or not.
 
 .. math:: (TQ)(s, a) = \bar r(s, a) + \gamma \sum_{s'} w(s, a, s') \, v(s')
 
-A block holds the expected rewards and the weighted successors of some states. Invariant: a sweep
-reads and writes the values of its own states in order, so the result does not depend on where
-blocks end.
+A block holds the expected rewards and the weighted successors of some states. `sweep` reads and
+writes one array of values, in the order of the states; `improve` and `follow` read one and write
+another. Invariant: the result does not depend on where blocks end.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from dqlearn.jit.compiled import njit
 
-__all__ = ["backup_rows", "sweep"]
+__all__ = ["backup_rows", "follow", "improve", "sweep", "weights"]
 
 
 @njit(nogil=True, cache=True)
@@ -46,3 +48,41 @@ def sweep(block, first, n_actions, policy, gamma, value, backward):
         residual = change if not change <= residual else residual
         value[first + i] = after
     return residual
+
+
+@njit(nogil=True, cache=True)
+def improve(block, first, n_actions, gamma, value, after, policy):
+    """Write TV of a block's states and the first action that has it; return the range of TV - V."""
+    least, most = np.inf, -np.inf
+    for i in range(len(block.reward) // n_actions):
+        best, chosen = _backup(block, i * n_actions, gamma, value), 0
+        for action in range(1, n_actions):
+            backup = _backup(block, i * n_actions + action, gamma, value)
+            if backup > best:
+                best, chosen = backup, action
+        after[first + i], policy[first + i] = best, chosen
+        rise = best - value[first + i]
+        least, most = min(least, rise), max(most, rise)
+    return least, most
+
+
+@njit(nogil=True, cache=True)
+def follow(block, first, n_actions, gamma, value, after, policy):
+    """Write the backups of a policy's actions; return the range of what they are above V."""
+    least, most = np.inf, -np.inf
+    for i in range(len(block.reward) // n_actions):
+        backup = _backup(block, i * n_actions + policy[first + i], gamma, value)
+        after[first + i] = backup
+        rise = backup - value[first + i]
+        least, most = min(least, rise), max(most, rise)
+    return least, most
+
+
+@njit(nogil=True, cache=True)
+def weights(block):
+    """Return the least and the greatest chance of a pair of a block to go on."""
+    least, most = np.inf, -np.inf
+    for row in range(len(block.reward)):
+        onward = block.weight[block.start[row] : block.start[row + 1]].sum()
+        least, most = min(least, onward), max(most, onward)
+    return least, most

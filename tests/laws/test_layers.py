@@ -31,6 +31,7 @@ LAYERS = (
     {"exact", "stages"},
     {"storage"},
     {"engine", "policy"},
+    {"certificates"},
     {"callbacks"},
     {"training"},
     {"learner", "runs"},

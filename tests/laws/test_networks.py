@@ -152,6 +152,7 @@ def test_an_independent_solver_agrees(name: str) -> None:
     """QuantEcon's policy iteration on the enumerated model: the same values to 1e-9."""
     env, gamma = model(name), small(name).gamma
     ours = exact.solve(env, gamma, tolerance=1e-11)
+    by_policies = exact.solve(env, gamma, tolerance=1e-10, method="policies")
     found = outcomes_of(env, 2**31).blocks()  # each is valid until the next
     blocks = [type(block)(*(column.copy() for column in block)) for _, block in found]
     rewards = np.concatenate([block.reward for block in blocks])
@@ -172,6 +173,7 @@ def test_an_independent_solver_agrees(name: str) -> None:
         method="policy_iteration"
     )
     np.testing.assert_allclose(ours.value, theirs.v[:-1], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(by_policies.value, theirs.v[:-1], rtol=0, atol=1e-9)
 
 
 @pytest.mark.slow

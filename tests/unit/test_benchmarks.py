@@ -82,6 +82,14 @@ def test_out_of_core(tmp_path: Path) -> None:
     assert min(rates["near: out of core"] + rates["far: in memory"]) > 0.0
 
 
+def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--repeats", "2", "--states", "10000", "--rows", "3000", "--gamma", "0.9"]
+    assert min(figures("certificates", ["sweep", *options], tmp_path)["pairs"]) > 0.0
+    ratios = figures("certificates", ["solve", *options], tmp_path)
+    assert min(ratios["garnet: values / policies"]) > 0.0
+
+
 @pytest.mark.slow
 def test_peers(tmp_path: Path) -> None:
     names = ("tuned-threads", "numpy", "dask-array", "queues")
