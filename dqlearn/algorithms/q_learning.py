@@ -12,6 +12,4 @@ from dqlearn.algorithms.scores import own
 __all__ = ["Q_LEARNING", "own"]
 
 
-
-
 Q_LEARNING = Algorithm("q_learning", summary=(Best(own),), target=largest)
