@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 import threading
@@ -207,6 +208,8 @@ class ClusterExecutor:
         # One span for all rounds: else each makes its own, whose metrics are kept for ever.
         with span("dqlearn"):
             self._span = get_annotations()["span"]
+        self.spread = True
+        self._turn = random.randrange(2**20)  # so that several runs take different workers
         self._homes = self._workers()
         self._check_versions()
         with suppress(OSError):  # a worker has gone meanwhile; the others have it then
@@ -220,7 +223,12 @@ class ClusterExecutor:
     @property
     def memories(self) -> int:
         """Number of homes: each has its own memory."""
-        return len(self._homes)
+        return len(self._homes) if self.spread else 1
+
+    def _home(self, key: Key) -> str:
+        """Return the worker where a task belongs; where the run is not spread, always the same."""
+        n = _place(key) if self.spread else self._turn
+        return self._homes[n % len(self._homes)]
 
     @property
     def alive(self) -> bool:
@@ -306,8 +314,8 @@ class ClusterExecutor:
             If the scheduler has gone.
         """
         try:
-            for n, home in enumerate(self._homes):
-                mine = {k: v for k, v in values.items() if _place(k) % len(self._homes) == n}
+            for home in self._homes:
+                mine = {k: v for k, v in values.items() if self._home(k) == home}
                 if mine:
                     self._futures.update(self.client.scatter(mine, workers=[home]))
         except (KeyError, OSError, ValueError) as error:  # what the scheduler raises for it
@@ -390,21 +398,16 @@ class ClusterExecutor:
 
     def _layers(self, drawn: Drawn) -> dict[str, MaterializedLayer]:
         """Group a graph's tasks by home, with the annotation that sends them there."""
-        by_home: dict[tuple[int, bool], dict[Key, Task]] = {}
+        by_home: dict[tuple[str, bool], dict[Key, Task]] = {}
         for key, task in drawn.tasks.items():
             free = not self._chunks_pinned and key not in drawn.pinned
-            home = (_place(key) % len(self._homes), free)
-            by_home.setdefault(home, {})[key] = task
+            by_home.setdefault((self._home(key), free), {})[key] = task
         return {
-            f"home-{n}-{free}": MaterializedLayer(
+            f"home-{home}-{free}": MaterializedLayer(
                 tasks,
-                annotations={
-                    "workers": [self._homes[n]],
-                    "allow_other_workers": free,
-                    "span": self._span,
-                },
+                annotations={"workers": [home], "allow_other_workers": free, "span": self._span},
             )
-            for (n, free), tasks in by_home.items()
+            for (home, free), tasks in by_home.items()
         }
 
     def result(self, key: Key) -> Any:
@@ -534,6 +537,16 @@ class ClusterExecutor:
         workers = self._present().values()
         return max(1, sum(int(worker["nthreads"]) for worker in workers))
 
+    @property
+    def threads(self) -> int:
+        """Least number of threads of a home."""
+        return self._of_one[0]
+
+    @property
+    def memory_of_one(self) -> int:
+        """Least bytes that a home may have; one without a limit has those of this machine."""
+        return self._of_one[1]
+
     def bind(self) -> None:
         """Pin tasks to their chunks' homes: Dask takes chunks on disk for small, and moves them."""
         self.depth, self._chunks_pinned = 1, True
@@ -564,13 +577,17 @@ class ClusterExecutor:
     def _workers(self) -> list[str]:
         if not self.alive:
             raise self._lost()
-        workers = sorted(self._present())
+        workers = self._present()
         if not workers:
             raise ClusterLostError(
                 f"the cluster of {self.client!r} has no workers: start some, or wait for them "
                 "with client.wait_for_workers(1)"
             )
-        return workers
+        self._of_one = (
+            min(int(worker["nthreads"]) for worker in workers.values()),
+            min(int(worker["memory_limit"]) or MEMORY_LIMIT for worker in workers.values()),
+        )
+        return sorted(workers)
 
     def _lost(self) -> ClusterLostError:
         return ClusterLostError(

@@ -41,6 +41,9 @@ class Executor(Protocol):
     depth: int
     """Rounds that may be under way before the client waits for the oldest."""
 
+    spread: bool
+    """Whether a run is spread over all memories; else one of them holds it."""
+
     uneven: int
     """Updates by which a new grid must make the heaviest chunk lighter to be worth its tasks."""
 
@@ -101,6 +104,14 @@ class Executor(Protocol):
     def width(self) -> int:
         """Tasks that can run at the same time."""
 
+    @property
+    def threads(self) -> int:
+        """Threads of a single memory."""
+
+    @property
+    def memory_of_one(self) -> int:
+        """Bytes of the smallest single memory."""
+
     def bind(self) -> None:
         """Pin tasks to where their chunks are, and have at most one round under way."""
 
@@ -130,7 +141,7 @@ class LocalExecutor:
         Number of threads; by default as many as Dask would use.
     """
 
-    shares_memory, intact = True, True
+    shares_memory, intact, spread = True, True, True
     depth, memories, uneven = 1, 1, 50_000
 
     def __init__(
@@ -219,6 +230,16 @@ class LocalExecutor:
         pool = dask.config.get("pool", None)
         workers = getattr(pool, "_max_workers", None) or dask.config.get("num_workers", None)
         return int(workers or os.cpu_count() or 1)
+
+    @property
+    def threads(self) -> int:
+        """Number of threads of the scheduler."""
+        return self.width
+
+    @property
+    def memory_of_one(self) -> int:
+        """Bytes that this process may have."""
+        return self.memory
 
     def bind(self) -> None:
         """Do nothing: tasks cannot leave this process."""

@@ -2,13 +2,15 @@
 
 ::
 
-    compiled model, dense, broadcast, lag 0,       ─► fused: about 0.15 s of rounds in a task
-    in one memory, rounds not so large that
-    a task costs nothing beside them               all other rounds ─► a graph for each
+    compiled model, dense, broadcast, lag 0,  ─► fused: about 0.15 s of rounds in a task
+    rounds small enough, and one memory
+    with room for the table                      all other rounds ─► a graph for each
 
-A thread may not pay: rounds are short, or other programs keep the processors busy. So now and then
-some rounds are made by one thread, and others by all, and the faster way is gone on with.
-Invariant: the bits do not depend on what is decided here.
+On a cluster, where a round costs some 30 ms of messages, one worker makes the fused rounds of a
+run, on copies; large rounds and large tables are spread over all workers. A thread may not pay:
+rounds are short, or other programs keep the processors busy. So now and then some rounds are made
+by one thread, and others by all, and the faster way is gone on with. Invariant: the bits do not
+depend on what is decided here.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from dqlearn.stages.plan import Plan
 
 __all__ = ["Pace", "fuses"]
 
-_LARGEST = (
-    2**21
-)  # transitions in a round; beyond, tasks cost less than sharing a memory's bandwidth
+_LARGEST = 2**21  # transitions in a round; the tasks of a larger one cost nothing beside them
+_LARGEST_AWAY = 2**19  # on a cluster, whose workers would share a larger one
+_TABLE_AWAY = 2**28  # bytes of a table of which each task makes a copy
+_SHARE_AWAY = 1 / 8  # of a worker's memory
 _SECONDS = 0.15  # of a task: an interrupt, or a reader, waits for its end
 _MOST = 2**13  # rounds in a task, each of which has a row in the history
 _GROWTH = 4
@@ -33,12 +36,19 @@ _LOOKS = 2  # last tasks with a number of threads that count
 
 
 def fuses(plan: Plan, executor: Executor) -> bool:
-    """Whether the rounds of a plan are fused where an executor runs them."""
-    one_step = plan.num_envs * plan.steps_per_round
+    """Whether the rounds of a plan are fused where an executor runs them.
+
+    ``dask.config.set({"dqlearn.fuse": False})`` says that none are.
+    """
     plain = plan.exchange == "broadcast" and not (plan.policy_lag or plan.donated)
-    whole = executor.shares_memory and not plan.out_of_core and plan.grid.n_columns == 1
-    allowed = bool(dask.config.get("dqlearn.fuse", True))
-    return plain and whole and one_step <= _LARGEST and allowed
+    whole = not plan.out_of_core and plan.grid.n_columns == 1
+    if not (plain and whole and dask.config.get("dqlearn.fuse", True)):
+        return False
+    n = plan.num_envs * plan.steps_per_round
+    if executor.shares_memory:
+        return n <= _LARGEST
+    room = min(_TABLE_AWAY, int(_SHARE_AWAY * executor.memory_of_one))
+    return n <= _LARGEST_AWAY and plan.nbytes <= room
 
 
 class Pace:
@@ -61,7 +71,7 @@ class Pace:
         wanted = min(int(_SECONDS / self._of(threads)), _GROWTH * max(self._last, 1), _MOST)
         return max(1, min(wanted, most))
 
-    def note(self, threads: int, rounds: int, seconds: float) -> None:
+    def note(self, rounds: int, threads: int, seconds: float) -> None:
         """Note what a task took; the first, which may have compiled, says nothing."""
         self._tasks, self._last = self._tasks + 1, rounds
         if self._tasks > 1:

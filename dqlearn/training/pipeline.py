@@ -22,7 +22,7 @@ report was collected.
 
 from __future__ import annotations
 
-import time
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -30,7 +30,7 @@ from dataclasses import replace
 
 from dqlearn.engine.cluster import current_executor
 from dqlearn.engine.executor import Executor
-from dqlearn.engine.fusing import Pace, fuses
+from dqlearn.engine.fusing import Pace
 from dqlearn.engine.graph import Drawn, State
 from dqlearn.engine.round import round_graph, rounds_graph
 from dqlearn.events import RoundReport
@@ -45,6 +45,8 @@ from dqlearn.training.recovery import Recovery
 from dqlearn.training.recovery_points import RecoveryPoints
 
 __all__ = ["Pipeline"]
+
+_FUSED_DEPTH = 2  # tasks of many rounds under way, each of which an interrupt waits for
 
 
 class Pipeline:
@@ -116,11 +118,17 @@ class Pipeline:
         """State of the newest round submitted."""
         return self._pending[-1].state if self._pending else self.ownership.state
 
+    @property
+    def _depth(self) -> int:
+        """Graphs that may be under way."""
+        return min(self.executor.depth, _FUSED_DEPTH if self._placement.fused else sys.maxsize)
+
     def submit(self, most: int = 1) -> int:
         """Submit the next round, or up to `most` rounds in one task; return the last one's number.
 
         Rounds in one task are fewer where the next one would meet a fault of the model.
         """
+        before = self._newest.round
         self.environments.prepare()
         if self.plan.sparse and self.executor.shares_memory:
             check_left()
@@ -131,12 +139,12 @@ class Pipeline:
         except BaseException:
             self.ownership.release()
             raise
-        self.points.lineage.grow(len(drawn.tasks))
+        self.points.lineage.grow(len(drawn.tasks), drawn.state.round - before)
         return self._newest.round - 1
 
     def _submit(self, state: State, most: int) -> Drawn:
         """Submit the round after a state; a round in place is collected at once."""
-        if fuses(self.plan, self.executor):
+        if self._placement.fused:
             return self._submit_fused(state, most)
         in_place = self.ownership.writable(state)
         drawn = round_graph(self.plan, state, self.executor.memories, in_place)
@@ -148,23 +156,23 @@ class Pipeline:
         return drawn
 
     def _submit_fused(self, state: State, most: int) -> Drawn:
-        """Make up to `most` rounds after a state, and collect them."""
-        threads = self._pace.threads(self.executor.width)
-        n_rounds, began = self._pace.rounds(threads, most), time.monotonic()
+        """Submit up to `most` rounds after a state; those in place are collected at once."""
+        threads = self._pace.threads(self.executor.threads)
         owned = self.ownership.writable(state), self.ownership.policy_writable(state)
-        drawn = rounds_graph(state, n_rounds, threads, owned)
-        with uninterrupted():
+        drawn = rounds_graph(state, self._pace.rounds(threads, most), threads, owned)
+        here = self._placement.in_place
+        with uninterrupted() if here else nullcontext():
             self.executor.submit(drawn, [*drawn.state.keys, drawn.report])
             self._pending.append(drawn)
-            self._over.append(self._collect_oldest())
-        self._pace.note(threads, len(self._over[-1]), time.monotonic() - began)
+            if here:
+                self._over.append(self._collect_oldest())
         return drawn
 
     def collect(self, *, wait: bool) -> Iterator[RoundReports]:
         """Yield the reports of rounds that are over: all when waiting, else those beyond depth."""
         wait = wait or self.points.due or self._balancer.due(self._newest.round)
         yield from self.over()
-        while self._pending and (wait or len(self._pending) >= self.executor.depth):
+        while self._pending and (wait or len(self._pending) >= self._depth):
             yield self._collect_oldest()
         if not self._pending and self._balancer.due(self.round):
             self._balancer.balance()
@@ -181,6 +189,8 @@ class Pipeline:
         drawn = self._pending[0]
         told: RoundReports | RoundReport = self.executor.result(drawn.report)
         reports = RoundReports.of(told) if isinstance(told, RoundReport) else told
+        if reports.threads:
+            self._pace.note(len(reports), reports.threads, reports.seconds)
         after = replace(drawn.state, round=int(reports.columns["round"][-1]) + 1)
         self.ownership.acquire()
         self._pending.popleft()

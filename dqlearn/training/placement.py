@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dqlearn.engine.executor import Executor
+from dqlearn.engine.fusing import fuses
 from dqlearn.engine.graph import Drawn, Key, State
 from dqlearn.engine.lifecycle import begin_graph, load_graph, rebuild_graph, recut_graph, thaw_graph
 from dqlearn.stages.plan import Plan
@@ -83,15 +84,23 @@ class Placement:
         The plan of the run, with the chunks that the table has now.
     executor : Executor
         The executor that runs the tasks now.
+    fused : bool
+        Whether rounds are fused, in the one memory that holds the run then.
     """
 
+    plan: Plan
+    executor: Executor
+    fused: bool
+
     def __init__(self, plan: Plan, executor: Executor) -> None:
-        self.plan, self.executor = plan, executor
+        self.adopt(plan, executor)
         self._run, self._placed = uuid.uuid4().hex[:8], 0
 
     def adopt(self, plan: Plan, executor: Executor | None = None) -> None:
         """Go on with another plan, and on another executor if one is given."""
         self.plan, self.executor = plan, executor or self.executor
+        self.fused = fuses(self.plan, self.executor)
+        self.executor.spread = not self.fused
 
     @property
     def in_place(self) -> bool:

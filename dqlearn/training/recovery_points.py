@@ -28,6 +28,7 @@ from dqlearn.training.placement import NOWHERE, Placement, RecoveryPoint
 __all__ = ["Lineage", "RecoveryPoints"]
 
 _TASKS = 2_000
+_LONG = 16  # tasks of many rounds, which are made again one by one
 _TASKS_AT_MOST = 50_000
 _SHARE = 0.03  # largest share of the time for copies of the state
 
@@ -37,14 +38,16 @@ class Lineage:
 
     def __init__(self) -> None:
         self._tasks, self._since, self._seconds = 0, time.monotonic(), 0.0
+        self._fused = 0
 
     def begin(self) -> None:
         """Start again: the state has no history now."""
-        self._tasks, self._since = 0, time.monotonic()
+        self._tasks, self._since, self._fused = 0, time.monotonic(), 0
 
-    def grow(self, tasks: int) -> None:
-        """Add the tasks of a round."""
+    def grow(self, tasks: int, rounds: int = 1) -> None:
+        """Add the tasks of a round, or of several rounds that one of them makes."""
         self._tasks += tasks
+        self._fused += rounds > 1
 
     def cost(self, seconds: float) -> None:
         """Note how long a copy of the state took."""
@@ -53,7 +56,7 @@ class Lineage:
     @property
     def long(self) -> bool:
         """Whether there are many tasks, and enough time has passed to pay for the last copy."""
-        if self._tasks < _TASKS:
+        if self._tasks < _TASKS and self._fused < _LONG:
             return False
         paid = time.monotonic() - self._since > self._seconds / _SHARE
         return paid or self._tasks > _TASKS_AT_MOST

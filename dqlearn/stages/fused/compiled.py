@@ -13,6 +13,7 @@ round that meets a fault of the model is not made, and those before it are.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -113,10 +114,13 @@ def make_rounds(
         If the first round meets a fault; nothing is changed then.
     """
     work = _Work(plan, state, round_, n_rounds, in_place)
+    threads, began = work.crew(threads), time.monotonic()
     made = work.run(threads)
     if made == 0:
         work.raise_fault()
-    return Rounds(work.chunks_after(made), work.shards_after(made), *work.told(made))
+    policy, columns = work.told(made)
+    reports = RoundReports(columns, threads, time.monotonic() - began)
+    return Rounds(work.chunks_after(made), work.shards_after(made), policy, reports)
 
 
 class _Work:
@@ -149,9 +153,9 @@ class _Work:
 
     def _own(self, chunk: Chunk, in_place: bool) -> Chunk:
         """Return a chunk whose arrays may be written to."""
-        stamp = chunk.at(self._round).stamp
-        if in_place and stamp is not None and chunk.q.flags.writeable:
-            return chunk
+        writable = in_place and chunk.stamp is not None and chunk.q.flags.writeable
+        if writable:
+            return chunk.at(self._round)
         columns = {"q": copy(chunk.q), "visits": copy(chunk.visits)}
         return chunk.with_columns(columns, stamp=Stamp(self._round))
 
@@ -173,6 +177,10 @@ class _Work:
             return np.full(self._n, np.nan)
         return _along(rate, self._timesteps[:-1])
 
+    def crew(self, threads: int) -> int:
+        """Return how many of some threads find work."""
+        return min(threads, max(len(self._shards), len(self._owned))) if NAPS else 1
+
     def run(self, threads: int) -> int:
         """Make the rounds; return how many were made."""
         kernels, numbers = _kernels(self._env, self._plan.algorithm), board()
@@ -183,7 +191,7 @@ class _Work:
         kernels.help_out(board(closed=True), sizes, run)
         for chunk in self._owned:
             cast("Stamp", chunk.stamp).round = -1  # until the arrays are whole again
-        for _ in range(min(threads, max(sizes)) - 1 if NAPS else 0):
+        for _ in range(threads - 1):
             _helpers().submit(kernels.help_out, numbers, sizes, run)
         made: int = kernels.lead(numbers, self._n, sizes, run)
         for chunk in self._owned:
@@ -295,9 +303,9 @@ class _Work:
             ),
         )
 
-    def told(self, made: int) -> tuple[Policy, RoundReports]:
-        """Return the policy after so many rounds, and their reports."""
-        plan, reports = self._plan, self._reports(made)
+    def told(self, made: int) -> tuple[Policy, dict[str, npt.NDArray[Any]]]:
+        """Return the policy after so many rounds, and their reports as columns."""
+        plan, columns = self._plan, self._reports(made)
         timesteps = int(self._timesteps[made])
         worth = plan.algorithm.worth(self._values, plan.epsilon(timesteps), plan.n_actions)
         policy = Policy(
@@ -306,14 +314,14 @@ class _Work:
             timesteps,
             self._tally(made - 1),
             plan.extent(),
-            float(reports.columns["td_abs_sum"][-1]),
+            float(columns["td_abs_sum"][-1]),
             numbers=self._values,
         )
-        return policy, reports
+        return policy, columns
 
-    def _reports(self, made: int) -> RoundReports:
+    def _reports(self, made: int) -> dict[str, npt.NDArray[Any]]:
         per_round = self._plan.num_envs * self._plan.steps_per_round
-        columns: dict[str, npt.NDArray[Any]] = {
+        return {
             "round": self._round + np.arange(made),
             "timesteps": self._timesteps[1 : made + 1],
             "epsilon": self._epsilons[:made],
@@ -324,7 +332,6 @@ class _Work:
             "wall_time": np.full(made, np.nan),
             **RoundStats.pooled(self._episodes[:made]),
         }
-        return RoundReports(columns)
 
 
 def _along(schedule: Schedule, timesteps: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -28,9 +28,15 @@ class RoundReports:
     ----------
     columns : mapping of str to array (n,)
         Each statistic of a :class:`~dqlearn.statistics.RoundReport`.
+    threads : int
+        Number of threads that made them in one task; 0 if they were not fused.
+    seconds : float
+        Duration of that task.
     """
 
     columns: Mapping[str, npt.NDArray[Any]]
+    threads: int = 0
+    seconds: float = 0.0
 
     @classmethod
     def of(cls, report: RoundReport) -> RoundReports:
