@@ -44,6 +44,9 @@ def local_cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def client(local_cluster: LocalCluster) -> Iterator[Client]:
-    """A client that is Dask's default scheduler for the length of one test."""
-    with Client(local_cluster) as client:
+    """A client that is Dask's default scheduler for the length of one test.
+
+    Runs are spread over its workers, also those that one of them would hold.
+    """
+    with dask.config.set({"dqlearn.fuse": False}), Client(local_cluster) as client:
         yield client

@@ -10,7 +10,6 @@ was chosen, except that of `shards`, which is the number of threads or processes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -25,15 +24,13 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.settings.hyperparameters import HYPERPARAMETERS, Hyperparameters
+from dqlearn.stages.settings.sizes import LARGE_PAIRS, round_size
 from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.hash_grid import Grid, HashGrid
 from dqlearn.table.snapshot import Snapshot
 
 __all__ = ["Settings"]
 
-_COMPILED_ENVS, _PYTHON_ENVS = 4096, 64
-_COMPILED_STEPS, _PYTHON_STEPS = 1024, 64
-_GATHER_ENVS = 65_536  # compiled ones: there is one step a round
 _GATHER_STATES = 16  # for each transition of a round, and at least a million: then it pays to ask
 _GATHER_STATES_AT_LEAST = 1_000_000
 
@@ -77,27 +74,28 @@ class Settings:
         """Make the plan of a run; it has `width` shards unless their number was chosen."""
         it, (n_states, n_actions) = self.values, (resolved.states.n, resolved.actions.n)
         compiled = isinstance(resolved.env, TabularEnv)
-        num_envs = it["num_envs"] or (_COMPILED_ENVS if compiled else _PYTHON_ENVS)
-        exchange = self._exchange(n_states, num_envs)
-        if exchange == "gather":
-            default_steps = 1
-            num_envs = _GATHER_ENVS if compiled and it["num_envs"] is None else num_envs
-        else:
-            most = _COMPILED_STEPS if compiled else _PYTHON_STEPS
-            default_steps = min(max(1, math.ceil(n_states * n_actions / num_envs)), most)
+        grid, exchange = self._grid(n_states, n_actions), self._exchange(n_states, n_actions)
         lag = int(exchange == "gather") if it["policy_lag"] is None else it["policy_lag"]
+        num_envs, steps = round_size(
+            n_states * n_actions,
+            it["num_envs"],
+            it["steps_per_round"],
+            compiled=compiled,
+            gather=exchange == "gather",
+            fusible=not lag and grid.n_columns == 1,
+        )
         settled: dict[str, Any] = {
             **it,
             "num_envs": num_envs,
             "shards": it["shards"] or min(width, num_envs),
-            "steps_per_round": it["steps_per_round"] or default_steps,
+            "steps_per_round": steps,
             "exchange": exchange,
             "policy_lag": lag,
         }
         used = {field.name for field in fields(Plan)}  # the others make its parts
         return Plan(
             env=resolved.env,
-            grid=self._grid(n_states, n_actions),
+            grid=grid,
             origin=origin,
             faults=Faults(it["on_env_error"], it["env_timeout"]),
             balanced=compiled and not it["sparse"] and self._chosen,
@@ -120,13 +118,14 @@ class Settings:
         itemsize = np.dtype(it["dtype"]).itemsize
         return ChunkGrid.of(n_states, n_actions, it["chunks"], itemsize, members)
 
-    def _exchange(self, n_states: int, num_envs: int) -> str:
+    def _exchange(self, n_states: int, n_actions: int) -> str:
         """Return the user's exchange; else gather if sparse, or if large with one step a round."""
         it = self.values
         if it["exchange"] != "auto":
             return it["exchange"]
-        large = n_states >= max(_GATHER_STATES * num_envs, _GATHER_STATES_AT_LEAST)
-        one_step = it["steps_per_round"] == 1 and it["policy_lag"] in (None, 1)
+        large = n_states >= max(_GATHER_STATES * (it["num_envs"] or 1), _GATHER_STATES_AT_LEAST)
+        lags = it["policy_lag"] in ((None, 1) if n_states * n_actions > LARGE_PAIRS else (1,))
+        one_step = it["steps_per_round"] == 1 and lags
         return "gather" if it["sparse"] or (large and one_step) else "broadcast"
 
 

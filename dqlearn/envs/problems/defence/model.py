@@ -195,8 +195,6 @@ class NetworkDefence(Family):
         "medium": Recipe(
             200_000_000,
             {
-                "num_envs": 4096,
-                "steps_per_round": 512,
                 "gamma": 0.95,
                 "learning_rate": VisitCount(scale=20.0, offset=20.0),
                 "epsilon": 0.3,

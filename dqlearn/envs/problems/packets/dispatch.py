@@ -112,7 +112,6 @@ class PacketDispatch(Family):
         "medium": Recipe(
             200_000_000,
             {
-                "steps_per_round": 64,
                 "gamma": 0.95,
                 "learning_rate": VisitCount(scale=30.0, offset=30.0),
                 "epsilon": 0.3,

@@ -159,7 +159,6 @@ class PacketRouting(Family):
         "medium": Recipe(
             800_000_000,
             {
-                "steps_per_round": 128,
                 "gamma": 0.99,
                 "learning_rate": VisitCount(scale=5.0, offset=5.0),
                 "epsilon": 0.2,

@@ -212,8 +212,6 @@ class PowerGrid(Family):
             "small": Recipe(
                 100_000_000,
                 {
-                    "num_envs": 4096,
-                    "steps_per_round": 16,
                     "gamma": 0.95,
                     "learning_rate": VisitCount(scale=10.0, offset=10.0),
                     "epsilon": 0.5,

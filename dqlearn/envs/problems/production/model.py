@@ -174,8 +174,6 @@ class ProductionLine(Family):
         "medium": Recipe(
             200_000_000,
             {
-                "num_envs": 16_384,
-                "steps_per_round": 64,
                 "gamma": 0.95,
                 "learning_rate": VisitCount(scale=10.0, offset=10.0),
                 "epsilon": 0.2,
