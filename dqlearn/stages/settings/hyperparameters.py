@@ -148,10 +148,10 @@ class Hyperparameters(TypedDict, total=False):
         Hyperparameter(
             Integer(),
             None,
-            "Steps of each environment in a round. By default 4 of a compiled model, up to 64 of few "
-            'environments, and 1 with ``exchange="gather"``; about as many as make one transition '
-            "per pair where rounds are large, which they are with `policy_lag` 1, beyond 33 million "
-            "pairs, and of other environments.",
+            "Steps of each environment in a round. By default 4 of a compiled model, up to 64 of "
+            'few environments, and 1 with ``exchange="gather"``; about as many as make one '
+            "transition per pair where rounds are large, which they are with `policy_lag` 1, beyond "
+            "33 million pairs, and of other environments.",
             advised=True,
         ),
     ]
@@ -212,9 +212,9 @@ class Hyperparameters(TypedDict, total=False):
             "How the maxima of the table reach the environments. "
             '"broadcast": all of them after every round; "gather": those that are asked for, with '
             "`steps_per_round` and `policy_lag` 1. At those both give the same bits. "
-            '"auto" gathers if `steps_per_round` and `policy_lag` are 1, or the former is and there '
-            "are more than 33 million pairs, and the table has a million states or more and 16 for "
-            "each environment. See :doc:`/explanation/round`.",
+            '"auto" gathers if `steps_per_round` and `policy_lag` are 1, or the former is and '
+            "there are more than 33 million pairs, and the table has a million states or more and "
+            "16 for each environment. See :doc:`/explanation/round`.",
             earlier="broadcast",
         ),
     ]
