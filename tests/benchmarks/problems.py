@@ -205,6 +205,7 @@ def two_workers(cluster: str | None = None) -> Iterator[dict[str, Any]]:
             yield {"scheduler": client}
         return
     with (
+        dask.config.set({"dqlearn.fuse": False}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local,
         Client(local, set_as_default=False) as client,
     ):

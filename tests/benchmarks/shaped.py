@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+import dask
 from distributed import Client, LocalCluster
 
 NAME = "dqlearn-{}"  # of a namespace
@@ -166,6 +167,7 @@ def worker(k: int, scheduler: str) -> subprocess.Popen[bytes]:
 def shaped_cluster(n: int, network: Network) -> Iterator[dict[str, Any]]:
     """Start workers of one thread on such a network."""
     with (
+        dask.config.set({"dqlearn.fuse": False}),
         relayed(n, network),
         LocalCluster(n_workers=0, host=ADDRESS.format(1), dashboard_address=None) as local,
         Client(local, set_as_default=False) as client,

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+import dask
 from distributed import Client, LocalCluster, Worker
 from harness import Report, interleave, options, ratios
 from problems import Problem, problem_options, settings_of, settings_options
@@ -31,6 +32,7 @@ AT_LEAST = 1.8
 def workers(n: int) -> Iterator[dict[str, Any]]:
     """Start worker processes of one thread each."""
     with (
+        dask.config.set({"dqlearn.fuse": False}),
         LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=":0") as local,
         Client(local, set_as_default=False) as client,
     ):

@@ -203,6 +203,7 @@ def main(
     with (
         tempfile.TemporaryDirectory() as folder,
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        dask.config.set({"dqlearn.fuse": False}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):

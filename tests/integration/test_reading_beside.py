@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
+import dask
 import gymnasium
 import pytest
 from distributed import Client, Event, Future, LocalCluster
@@ -104,6 +105,7 @@ def test_whatever_is_asked_while_the_run_goes_back(monkeypatch: pytest.MonkeyPat
         return question()
 
     with (
+        dask.config.set({"dqlearn.fuse": False}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         ThreadPoolExecutor(3) as readers,
@@ -130,6 +132,7 @@ def test_whatever_is_asked_while_the_run_goes_back(monkeypatch: pytest.MonkeyPat
 def test_what_is_lost_is_wanted_by_others_too(reader: ThreadPoolExecutor) -> None:
     """It is cancelled for all of them, and nobody loses his connection."""
     with (
+        dask.config.set({"dqlearn.fuse": False}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         Client(cluster, set_as_default=False) as other,

@@ -164,15 +164,22 @@ class Place(NamedTuple):
     scheduler: str
     threads: int
     workers: int = 0
+    fuse: bool = True
 
     def __str__(self) -> str:
-        return f"{self.scheduler}-{self.workers or ''}x{self.threads}"
+        fused = "" if self.fuse else "-single"
+        return f"{self.scheduler}-{self.workers or ''}x{self.threads}{fused}"
 
 
 PLACES = [
     Place("synchronous", 1),
     *(Place("threads", threads) for threads in (1, 2, 4)),
-    *(Place("distributed", threads, workers) for workers, threads in ((1, 4), (2, 2), (3, 1))),
+    Place("threads", 2, fuse=False),
+    *(
+        Place("distributed", threads, workers, fuse=False)
+        for workers, threads in ((1, 4), (2, 2), (3, 1))
+    ),
+    Place("distributed", 2, 2),
 ]
 
 
@@ -180,10 +187,12 @@ PLACES = [
 def dask_at(place: Place) -> Iterator[None]:
     """Make a place the one where Dask runs."""
     if not place.workers:
-        with dask.config.set(scheduler=place.scheduler, num_workers=place.threads):
+        here = {"scheduler": place.scheduler, "num_workers": place.threads}
+        with dask.config.set({**here, "dqlearn.fuse": place.fuse}):
             yield
         return
     with (
+        dask.config.set({"dqlearn.fuse": place.fuse}),
         LocalCluster(
             n_workers=place.workers, threads_per_worker=place.threads, dashboard_address=":0"
         ) as cluster,

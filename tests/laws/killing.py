@@ -204,12 +204,16 @@ class Killer(Callback):
 
 
 @contextmanager
-def two_workers(**options: Any) -> Iterator[LocalCluster]:
-    """Start two worker processes that come back whenever they are killed."""
+def two_workers(*, fuse: bool = False, **options: Any) -> Iterator[LocalCluster]:
+    """Start two worker processes that come back whenever they are killed.
+
+    Runs are spread over both; with `fuse`, one holds those that it has room for.
+    """
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"} | options
     # A LocalCluster gives a worker up that is dead 15 s after one of its deaths, be it by another.
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        dask.config.set({"dqlearn.fuse": fuse}),
         LocalCluster(**options) as cluster,
     ):
         yield cluster

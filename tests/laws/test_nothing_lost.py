@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 from cases import ALL_RUNS, RUNS, Run, bits
@@ -170,6 +171,7 @@ def test_a_worker_that_joins_gets_its_share(kind: Kind, tmp_path: Path) -> None:
         shares.append([set().union(*where.values()) for where in held])
 
     with (
+        dask.config.set({"dqlearn.fuse": False}),
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):

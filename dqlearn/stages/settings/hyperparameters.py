@@ -150,8 +150,8 @@ class Hyperparameters(TypedDict, total=False):
             None,
             "Steps of each environment in a round. By default 4 of a compiled model, up to 64 of "
             'few environments, and 1 with ``exchange="gather"``; about as many as make one '
-            "transition per pair where rounds are large, which they are with `policy_lag` 1, beyond "
-            "33 million pairs, and of other environments.",
+            "transition per pair where rounds are large, which they are with `policy_lag` 1, "
+            "beyond 33 million pairs, and of other environments.",
             advised=True,
         ),
     ]
