@@ -186,6 +186,34 @@ CASES = {
 }
 
 
+ARCHIVED = {
+    f"{name}, archived, {how}": (name, how)
+    for name in STORED
+    for how in ("half", "loaded", "latest", "previous")
+}
+"""What is found in tests/data, which earlier code stored: as it lies there, and gone on with.
+
+Earlier code broke ties in another way, so these end elsewhere than runs of the present code.
+"""
+
+
+def unpacked(name: str, kind: str, folder: Path) -> Path:
+    """Unpack a table or a run of tests/data into a folder."""
+    path = folder / f"{name}-{kind}"
+    shutil.unpack_archive(DATA / f"{name}-{kind}.zip", path)
+    return path
+
+
+def archived(name: str, how: str) -> Digests:
+    """Hash what earlier code stored, or what is learned from there on."""
+    with tempfile.TemporaryDirectory() as folder:
+        table, run = (unpacked(name, kind, Path(folder)) for kind in ("table", "run"))
+        if how == "half":
+            return digests_of(dqlearn.load(table))
+        learner = dqlearn.load(table) if how == "loaded" else dqlearn.resume(run, how)
+        return digests_of(learner.learn(STORED[name].timesteps))
+
+
 def digests_of(learned: QLearner | xr.Dataset) -> Digests:
     """Hash a table: its values, its visits, and of a sparse one the states that it has."""
     table = learned if isinstance(learned, xr.Dataset) else learned.table.to_xarray()
@@ -216,6 +244,7 @@ def write() -> None:
     """Write the file, and name the cases that are new or changed."""
     before = recorded()[0] if FILE.exists() else {}
     after = {name: case.digests() for name, case in CASES.items()}
+    after |= {name: archived(*it) for name, it in ARCHIVED.items()}
     FILE.write_text(json.dumps({"made with": here(), "digests": after}, indent=2) + "\n")
     for name in after:
         if after[name] != before.get(name):
