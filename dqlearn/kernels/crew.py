@@ -8,7 +8,8 @@
 The number that is claimed from holds the phase in its upper half and the next item in its lower,
 so that one atomic addition says what to do. A helper may come late, or never: then the leader does
 all. Invariant: an item of a phase is done once, after all items of the phase before; who does it
-changes nothing. The leader waits for nobody who has not claimed an item.
+changes nothing. The leader waits for nobody who has not claimed an item, nor for an item that
+failed.
 """
 
 from __future__ import annotations
@@ -19,9 +20,18 @@ import numpy.typing as npt
 from dqlearn.jit.atomics import add_atomic, load_atomic, nap, store_atomic
 from dqlearn.jit.compiled import njit
 
-__all__ = ["board", "claim", "close", "finish", "open_phase", "wait_for_items"]
+__all__ = [
+    "board",
+    "claim",
+    "close",
+    "fail",
+    "finish",
+    "open_phase",
+    "phase_of",
+    "wait_for_items",
+]
 
-_CLAIM, _DONE = 0, 16  # in cache lines of their own
+_CLAIM, _FAILED, _DONE = 0, 8, 16  # in cache lines of their own
 _HALF, _LOW = 32, 2**32 - 1
 _WAITING, _CLOSED = -1, -(2**62)
 
@@ -68,11 +78,24 @@ def finish(numbers):
 
 @njit(nogil=True, cache=True)
 def wait_for_items(numbers, done):
-    """Wait until so many items, of all phases together, are done."""
+    """Wait until so many items, of all phases together, are done; return False if one never is."""
     n = 0
     while load_atomic(numbers, _DONE) < done:
+        if load_atomic(numbers, _FAILED) != 0:
+            return False
         nap(n)
         n += 1
+    return True
+
+
+def fail(numbers: npt.NDArray[np.int64]) -> None:
+    """Say that an item raised an error, so that nobody waits for it."""
+    numbers[_FAILED] = 1
+
+
+def phase_of(numbers: npt.NDArray[np.int64]) -> int:
+    """Return the phase that is open."""
+    return int(numbers[_CLAIM] >> _HALF)
 
 
 @njit(nogil=True, cache=True)

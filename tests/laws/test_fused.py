@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from killing import two_workers
 
 import dqlearn
 from dqlearn import Every, QLearner, TabularEnv
+from dqlearn.algorithms import Q_LEARNING
 from dqlearn.callbacks import Callback
 from dqlearn.engine.fusing import Pace
 from dqlearn.envs.problems.garnet import garnet
@@ -173,6 +175,51 @@ def test_a_fault_leaves_the_round_before_it(shards: int) -> None:
         assert str(found.value) == str(wanted.value)
         assert contents(here) == contents(alone)
     assert here.num_timesteps > 384
+
+
+def dividing(state: Any, action: Any, key: Any, params: Any) -> Any:
+    after = integers(key, 0, params[0])
+    return (after, 1.0 / (after - params[1]), False)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_a_model_that_raises_leaves_the_round_before_it(shards: int) -> None:
+    """Whichever thread it raises in."""
+    model = TabularEnv(100_000, 3, somewhere, dividing, params=(100_000, 77_777))
+    settings: dict[str, Any] = {"num_envs": 192, "steps_per_round": 2, "shards": shards}
+    with apart(), pytest.raises(ZeroDivisionError):
+        (alone := QLearner(model, **settings)).learn(10**7)
+    here = QLearner(model, **settings)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            here.learn(10**7)
+        assert contents(here) == contents(alone)
+    assert here.num_timesteps > 384
+
+
+def failing(q: Any, y: Any, alpha: Any) -> Any:
+    return q + alpha * (y - q) / (y - 7.0)
+
+
+def rare(state: Any, action: Any, key: Any, params: Any) -> Any:
+    return state, 7.0 if integers(key, 0, 100_000) == 7 else 1.0, True
+
+
+def first(key: Any, params: Any) -> Any:
+    return 0
+
+
+def test_a_rule_that_raises_goes_back() -> None:
+    """To its beginning, as the table was being written to and there is no checkpoint."""
+    rule = replace(Q_LEARNING, name=f"{__name__}:FAILING", step=failing)
+    learner = QLearner(TabularEnv(9, 2, first, rare), algorithm=rule)
+    with (
+        pytest.warns(UserWarning, match="failed while it wrote to the table"),
+        pytest.raises(ZeroDivisionError),
+    ):
+        learner.learn(10**8)
+    assert learner.num_timesteps == 0
+    assert learner.learn(256).table.round == 1
 
 
 def test_a_rule_that_does_not_compile_loses_nothing() -> None:

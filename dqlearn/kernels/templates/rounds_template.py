@@ -59,6 +59,7 @@ def roll(w, r, run):
     walked, room, out, first_tile = batch
     members, n_actions = grid[4], grid[5]
     keep(envs[1:], before, slice(edges[w], edges[w + 1]))
+    told[5][w] = r
     own_walked = walked[0][w], walked[1][w], walked[2][w], walked[3][w]
     own_room = room[0][w], room[1][w], room[2][w]
     i = first_tile[w]
@@ -155,7 +156,7 @@ def _do(phase, item, run):
 
 @njit(nogil=True, cache=True)
 def _share(numbers, phase, sizes, done, run):
-    """Open a phase, do its items beside the helpers, and wait for all; return the items done."""
+    """Do the items of a phase beside the helpers; return the items done, or -1 if one failed."""
     open_phase(numbers, phase)
     while True:
         _, item = claim(numbers, sizes)
@@ -164,22 +165,28 @@ def _share(numbers, phase, sizes, done, run):
         _do(phase, item, run)
         finish(numbers)
     done += sizes[phase & 1]
-    wait_for_items(numbers, done)
-    return done
+    return done if wait_for_items(numbers, done) else -1
 
 
 @njit(nogil=True, cache=True)
 def lead(numbers, n_rounds, sizes, run):
-    """Make rounds; return how many were made: fewer, if the next one met a fault."""
+    """Make rounds; return how many were made: fewer, if the next one met a fault.
+
+    If a helper failed, return -1, and leave the phase open that it failed in.
+    """
     envs, before, faults = run[1], run[2], run[8][1]
     done = 0
     for r in range(n_rounds):
         done = _share(numbers, 2 * r, sizes, done, run)
+        if done < 0:
+            return -1
         if faults[:, 0].max() >= 0:  # the steps of this round are taken back
             keep(before, envs[1:], slice(0, len(before[0])))
             close(numbers)
             return r
         done = _share(numbers, 2 * r + 1, sizes, done, run)
+        if done < 0:
+            return -1
     close(numbers)
     return n_rounds
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, reduce
 from itertools import pairwise
@@ -35,7 +35,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.jit.atomics import NAPS
 from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.kernels.buffers import copy, empty
-from dqlearn.kernels.crew import board
+from dqlearn.kernels.crew import board, fail, phase_of
 from dqlearn.kernels.summary import action_dtype, unroll
 from dqlearn.kernels.ties import empty_sets
 from dqlearn.kernels.update import learn_by
@@ -145,7 +145,9 @@ class _Work:
             np.concatenate([getattr(shard, name) for shard in self._shards])
             for name in ("state", "elapsed", "returns")
         )
+        self._before = tuple(np.empty_like(array) for array in self._envs)
         n, n_chunks = len(self._shards), plan.grid.n_chunks
+        self._begun = np.full(n, -1, np.int64)
         self._episodes = np.tile(no_episodes(), (n_rounds, n, 1))
         self._faults, self._fault_reward = np.full((n, 4), -1, np.int64), np.zeros(n)
         self._td_abs_sum = np.zeros((n_rounds, n_chunks))
@@ -189,29 +191,60 @@ class _Work:
         # Calls that do nothing: what may fail to compile does so before the first write.
         kernels.lead(board(), 0, sizes, run)
         kernels.help_out(board(closed=True), sizes, run)
-        for chunk in self._owned:
-            cast("Stamp", chunk.stamp).round = -1  # until the arrays are whole again
-        for _ in range(threads - 1):
-            _helpers().submit(kernels.help_out, numbers, sizes, run)
-        made: int = kernels.lead(numbers, self._n, sizes, run)
-        for chunk in self._owned:
-            cast("Stamp", chunk.stamp).round = self._round + made
+        self._stamp(-1)  # until the arrays are whole again
+        crew = [_helpers().submit(_help, kernels, numbers, sizes, run) for _ in range(threads - 1)]
+        try:
+            made: int = kernels.lead(numbers, self._n, sizes, run)
+            if made < 0:
+                raise next(error for error in map(_error_of, crew) if error)
+        except Exception:
+            made = self._whole_rounds(kernels, numbers, crew)
+            if made == 0:
+                raise
+        self._stamp(self._round + made)
         return made
+
+    def _stamp(self, round_: int) -> None:
+        for chunk in self._owned:
+            cast("Stamp", chunk.stamp).round = round_
+
+    def _whole_rounds(
+        self, kernels: ModuleType, numbers: npt.NDArray[np.int64], crew: Sequence[Future[None]]
+    ) -> int:
+        """Take back the steps of a round in which a model raised an error; return those before it.
+
+        Raises
+        ------
+        Exception
+            The error, if it was raised by a rule, while the table was written to.
+        """
+        round_, updating = divmod(phase_of(numbers), 2)
+        kernels.close(numbers)
+        wait([it for it in crew if not it.cancel()])
+        if updating:
+            raise
+        for w in np.flatnonzero(self._begun == round_).tolist():
+            own = slice(self._edges[w], self._edges[w + 1])
+            kernels.keep(self._before, self._envs, own)
+        self._stamp(self._round + round_)
+        return round_
 
     def _arguments(self) -> tuple[Any, ...]:
         plan, env = self._plan, self._env
         keys = streams(np.uint64(plan.seed), STEPS, 0, plan.num_envs)
         envs = (keys, *self._envs)
-        before = tuple(np.empty_like(array) for array in self._envs)
         steps = self._shards[0].steps, plan.steps_per_round, BLOCK, self._tile
         dtype = self._values.dtype
         thresholds = exploration_thresholds(self._epsilons)
         rates = np.nan_to_num(self._rates).astype(dtype)
-        told = self._episodes, self._faults, self._fault_reward, self._td_abs_sum, self._changed
+        told = (
+            *(self._episodes, self._faults, self._fault_reward),
+            *(self._td_abs_sum, self._changed, self._begun),
+        )
         return (
             self._edges,
             envs,
-            before,
+            self._before,
             (env.params, env.limits),
             (self._values, self._tied),
             (*steps, thresholds, self._epsilons, rates),
@@ -378,6 +411,21 @@ def _summaries(
 def _helpers() -> ThreadPoolExecutor:
     """Return the threads of this process that help; one that comes late finds nothing to do."""
     return ThreadPoolExecutor(thread_name_prefix="dqlearn-helper")
+
+
+def _help(
+    kernels: ModuleType, numbers: npt.NDArray[np.int64], sizes: tuple[int, int], run: Any
+) -> None:
+    try:
+        kernels.help_out(numbers, sizes, run)
+    except BaseException:
+        fail(numbers)
+        raise
+
+
+def _error_of(helper: Future[None]) -> BaseException | None:
+    """Return the error of a helper that has failed; None of one that has not, or not yet begun."""
+    return helper.exception() if helper.done() and not helper.cancelled() else None
 
 
 def _kernels(env: TabularEnv, rule: Algorithm) -> ModuleType:
