@@ -176,7 +176,9 @@ def count_owners(owner, counts):
             parts[k, owner[t + k]] += 1
     for t in range(whole, len(owner)):
         parts[0, owner[t]] += 1
-    counts += parts.sum(axis=0)
+    for k in range(4):
+        for c in range(len(counts)):
+            counts[c] += parts[k, c]
 
 
 @njit(nogil=True, cache=True, inline="always")

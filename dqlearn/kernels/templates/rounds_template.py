@@ -43,12 +43,22 @@ def find_targets(reward, next_state, column, shape, values, gamma, epsilon, out)
 
 
 @njit(nogil=True, cache=True)
-def keep(shard, copy, own):
+def keep(shard, copy, first, last):
     """Copy the states, steps and returns of some environments."""
-    copy[0][own], copy[1][own], copy[2][own] = shard[0][own], shard[1][own], shard[2][own]
+    for e in range(first, last):  # slices would bring code for errors of their shapes
+        copy[0][e], copy[1][e], copy[2][e] = shard[0][e], shard[1][e], shard[2][e]
 
 
 @njit(nogil=True, cache=True)
+def met_fault(faults):
+    """Return whether a shard met a fault."""
+    for w in range(len(faults)):
+        if faults[w, 0] >= 0:
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True, inline="always")
 def roll(w, r, run):
     """Take the steps of shard w in round r, and sort the transitions by chunk."""
     edges, envs, before, model, policy, when, table, batch, told = run
@@ -58,7 +68,7 @@ def roll(w, r, run):
     gamma, _, grid = table[:3]
     walked, room, out, first_tile = batch
     members, n_actions = grid[4], grid[5]
-    keep(envs[1:], before, slice(edges[w], edges[w + 1]))
+    keep(envs[1:], before, edges[w], edges[w + 1])
     told[5][w] = r
     own_walked = walked[0][w], walked[1][w], walked[2][w], walked[3][w]
     own_room = room[0][w], room[1][w], room[2][w]
@@ -81,33 +91,34 @@ def roll(w, r, run):
             told[0][r, w],
             own_walked,
         )
-        if at >= 0:
+        met = at >= 0  # without a return in the loop, which would not be inlined right
+        if met:
             told[1][w, 0], told[1][w, 1], told[1][w, 2], told[1][w, 3] = first + at, s, a, after
             told[2][w] = reward
-            return
         column = own_walked[1][:n]
-        if members > 1:
+        if members > 1 and not met:
             columns_of_walk(
                 streams[own], t0 + r * n_steps, n_steps, block, members, n_actions, column
             )
         begin = first * n_steps
-        room_of_targets = target_room(n, begin, grid, own_room, out)
-        find_targets(
-            own_walked[2][:n],
-            own_walked[3][:n],
-            column,
-            (members, n_actions),
-            values,
-            gamma,
-            epsilons[r],
-            room_of_targets,
-        )
-        out[2][i] = 0  # where the round before began and ended
-        sort_tile(own_walked[0][:n], column, i, begin, grid, own_room, out)
+        if not met:
+            find_targets(
+                own_walked[2][:n],
+                own_walked[3][:n],
+                column,
+                (members, n_actions),
+                values,
+                gamma,
+                epsilons[r],
+                target_room(n, begin, grid, own_room, out),
+            )
+            for c in range(out[2].shape[1]):  # where the runs of the round before ended
+                out[2][i, c] = 0
+            sort_tile(own_walked[0][:n], column, i, begin, grid, own_room, out)
         i += 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def update(c, r, run):
     """Learn what chunk c receives in round r, shard by shard."""
     edges, _, _, _, policy, when, table, batch, told = run
@@ -119,7 +130,9 @@ def update(c, r, run):
     q = carray(at_address(addresses[c, 0]), shape, values.dtype)
     visits = carray(at_address(addresses[c, 1]), shape, np.uint32)
     ties = n_actions, tie_key
-    received = (starts[:, c + 1] - starts[:, c]).sum()
+    received = 0
+    for i in range(len(starts)):
+        received += starts[i, c + 1] - starts[i, c]
     beside = received < shape[0]
     for w in range(len(edges) - 1):
         total = 0.0
@@ -147,62 +160,37 @@ def update(c, r, run):
 
 
 @njit(nogil=True, cache=True)
-def _do(phase, item, run):
-    if phase & 1:
-        update(item, phase >> 1, run)
-    else:
-        roll(item, phase >> 1, run)
+def work(numbers, n_rounds, leads, sizes, run):
+    """Do items of whatever phase is open; who leads opens the phases, and waits for their ends.
 
-
-@njit(nogil=True, cache=True)
-def _share(numbers, phase, sizes, done, run):
-    """Do the items of a phase beside the helpers; return the items done, or -1 if one failed."""
-    open_phase(numbers, phase)
-    while True:
-        _, item = claim(numbers, sizes)
-        if item < 0:
-            break
-        _do(phase, item, run)
-        finish(numbers)
-    done += sizes[phase & 1]
-    return done if wait_for_items(numbers, done) else -1
-
-
-@njit(nogil=True, cache=True)
-def lead(numbers, n_rounds, sizes, run):
-    """Make rounds; return how many were made: fewer, if the next one met a fault.
-
-    If a helper failed, return -1, and leave the phase open that it failed in.
+    One function for both, as it takes seconds to compile. It returns how many rounds were made, to
+    who leads: fewer than `n_rounds` if the next one met a fault, and -1 if a helper failed, which
+    leaves the phase open that it failed in.
     """
-    envs, before, faults = run[1], run[2], run[8][1]
-    done = 0
-    for r in range(n_rounds):
-        done = _share(numbers, 2 * r, sizes, done, run)
-        if done < 0:
-            return -1
-        if faults[:, 0].max() >= 0:  # the steps of this round are taken back
-            keep(before, envs[1:], slice(0, len(before[0])))
-            close(numbers)
-            return r
-        done = _share(numbers, 2 * r + 1, sizes, done, run)
-        if done < 0:
-            return -1
-    close(numbers)
-    return n_rounds
-
-
-@njit(nogil=True, cache=True)
-def help_out(numbers, sizes, run):
-    """Do items of whatever phase is open, until the leader closes."""
-    idle = 0
+    phase, done, idle = -1, 0, 0
     while True:
-        phase, item = claim(numbers, sizes)
-        if phase < 0:
-            return
-        if item < 0:
+        now, item = claim(numbers, sizes)
+        if item >= 0:
+            if now & 1:
+                update(item, now >> 1, run)
+            else:
+                roll(item, now >> 1, run)
+            finish(numbers)
+            idle = 0
+        elif not leads:
+            if now < 0:
+                return 0
             nap(idle)
             idle += 1
         else:
-            _do(phase, item, run)
-            finish(numbers)
-            idle = 0
+            if not wait_for_items(numbers, done):
+                return -1
+            met = phase & 1 == 0 and met_fault(run[8][1])
+            if met:  # the steps of this round are taken back
+                keep(run[2], run[1][1:], 0, len(run[2][0]))
+            phase += 1
+            if met or phase == 2 * n_rounds:
+                close(numbers)
+                return phase >> 1
+            done += sizes[phase & 1]
+            open_phase(numbers, phase)

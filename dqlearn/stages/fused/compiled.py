@@ -188,13 +188,12 @@ class _Work:
         kernels, numbers = _kernels(self._env, self._plan.algorithm), board()
         sizes = len(self._shards), len(self._owned)
         run = self._arguments()
-        # Calls that do nothing: what may fail to compile does so before the first write.
-        kernels.lead(board(), 0, sizes, run)
-        kernels.help_out(board(closed=True), sizes, run)
+        # A call that does nothing: what may fail to compile does so before the first write.
+        kernels.work(board(closed=True), 0, False, sizes, run)
         self._stamp(-1)  # until the arrays are whole again
         crew = [_helpers().submit(_help, kernels, numbers, sizes, run) for _ in range(threads - 1)]
         try:
-            made: int = kernels.lead(numbers, self._n, sizes, run)
+            made: int = kernels.work(numbers, self._n, True, sizes, run)
             if made < 0:
                 raise next(error for error in map(_error_of, crew) if error)
         except Exception:
@@ -224,8 +223,7 @@ class _Work:
         if updating:
             raise
         for w in np.flatnonzero(self._begun == round_).tolist():
-            own = slice(self._edges[w], self._edges[w + 1])
-            kernels.keep(self._before, self._envs, own)
+            kernels.keep(self._before, self._envs, self._edges[w], self._edges[w + 1])
         self._stamp(self._round + round_)
         return round_
 
@@ -417,7 +415,7 @@ def _help(
     kernels: ModuleType, numbers: npt.NDArray[np.int64], sizes: tuple[int, int], run: Any
 ) -> None:
     try:
-        kernels.help_out(numbers, sizes, run)
+        kernels.work(numbers, 0, False, sizes, run)
     except BaseException:
         fail(numbers)
         raise
