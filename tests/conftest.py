@@ -43,6 +43,13 @@ def local_cluster() -> Iterator[LocalCluster]:
 
 
 @pytest.fixture
+def single_rounds() -> Iterator[None]:
+    """Make each round in tasks of its own, wherever it is made."""
+    with dask.config.set({"dqlearn.fuse": False}):
+        yield
+
+
+@pytest.fixture
 def client(local_cluster: LocalCluster) -> Iterator[Client]:
     """A client that is Dask's default scheduler for the length of one test.
 

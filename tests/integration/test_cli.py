@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner, Result
 from distributed import LocalCluster
+from said import said
 
 import dqlearn
 from dqlearn.cli import main
@@ -44,7 +45,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = command(
         "train", "FrozenLake-v1", *options.split(), *more.split(), "--out", out, folder=folder
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, said(done.stderr)) == (0, "")
     (folder / "said").write_text(done.stdout)
     return out
 
@@ -59,7 +60,7 @@ def test_train_says_what_it_did(lake: Path) -> None:
 
 def test_evaluate(lake: Path) -> None:
     done = command("evaluate", lake.name, "--episodes", "50", folder=lake.parent)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, said(done.stderr)) == (0, "")
     assert done.stdout.splitlines() == [
         "Mean return of 50 greedy episodes: 1 +- 0 (standard error)",
         "Quantiles of the return: 5%: 1   25%: 1   50%: 1   75%: 1   95%: 1",
@@ -345,7 +346,7 @@ def test_a_cluster_makes_the_same_table(local_cluster: LocalCluster, tmp_path: P
     there = ["--scheduler", local_cluster.scheduler_address, "--out", "there.zarr"]
     for where in (["--out", "here.zarr"], there):
         done = command("train", *options, *where, folder=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, said(done.stderr)) == (0, "")
     here, there_too = (xr.open_zarr(tmp_path / name) for name in ("here.zarr", "there.zarr"))
     assert here.identical(there_too)
     assert np.count_nonzero(here["q"]) > 100

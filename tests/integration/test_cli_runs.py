@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 from click.testing import CliRunner, Result
+from said import said
 
 import dqlearn
 from dqlearn.cli import main
@@ -36,7 +37,7 @@ def run(*arguments: object) -> Result:
 def done(*arguments: object) -> list[str]:
     """Run a command that must succeed and say nothing on stderr; return what it prints."""
     result = run(*arguments)
-    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert (result.exit_code, said(result.stderr)) == (0, ""), result.output
     return result.stdout.splitlines()
 
 
@@ -56,7 +57,7 @@ def torus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = ["--store", "torus", "--checkpoint-every", "5r", "--keep-checkpoints", "9"]
     train = ["train", *TORUS, "--timesteps", str(12 * ROUND), *store, "--out", "q.zarr"]
     trained = command(*train, folder=folder)
-    assert (trained.returncode, trained.stderr) == (0, "")
+    assert (trained.returncode, said(trained.stderr)) == (0, "")
     (folder / "said").write_text(trained.stdout)
     return folder / "torus"
 

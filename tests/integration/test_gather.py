@@ -89,21 +89,28 @@ def plan_of(learner: QLearner) -> Plan:
 # the choice
 
 
+LAGGED = {"steps_per_round": 1, "policy_lag": 1}
+
+
 @pytest.mark.parametrize(
     ("side", "settings", "expected"),
     [
-        (1000, {"steps_per_round": 1}, ("gather", 65_536, 1, 1)),
-        (1000, {"steps_per_round": 1, "num_envs": 62_500}, ("gather", 62_500, 1, 1)),
-        (1000, {"steps_per_round": 1, "num_envs": 62_501}, ("broadcast", 62_501, 1, 0)),
-        (999, {"steps_per_round": 1, "num_envs": 1}, ("broadcast", 1, 1, 0)),
-        (1000, {"steps_per_round": 1, "policy_lag": 0}, ("broadcast", 4_096, 1, 0)),
-        (1000, {"steps_per_round": 1, "policy_lag": 1}, ("gather", 65_536, 1, 1)),
-        (1000, {"steps_per_round": 2}, ("broadcast", 4_096, 2, 0)),
-        (1000, {}, ("broadcast", 4_096, 977, 0)),
-        (1000, {"num_envs": 8}, ("broadcast", 8, 1024, 0)),
+        (1000, {"steps_per_round": 1}, ("broadcast", 16_384, 1, 0)),
+        (1000, LAGGED, ("gather", 65_536, 1, 1)),
+        (1000, LAGGED | {"num_envs": 62_500}, ("gather", 62_500, 1, 1)),
+        (1000, LAGGED | {"num_envs": 62_501}, ("broadcast", 62_501, 1, 1)),
+        (999, LAGGED | {"num_envs": 1}, ("broadcast", 1, 1, 1)),
+        (999, LAGGED, ("broadcast", 4_096, 1, 1)),
+        (1000, {"steps_per_round": 1, "policy_lag": 0}, ("broadcast", 16_384, 1, 0)),
+        (1000, {"steps_per_round": 2}, ("broadcast", 8_192, 2, 0)),
+        (1000, {}, ("broadcast", 4_096, 4, 0)),
+        (1000, {"policy_lag": 1}, ("broadcast", 4_096, 977, 1)),
+        (1000, {"num_envs": 8}, ("broadcast", 8, 64, 0)),
+        (3000, {}, ("broadcast", 4_096, 1024, 0)),
+        (3000, {"steps_per_round": 1}, ("gather", 65_536, 1, 1)),
         (8, {"exchange": "gather"}, ("gather", 65_536, 1, 1)),
         (8, {"exchange": "gather", "num_envs": 9}, ("gather", 9, 1, 1)),
-        (1000, {"steps_per_round": 1, "exchange": "broadcast"}, ("broadcast", 4_096, 1, 0)),
+        (1000, {"steps_per_round": 1, "exchange": "broadcast"}, ("broadcast", 16_384, 1, 0)),
     ],
     ids=str,
 )

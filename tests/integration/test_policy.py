@@ -61,8 +61,8 @@ def least(q: Any, s: Any, a: Any) -> Any:
     return min(q[s, 0, a], q[s, 1, a])
 
 
-def worst(values: Any, epsilon: float, n_actions: int) -> Any:
-    return np.stack((values[0], values[0]), axis=-1)
+def worst(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
+    return values[0]
 
 
 MAXMIN = Algorithm(f"{__name__}:MAXMIN", (Best(least),), worst, members=2)

@@ -166,6 +166,7 @@ class Breaking(Constant):
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("single_rounds")
 def test_a_run_goes_back_to_the_chunks_of_its_cut(local_cluster: LocalCluster) -> None:
     """It has moved with other chunks than those that were torn."""
     Breaking.broken, n = False, batch("broadcast")
