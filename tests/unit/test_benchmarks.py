@@ -64,6 +64,13 @@ def test_time_to_error(tmp_path: Path) -> None:
     assert min(seconds["garnet plain loop, 4 walkers / threads"]) > 0.0
 
 
+def test_small_rounds(tmp_path: Path) -> None:
+    options = ["--tiny", "--repeats", "2", "--problem", "torus", "--transitions", "200_000"]
+    rates = figures("small_rounds", options, tmp_path)
+    assert min(rates["torus 16384"]) > 0.0
+    assert len(rates) == 7
+
+
 def test_big_tables(tmp_path: Path) -> None:
     small = ["--num-envs", "256", "--rounds", "2", "--repeats", "1"]
     few = [*small, "--places", "1000"]
