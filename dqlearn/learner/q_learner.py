@@ -626,7 +626,7 @@ class QLearner:
         >>> path = tempfile.mkdtemp() + "/q.zarr"
         >>> dqlearn.QLearner("Taxi-v4").learn(10_000).save(path)
         >>> dqlearn.load(path).num_timesteps
-        12288
+        10240
         """
         stored = Stored.at(path, settings)
         learner = cls.__new__(cls)
