@@ -23,6 +23,9 @@ class Callback:
     every_rounds : int or None, default 1
         Call `on_round_end` after each so many rounds, counted from the run's beginning: with 10,
         after rounds 9, 19, ... The learner waits for these, and pipelines the others. None: never.
+    ends_tasks : bool, default True
+        Whether a task that makes many rounds ends where this callback is called. If not, it is
+        called when so many rounds or more have ended, at the end of whatever task there is.
 
     Examples
     --------
@@ -34,6 +37,7 @@ class Callback:
     """
 
     every_rounds: int | None = 1
+    ends_tasks: bool = True
 
     def on_training_start(self, event: TrainingStart) -> Stop | None:
         """React to the start of `learn`.
@@ -149,7 +153,7 @@ class CallbackList:
         int
             At least 1; without an end if no callback is told of rounds.
         """
-        every = [it.every_rounds for it in self.callbacks if it.every_rounds is not None]
+        every = [it.every_rounds for it in self.callbacks if it.every_rounds and it.ends_tasks]
         return min((n - round % n for n in every), default=sys.maxsize)
 
     def dispatch(self, event: Event) -> Stop | None:
@@ -183,12 +187,12 @@ class CallbackList:
         return stop
 
     def _due(self, callback: Callback, round: int) -> bool:
-        every = callback.every_rounds
-        return (
-            every is not None
-            and (round + 1) % every == 0
-            and round >= self._next_rounds[id(callback)]
-        )
+        every, following = callback.every_rounds, self._next_rounds[id(callback)]
+        if every is None:
+            return False
+        if not callback.ends_tasks:
+            return round + 1 >= following + every
+        return (round + 1) % every == 0 and round >= following
 
 
 def _deliver(callback: Callback, event: Event) -> Stop | None:

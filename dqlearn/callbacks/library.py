@@ -173,8 +173,11 @@ class StopTrainingOnMaxTime(Callback):
     seconds : float
         Counted from the start of this call of `learn`.
     every_rounds : int, default 1
-        Look at the clock after each so many rounds: the learner waits for these.
+        Look at the clock after so many rounds. No task ends for that: a look may be later, by the
+        fraction of a second that a task takes.
     """
+
+    ends_tasks = False
 
     def __init__(self, seconds: float, every_rounds: int = 1) -> None:
         self.seconds = seconds

@@ -22,7 +22,7 @@ from killing import two_workers
 import dqlearn
 from dqlearn import Every, QLearner, TabularEnv
 from dqlearn.algorithms import Q_LEARNING
-from dqlearn.callbacks import Callback
+from dqlearn.callbacks import Callback, StopTrainingOnMaxTime
 from dqlearn.engine.fusing import Pace
 from dqlearn.envs.problems.garnet import garnet
 from dqlearn.envs.problems.torus import torus
@@ -113,6 +113,15 @@ def test_callbacks_see_the_rounds_that_they_wait_for(every: int) -> None:
         learner_of("torus", {}).learn(12_000, callback=alone)
     assert fused.seen == alone.seen
     assert [round_ for round_, _, _ in fused.seen] == [*range(every - 1, 47, every)]
+
+
+def test_a_clock_ends_no_task() -> None:
+    """Whoever stops by the clock is told of the last round of a task, and waits for no other."""
+    learner = learner_of("torus", {"num_envs": 64, "steps_per_round": 1})
+    learner.learn(10**12, callback=StopTrainingOnMaxTime(1.0))
+    arrivals = learner.history["wall_time"].values
+    assert arrivals[-1] >= 1.0 > arrivals[0]
+    assert len(np.unique(arrivals)) < 200 < len(arrivals)
 
 
 @pytest.mark.parametrize("every", [Every(rounds=5), Every(transitions=3_000), 5_000])
