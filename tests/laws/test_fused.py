@@ -50,6 +50,10 @@ MODELS = {
 }
 
 
+FAST = {("as it comes", "70 actions"), ("two tables in many chunks", "20 actions")}
+SLOW = [pytest.mark.slow]
+
+
 def learner_of(model: str, settings: dict[str, Any], seed: int = 3) -> QLearner:
     return QLearner(MODELS[model](), **{"seed": seed, "shards": 2, **settings})
 
@@ -74,8 +78,15 @@ def single(model: str, settings: dict[str, Any], total: int = TOTAL) -> list[byt
         return contents(learner_of(model, settings).learn(total))
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        # Each pair compiles kernels of its own.
+        pytest.param(name, model, marks=[] if model == "torus" or (name, model) in FAST else SLOW)
+        for name in SETTINGS
+        for model in MODELS
+    ],
+)
 def test_the_bits_are_those_of_single_rounds(name: str, model: str) -> None:
     wanted = single(model, SETTINGS[name])
     for threads in (1, 2, 4):
