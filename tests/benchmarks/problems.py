@@ -199,9 +199,15 @@ def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def two_workers(cluster: str | None = None) -> Iterator[dict[str, Any]]:
-    """Start two worker processes of one thread, or connect to a cluster; yield the scheduler."""
+    """Start two worker processes of one thread, or connect to a cluster; yield the scheduler.
+
+    Runs are spread over the workers, and each round has a graph of its own, on threads, too.
+    """
     if cluster is not None:
-        with Client(cluster, set_as_default=False) as client:
+        with (
+            dask.config.set({"dqlearn.fuse": False}),
+            Client(cluster, set_as_default=False) as client,
+        ):
             yield {"scheduler": client}
         return
     with (

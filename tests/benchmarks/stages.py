@@ -18,6 +18,7 @@ from functools import wraps
 from typing import Any
 
 import click
+import dask
 from harness import Report, options, timed
 from problems import OnDask, Problem, problem_options, settings_of, settings_options
 
@@ -90,8 +91,9 @@ def main(
     problems: list[Problem], settings: dict[str, int], repeats: int, json_path: str | None
 ) -> None:
     report = Report("stages", **settings_of(problems, settings))
-    for problem in problems:
-        measure(report, problem, settings, repeats)
+    with dask.config.set({"dqlearn.fuse": False}):  # fused rounds are one task
+        for problem in problems:
+            measure(report, problem, settings, repeats)
     report.finish(json_path)
 
 

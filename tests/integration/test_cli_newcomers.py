@@ -226,7 +226,7 @@ def test_json(there: Path, tmp_path: Path) -> None:
     assert of_run["checkpoint_every"] == "60s"
     assert of_run.items() >= {k: facts[k] for k in ("states", "visited_pairs", "epsilon")}.items()
     listed = document("runs", "list", store)["checkpoints"]
-    assert [it["timesteps"] for it in listed] == [4032, 2048, 0]
+    assert [it["timesteps"] for it in listed] == [4096, 2048, 0]
     assert listed[0]["names"] == ["latest"]
     assert document("evaluate", out, "--episodes", 5)["episodes"] == 5
 

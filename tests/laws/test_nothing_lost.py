@@ -242,7 +242,7 @@ def test_a_worker_dies_just_before_what_is_held_is_let_go(cluster: LocalCluster)
         os.kill(client.run(os.getpid)[without_report], signal.SIGKILL)
         while run.executor.intact:
             time.sleep(0.01)
-        assert [report.round for report in run.collect(wait=True)] == [1]
+        assert [some[0].round for some in run.collect(wait=True)] == [1]
         learner.learn(8 * TORUS.round)
         assert Ending.of(learner) == undisturbed(TORUS, 8 * TORUS.round)
 

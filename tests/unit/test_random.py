@@ -63,8 +63,9 @@ def test_integers_of_more_than_four_bytes(key: int, n: int) -> None:
 @given(U64, st.floats(0.0, 1.0), st.integers(1, 256))
 def test_choices_equal_the_reference(key: int, epsilon: float, n_actions: int) -> None:
     threshold = random.exploration_threshold(epsilon)
-    chosen = random.choose(U(key), 77, threshold, U(n_actions))
-    assert chosen == reference.choose(key, 77, epsilon, n_actions)
+    explores = random.explores(U(key), threshold)
+    chosen = random.share(random.low_half(U(key)), U(n_actions)) if explores else 77
+    assert chosen == reference.choose(key, [77], epsilon, n_actions)
 
 
 def test_a_range_of_streams_is_the_streams_of_a_range() -> None:
@@ -109,9 +110,7 @@ def test_numbers_of_a_step_are_independent_of_each_other_and_of_the_next_step() 
 def test_the_choice_is_independent_of_the_models_numbers() -> None:
     """It is the key itself, which the words of the key must not give away."""
     keys = random.streams(U(1), random.STEPS, 0, 20_000)
-    actions = np.array(
-        [random.choose(key, 9, random.exploration_threshold(1.0), U(4)) for key in keys]
-    )
+    actions = np.array([random.share(random.low_half(key), U(4)) for key in keys])
     tenth = np.array([int(random.uniform(key, 0) * 10) for key in keys])
     assert chisquare(np.bincount(actions * 10 + tenth, minlength=40)).pvalue > 1e-3
 
@@ -122,7 +121,7 @@ def test_epsilon_is_the_chance_to_explore(epsilon: float) -> None:
         random.streams(U(2), random.STEPS, 0, 20_000),
         random.exploration_threshold(epsilon),
     )
-    explored = sum(random.choose(key, -1, threshold, U(4)) >= 0 for key in keys)
+    explored = sum(random.explores(key, threshold) for key in keys)
     assert abs(explored - 20_000 * epsilon) <= 4 * np.sqrt(20_000 * epsilon * (1 - epsilon))
 
 
