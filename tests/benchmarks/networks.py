@@ -201,9 +201,10 @@ def speed(report: Report, name: str, options: dict[str, Any]) -> None:
 
 
 def profile(report: Report, name: str, options: dict[str, Any]) -> None:
-    """Divide the time of a round among its stages."""
+    """Divide the time of a single round among its stages."""
     learner = RECIPES[f"{name}-medium"].learner()
-    with dask.config.set(scheduler="threads", num_workers=1):
+    single = {"dqlearn.fuse": False}
+    with dask.config.set({"scheduler": "threads", "num_workers": 1, **single}):
         learner.learn(1)
         before = learner.num_timesteps
         with stopwatch() as seconds:
