@@ -33,7 +33,6 @@ __all__ = [
     "merge_sets",
     "pick_of_each",
     "set_dtype",
-    "sets_of",
     "tie_hash",
     "ties",
     "winner_of",
@@ -61,19 +60,6 @@ def empty_sets(n_states: int, n_actions: int) -> npt.NDArray[Any]:
     if n_actions <= _WORD:
         return empty(n_states, set_dtype(n_actions))
     return empty((n_states, -(-n_actions // _WORD)), np.uint64)
-
-
-def sets_of(actions: npt.ArrayLike, n_actions: int) -> npt.NDArray[Any]:
-    """Return the sets that hold one given action a state."""
-    chosen = np.asarray(actions, np.int64)
-    tied = empty_sets(len(chosen), n_actions)
-    if tied.ndim == 1:
-        tied[:] = np.uint64(1) << chosen.astype(np.uint64)
-    else:
-        tied[:] = 0
-        bits = np.uint64(1) << (chosen % _WORD).astype(np.uint64)
-        tied[np.arange(len(chosen)), chosen // _WORD] = bits
-    return tied
 
 
 @njit(nogil=True, cache=True, inline="always")

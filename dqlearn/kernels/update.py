@@ -119,8 +119,9 @@ def learn_by(step, width, fields, behaviour):
                 continue
             s = np.int64(x // block)
             row, a = first_state + s, np.int64(x % n)
-            if alone and not in_set(tied, row, a) and score(q, s, a) < values[row, 0]:
-                continue
+            if alone and not in_set(tied, row, a):
+                if values.dtype.type(score(q, s, a)) < values[row, 0]:  # rounded as that was
+                    continue
             write(q, s, ties, row, values, tied, spare, row)
         return total
 

@@ -31,7 +31,7 @@ from dqlearn.envs.python.gymnasium_env import (
 )
 from dqlearn.errors import ConfigurationError, EnvironmentFault, StaleShardError
 from dqlearn.kernels.codes import NO_BOOTSTRAP
-from dqlearn.kernels.ties import sets_of, ties
+from dqlearn.kernels.ties import set_dtype, ties
 from dqlearn.spaces import Bins, SpaceIndex
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import BLOCK
@@ -138,7 +138,8 @@ def scripted(
 def greedy_policy(n_states: int, n_actions: int = N_ACTIONS, timesteps: int = 0) -> Policy:
     """Action ``state % n_actions``, value ``1000 + state``."""
     states = np.arange(n_states)
-    tied, counts = sets_of(states % n_actions, n_actions), RoundStats(timesteps, 0.0)
+    tied = (1 << states % n_actions).astype(set_dtype(n_actions))
+    counts = RoundStats(timesteps, 0.0)
     extent = Extent(n_actions, ties(0))
     return Policy((1000 + states).astype(np.float32), tied, timesteps, counts, extent)
 

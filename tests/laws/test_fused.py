@@ -21,7 +21,7 @@ from killing import two_workers
 
 import dqlearn
 from dqlearn import Every, QLearner, TabularEnv
-from dqlearn.algorithms import Q_LEARNING
+from dqlearn.algorithms import Q_LEARNING, Algorithm, Best
 from dqlearn.callbacks import Callback, StopTrainingOnMaxTime
 from dqlearn.engine.fusing import Pace
 from dqlearn.envs.problems.garnet import garnet
@@ -95,6 +95,21 @@ def test_the_bits_are_those_of_single_rounds(name: str, model: str) -> None:
             assert contents(learner.learn(TOTAL)) == wanted
             assert learner._run is not None
             assert learner._run._placement.fused
+
+
+def thirds(q: Any, s: Any, a: Any) -> Any:
+    return (q[s, 0, a] + q[s, 1, a]) / 3
+
+
+def first_field(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
+    return values[0]
+
+
+def test_scores_of_more_digits_than_the_table() -> None:
+    """Thirds of float32 are float64, where more are different than the stored ones tell."""
+    rule = Algorithm(f"{__name__}:THIRDS", (Best(thirds),), first_field, members=2)
+    settings = {"algorithm": rule, "learning_rate": 0.3}
+    assert contents(learner_of("torus", settings).learn(TOTAL)) == single("torus", settings)
 
 
 def test_many_rounds_are_made_in_a_task() -> None:

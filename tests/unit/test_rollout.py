@@ -16,7 +16,7 @@ from dqlearn.envs.problems.garnet import garnet
 from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import RewardError, StateRangeError
 from dqlearn.kernels.codes import NO_BOOTSTRAP
-from dqlearn.kernels.ties import sets_of, ties
+from dqlearn.kernels.ties import ties
 from dqlearn.random import integers, uniform
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import CompiledShard, open_shard, rollout
@@ -180,7 +180,7 @@ def test_termination_at_the_limit_is_termination() -> None:
 def test_actions_are_epsilon_greedy(epsilon: float) -> None:
     """Exploration is uniform: a greedy action comes with probability 1 - epsilon + epsilon / n."""
     env = MODELS["events, endless"]
-    policy = replace(blank(env), tied=sets_of(np.full(env.n_states, 2), 4))
+    policy = replace(blank(env), tied=np.full(env.n_states, 1 << 2, np.uint8))
     batch, _ = rollout(env, open_shard(env, 0, 500, SEED), policy, epsilon, SEED, 40)
     share = np.bincount(batch.action, minlength=4) / 20_000
     chance = epsilon / 4 + (1 - epsilon) * np.eye(4)[2]

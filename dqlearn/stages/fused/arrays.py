@@ -129,7 +129,7 @@ class Arrays:
         envs = (keys, *self.envs)
         steps = self._shards[0].steps, plan.steps_per_round, BLOCK, self._tile
         dtype = self._values.dtype
-        thresholds = exploration_thresholds(self._epsilons)
+        thresholds = _thresholds(self._epsilons)
         rates = np.nan_to_num(self._rates).astype(dtype)
         told = (
             *(self._episodes, self.faults, self.fault_reward),
@@ -262,7 +262,7 @@ def _along(schedule: Schedule, timesteps: npt.NDArray[np.int64]) -> npt.NDArray[
     return np.array([schedule(t) for t in timesteps.tolist()], np.float64)
 
 
-def exploration_thresholds(epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
+def _thresholds(epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
     """Return the bound of each epsilon; see :func:`dqlearn.random.exploration_threshold`."""
     found, where = np.unique(epsilons, return_inverse=True)
     return np.array([exploration_threshold(float(it)) for it in found], np.uint64)[where]
