@@ -40,7 +40,7 @@ Chunks = Any
 Slices = tuple[slice, slice]
 """States and actions of a block of the table."""
 
-_AUTO_BYTES = 4 * 2**20
+_AUTO_BYTES = 2**20
 _AUTO_CHUNKS = 8
 _MAX_CHUNK_BYTES = 128 * 2**20
 _MAX_PAIRS = 2**31 - 1
