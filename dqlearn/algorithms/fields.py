@@ -19,8 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.kernels.buffers import empty
-from dqlearn.kernels.summary import Scalar, find_best, find_sums, merge_best, unroll
-from dqlearn.kernels.ties import empty_sets
+from dqlearn.kernels.summary import (
+    Scalar,
+    action_dtype,
+    find_best,
+    find_sums,
+    merge_best,
+    unroll,
+)
+from dqlearn.kernels.ties import empty_sets, pick_of_each
 
 __all__ = ["Best", "Columns", "Extent", "Field", "Sum"]
 
@@ -57,6 +64,25 @@ class Extent:
     def named(self) -> Any:
         """The states that are asked about, or the first of successive ones, for a kernel."""
         return self.first_state if self.states is None else self.states
+
+    def pick(self, tied: npt.NDArray[Any], states: Any = None) -> npt.NDArray[Any]:
+        """Return the action that stands for each set of tied actions.
+
+        Parameters
+        ----------
+        tied : unsigned int (m,) or uint64 (m, words)
+            The sets; see :mod:`dqlearn.kernels.ties`.
+        states : int (m,) or int, optional
+            Their states, or the first of successive ones; by default those that are asked about.
+
+        Returns
+        -------
+        unsigned int (m,)
+        """
+        action = empty(len(tied), action_dtype(self.n_actions))
+        of = self.named if states is None else states
+        pick_of_each(tied, of, self.n_actions, self.tie_key, action)
+        return action
 
     def size(self, q: npt.NDArray[Any]) -> int:
         """Return how many states are asked about.

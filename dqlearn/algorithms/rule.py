@@ -26,8 +26,7 @@ from dqlearn.algorithms.fields import Best, Columns, Extent, Field
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.buffers import empty
-from dqlearn.kernels.summary import action_dtype, find_worth
-from dqlearn.kernels.ties import pick_of_each
+from dqlearn.kernels.summary import find_worth
 from dqlearn.kernels.update import Step, td
 
 __all__ = ["Algorithm", "Found", "Target", "largest"]
@@ -241,10 +240,7 @@ class Algorithm:
         -------
         unsigned int (states,)
         """
-        tied = self.tied(found)
-        action = empty(len(tied), action_dtype(extent.n_actions))
-        pick_of_each(tied, extent.named, extent.n_actions, extent.tie_key, action)
-        return action
+        return extent.pick(self.tied(found))
 
     def value(self, found: Found, extent: Extent) -> npt.NDArray[Any]:
         """Return the score of each state's greedy action.

@@ -1,6 +1,6 @@
 r"""An estimate of the residual, where outcomes are drawn and not listed.
 
-Of each of N pairs, n targets y = r + gamma V(s') are drawn. With their mean, their standard
+Each of N pairs draws n targets y = r + gamma V(s'). With their mean, their standard
 deviation sigma, and the width R of the range that targets are in,
 
 .. math:: \bigl|\, |TQ - Q| - |\bar y - Q| \,\bigr| \le \sigma \sqrt{2 L / n} + 3 R L / n, \qquad

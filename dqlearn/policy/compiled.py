@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Extent
 from dqlearn.algorithms.registry import find_algorithm
-from dqlearn.kernels.ties import pick_of_each
 from dqlearn.policy.greedy import Best, Find
 from dqlearn.policy.stored import StoredTable
 from dqlearn.storage.attributes import understood
@@ -53,8 +52,6 @@ def compiled_finder(table: StoredTable) -> tuple[int, Find]:
         rows = np.arange(len(q))
         extent = Extent(table.actions.n, table.key, 0, first, states, rows)
         score, tied, *_ = field.find(q, extent)
-        action = np.empty(len(q), np.int64)
-        pick_of_each(tied, states, extent.n_actions, extent.tie_key, action)
-        return score, action
+        return score, extent.pick(tied).astype(np.int64)
 
     return rule.members, find

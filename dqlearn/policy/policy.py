@@ -90,7 +90,7 @@ class Policy:
         table : str, path-like, icechunk.Storage or CheckpointStore
             What :meth:`QLearner.save` wrote, or the store of a run, which may go on learning.
         at : str or int
-            Of a run: "latest", "previous", "best", a checkpoint's number, or a tag.
+            Which checkpoint of a run: "latest", "previous", "best", its number, or a tag.
         fallback : object or callable, optional
             An action, or a function of an observation that returns one, for states that were never
             visited. By default what a hash draws, as :meth:`QLearner.predict` has it.

@@ -16,10 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Extent
-from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.choose import Lookup, choose_greedily
-from dqlearn.kernels.summary import action_dtype
-from dqlearn.kernels.ties import pick_of_each
 from dqlearn.stages.summary import Summary
 from dqlearn.statistics import RoundStats
 from dqlearn.table.row_index import Known
@@ -94,7 +91,7 @@ class Policy(Sized):
     @cached_property
     def action(self) -> npt.NDArray[Any]:
         """The action that stands for the greedy ones of each state, unsigned int (n_states,)."""
-        return self._picked(self.tied, self.extent.named)
+        return self.extent.pick(self.tied)
 
     @property
     def lookup(self) -> Lookup:
@@ -103,18 +100,11 @@ class Policy(Sized):
 
     def choose_one(self, state: int) -> int:
         """Return the greedy action of a state."""
-        return int(self._picked(self.tied[state : state + 1], state)[0])
+        return int(self.extent.pick(self.tied[state : state + 1], state)[0])
 
     def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Return the greedy action of each state, shape ``(m,)``."""
-        return self._picked(self.tied[states], np.asarray(states)).astype(np.int64)
-
-    def _picked(self, tied: npt.NDArray[Any], states: Any) -> npt.NDArray[Any]:
-        """Return the action that stands for each set of some states, or from one state on."""
-        n_actions = self.extent.n_actions
-        action = empty(len(tied), action_dtype(n_actions))
-        pick_of_each(tied, states, n_actions, self.extent.tie_key, action)
-        return action
+        return self.extent.pick(self.tied[states], np.asarray(states)).astype(np.int64)
 
 
 @dataclass(frozen=True)
