@@ -27,6 +27,7 @@ import xarray as xr
 import zarr
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
+from given_up import join_given_up
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
@@ -663,9 +664,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """Where environments note what they do; at the end, all of them may go on."""
     yield tmp_path
     (tmp_path / "go on").touch()
-    for thread in threading.enumerate():
-        if thread.name.startswith("dqlearn-"):
-            thread.join(60)
+    join_given_up()
     gc.collect()
 
 

@@ -24,6 +24,7 @@ import xarray as xr
 import zarr
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
+from given_up import join_given_up
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -461,9 +462,7 @@ def test_an_environment_hangs() -> None:
         goes_on(learner, r"did not come back from step 20 within 0\.5 s")
     finally:
         hang.set()
-        for thread in threading.enumerate():
-            if thread.name.startswith("dqlearn-"):
-                thread.join(60)
+        join_given_up()
 
 
 def test_environments_that_are_built_anew() -> None:
