@@ -250,7 +250,14 @@ print()
 """
 
 
-@pytest.mark.parametrize("program", [CLOSURES, FACTORY], ids=["kernels", "models"])
+@pytest.mark.parametrize(
+    "program",
+    # Four processes compile all kernels of a model each.
+    [
+        pytest.param(CLOSURES, id="kernels"),
+        pytest.param(FACTORY, id="models", marks=pytest.mark.slow),
+    ],
+)
 def test_closures_of_one_name_that_several_processes_compiled(program: str, tmp_path: Path) -> None:
     """A process that loads what three others have compiled of one factory has all three."""
     package = Path(dqlearn.__path__[0]).parent
