@@ -237,6 +237,11 @@ class RoundStats(_Counted, _Before):
         """What was counted, by its names."""
         return {name: getattr(self, name) for name in _COMBINED}
 
+    @property
+    def of_episodes(self) -> list[float]:
+        """What was counted of episodes, in the order in which kernels count it."""
+        return [getattr(self, it.name) for it in _OF_EPISODES]
+
     @staticmethod
     def pooled(episodes: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
         """Pool what kernels counted of episodes, over shards in their order.

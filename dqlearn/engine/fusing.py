@@ -2,7 +2,7 @@
 
 ::
 
-    compiled model, dense, broadcast, lag 0,  ─► fused: about 0.15 s of rounds in a task
+    dense, broadcast, lag 0,                  ─► fused: about 0.15 s of rounds in a task
     rounds small enough, and one memory
     with room for the table                      all other rounds ─► a graph for each
 
@@ -40,11 +40,13 @@ def fuses(plan: Plan, executor: Executor) -> bool:
 
     ``dask.config.set({"dqlearn.fuse": False})`` says that none are.
     """
-    plain = plan.exchange == "broadcast" and not (plan.policy_lag or plan.donated)
+    plain = plan.exchange == "broadcast" and not plan.policy_lag
     whole = not plan.out_of_core and plan.grid.n_columns == 1
     if not (plain and whole and dask.config.get("dqlearn.fuse", True)):
         return False
     n = plan.num_envs * plan.steps_per_round
+    if plan.donated:  # its tasks learn on a copy; several processes step side by side
+        return executor.memories == 1 and n <= _LARGEST and plan.nbytes <= _TABLE_AWAY
     if executor.shares_memory:
         return n <= _LARGEST
     room = min(_TABLE_AWAY, int(_SHARE_AWAY * executor.memory_of_one))

@@ -5,9 +5,15 @@ Invariant: as for single rounds; donated chunks and policies are those that thei
 
 from __future__ import annotations
 
+from typing import cast
+
+from dqlearn.engine.tasks.begin import Shard
 from dqlearn.engine.tasks.learning import joined_task
-from dqlearn.stages.fused.compiled import Rounds, make_rounds
+from dqlearn.envs.python.gymnasium_env import PythonShard
+from dqlearn.stages.fused.compiled import make_rounds
+from dqlearn.stages.fused.python import make_python_rounds
 from dqlearn.stages.fused.reports import RoundReports
+from dqlearn.stages.fused.rounds import Rounds
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Part, Policy
 from dqlearn.stages.rollout import CompiledShard
@@ -24,7 +30,7 @@ __all__ = [
 
 def rounds_task(
     plan: Plan,
-    shards: list[CompiledShard],
+    shards: list[Shard],
     chunks: list[Chunk],
     parts: list[Part | Policy],
     first: int,
@@ -34,7 +40,11 @@ def rounds_task(
     policy_owned: bool,
 ) -> Rounds:
     """Make rounds `first` .. `first + n_rounds - 1`; fewer, if one meets a fault."""
-    state = shards, chunks, joined_task(plan, parts)
+    policy = joined_task(plan, parts)
+    if plan.donated:
+        donated = cast("list[PythonShard]", shards), chunks, policy
+        return make_python_rounds(plan, donated, first, n_rounds, threads)
+    state = cast("list[CompiledShard]", shards), chunks, policy
     return make_rounds(plan, state, first, n_rounds, threads, (chunks_owned, policy_owned))
 
 
@@ -43,7 +53,7 @@ def made_chunk_task(rounds: Rounds, c: int) -> Chunk:
     return rounds.chunks[c]
 
 
-def made_shard_task(rounds: Rounds, w: int) -> CompiledShard:
+def made_shard_task(rounds: Rounds, w: int) -> Shard:
     """Return shard w as it is after the rounds."""
     return rounds.shards[w]
 

@@ -43,6 +43,7 @@ import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import concatenate, iterate
 
 from dqlearn.envs.python.faults import CLOSING, OPENING, RAISED, Watch
 from dqlearn.envs.python.returned import flag, keeper, reset_pair, reward, step_five
@@ -180,11 +181,33 @@ def guarded(make: Callable[[], Any], watch: Watch) -> SyncVectorEnv:
         for environment in range(watch.first_env, watch.first_env + watch.n_envs):
             guards.append(Guard(make, watch, environment))
         made = [partial(_itself, guard) for guard in guards]
-        return SyncVectorEnv(made, autoreset_mode=AutoresetMode.SAME_STEP)
+        return _Guarded(made, autoreset_mode=AutoresetMode.SAME_STEP)
     except BaseException:
         for guard in guards:
             guard.close()
         raise
+
+
+class _Guarded(SyncVectorEnv):
+    """Guards that step together; a step costs less, as they return plain values and no infos."""
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all guards; reset those whose episodes end, whose last observations are kept."""
+        observations, rewards, over, cut = [], [], [], []
+        last, info = np.empty(self.num_envs, object), {}
+        for i, (guard, action) in enumerate(
+            zip(self.envs, iterate(self.action_space, actions), strict=True)
+        ):
+            observation, paid, terminated, truncated, _ = guard.step(action)
+            if terminated or truncated:
+                last[i], info["final_obs"] = observation, last
+                observation, _ = guard.reset()
+            observations.append(observation)
+            rewards.append(paid)
+            over.append(terminated)
+            cut.append(truncated)
+        batch = concatenate(self.single_observation_space, observations, self._observations)
+        return batch, np.array(rewards), np.array(over), np.array(cut), info
 
 
 def _itself(guard: Guard) -> Guard:

@@ -136,6 +136,8 @@ class PythonShard:
     alike : int
         Number of episodes so far, while the last state of every one was the first of the next;
         a very negative number once that was false for one, or a warning was logged.
+    failure : Exception, optional
+        The error of a round that was begun in the task before, and could not be made.
     """
 
     watch: Watch
@@ -147,6 +149,7 @@ class PythonShard:
     round: int = 0
     steps: int = 0
     alike: int = 0
+    failure: Exception | None = None
 
     def __post_init__(self) -> None:
         """Set the counters of the episodes, which all begin now."""
@@ -181,7 +184,13 @@ class PythonShard:
         ------
         StaleShardError
             If the shard has left the round: its result was lost, and asked for again.
+        EnvironmentFault
+            If the shard was left in the middle of this round, by an error that nobody saw yet.
         """
+        failure, self.failure = self.failure, None  # an error holds the frames it came through
+        if failure is not None:
+            self.round = -1
+            raise failure
         if self.round != round_:
             raise StaleShardError(
                 f"the shard of environment {self.first_env} is in round {self.round}, expected "

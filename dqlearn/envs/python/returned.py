@@ -43,6 +43,7 @@ Keep: TypeAlias = Callable[[Any], Any]
 
 _FLAGS = "terminated and truncated must be true or false (bool, 0 or 1)"
 _REWARDS = "a reward must be one real number"
+_EXACT = 2**53  # whole numbers below it are floats
 
 
 def reset_pair(result: Any) -> tuple[Any, Mapping[str, Any]]:
@@ -117,6 +118,8 @@ def reward(value: Any) -> float:
     RewardError
         If it is no number.
     """
+    if type(value) is int and -_EXACT < value < _EXACT:
+        return float(value)
     return value if type(value) is float else float(rewards(value, 1)[0])
 
 

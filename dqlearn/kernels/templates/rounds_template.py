@@ -1,13 +1,14 @@
 """Kernel template: many rounds of compiled environments in one call, shared by several threads.
 
 ``walk`` takes the steps of a model; ``target``, ``learn`` and ``sum_up`` belong to a rule;
-:mod:`dqlearn.stages.fused.compiled` binds them. A round has two phases of independent items::
+:mod:`dqlearn.stages.fused.kernels` binds them. A round has two phases of independent items::
 
     phase 2 r        shard w:  walk, find targets, sort by chunk      reads summaries, writes w's
     phase 2 r + 1    chunk c:  update, keep its summaries current     reads batches, writes c's
 
-Invariant: what a phase writes, none of its items reads; so the bits are those of one round after
-another, whoever does which item.
+`work` makes both. Python environments take their steps by themselves, and there is no ``walk``:
+`learn_round` does the rest. Invariant: what a phase writes, none of its items reads; so the bits
+are those of one round after another, whoever does which item.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dqlearn.kernels.crew import claim, close, finish, open_phase, wait_for_item
 from dqlearn.kernels.members import columns_of_walk
 from dqlearn.kernels.route import sort_tile, target_room
 
-walk: Callable[..., Any]
+walk: Callable[..., Any] | None
 target: Callable[..., Any]
 learn: Callable[..., Any]
 sum_up: Callable[..., Any]
@@ -157,6 +158,36 @@ def update(c, r, run):
         told[3][r, c] += total
     if received and not beside:
         sum_up(q, states[c], ties, values, tied)
+
+
+@njit(nogil=True, cache=True)
+def learn_round(r, made, run):
+    """Learn round r of what shards did: the first ``made[w]`` transitions in row w of the batch."""
+    policy, when, table, batch = run[4:8]
+    gamma, _, grid, addresses = table[:4]
+    walked, room, out, _ = batch
+    members, n_actions = grid[4], grid[5]
+    begin = 0
+    for w in range(len(made)):
+        n = made[w]
+        column, own_room = walked[1][w, :n], (room[0][w], room[1][w], room[2][w])
+        find_targets(
+            walked[2][w, :n],
+            walked[3][w, :n],
+            column,
+            (members, n_actions),
+            policy[0],
+            gamma,
+            when[5][r],
+            target_room(n, begin, grid, own_room, out),
+        )
+        for c in range(out[2].shape[1]):  # where the runs of the round before ended
+            out[2][w, c] = 0
+        sort_tile(walked[0][w, :n], column, w, begin, grid, own_room, out)
+        begin += n
+    for c in range(len(addresses)):
+        if begin > 0:
+            update(c, r, run)
 
 
 @njit(nogil=True, cache=True)

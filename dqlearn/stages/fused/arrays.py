@@ -1,35 +1,33 @@
-"""The arrays of fused rounds: as the kernel takes them, and what they say afterwards.
+"""The arrays of fused rounds that every environment shares: the table, and what is counted.
 
 ::
 
-    shards, chunks, policy of round r ──► Arrays ── arguments ──► kernel
-                                            └──► shards, chunks, policy, reports after n rounds
+    chunks, policy of round r ──► Arrays ── arguments ──► kernel
+                                    └──► chunks, policy, reports after n rounds
 
-Invariant: what somebody else holds is copied before it is written to.
+The environments have arrays of their own, see :mod:`dqlearn.stages.fused.compiled` and
+:mod:`dqlearn.stages.fused.python`. Invariant: what somebody else holds is copied before it is
+written to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, reduce
-from itertools import pairwise
+from functools import reduce
 from operator import add
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.envs.tabular import TabularEnv
 from dqlearn.kernels.buffers import copy, empty
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.kernels.ties import empty_sets
-from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.schedules import Constant, Schedule, VisitCount
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
-from dqlearn.stages.rollout import BLOCK, CompiledShard, state_dtype
-from dqlearn.stages.route import TILE
+from dqlearn.stages.rollout import state_dtype
 from dqlearn.statistics import RoundStats, no_episodes
 from dqlearn.table.chunk import Chunk, Stamp
 from dqlearn.table.grid import owner_dtype
@@ -46,8 +44,10 @@ class Arrays:
     ----------
     plan : Plan
         The plan of the run.
-    state : tuple
-        The shards, the chunks and the policy of round `round_`.
+    chunks : sequence of Chunk
+        The chunks of round `round_`.
+    policy : Policy
+        The policy of that round.
     round_, n_rounds : int
         The first round, and the number of rounds.
     in_place : (bool, bool)
@@ -55,36 +55,46 @@ class Arrays:
 
     Attributes
     ----------
-    begun, faults, fault_reward
-        For each shard the last round that it began, and the fault that it met.
+    policy : Policy
+        The policy that the rounds begin with.
+    values, tied : arrays (n_states, ...)
+        The numbers and the set of every state, which the rounds keep current.
+    timesteps : int64 (n_rounds + 1,)
+        Transitions made before each round, and after the last.
+    epsilons, rates : float64 (n_rounds,)
+        Epsilon and the learning rate of each round; the rate is NaN where each pair has its own.
+    alphas : float (n_rounds,)
+        The rates in the table's dtype, as the kernel takes them.
+    counts, restarts : int64 (n_rounds, shards)
+        Transitions that each shard makes in each round, and environments that are built anew.
+    episodes : float64 (n_rounds, shards, statistics)
+        What is counted of episodes.
+    td_abs_sum : float64 (n_rounds, chunks)
+        Sums of ``|y - q|``.
+    changed : int64 (chunks,)
+        Number of the round, of these ones and from 1, that last changed each chunk.
     """
 
     def __init__(
         self,
         plan: Plan,
-        state: tuple[Sequence[CompiledShard], Sequence[Chunk], Policy],
+        chunks: Sequence[Chunk],
+        policy: Policy,
         round_: int,
         n_rounds: int,
         in_place: tuple[bool, bool],
     ) -> None:
-        self._plan, self._round, self._n = plan, round_, n_rounds
-        self._env = cast("TabularEnv", plan.env)
-        self._shards, self._chunks, policy = state
-        self._made_before = policy.timesteps
-        self._owned = [self._own(chunk, in_place[0]) for chunk in self._chunks]
-        self._values, self._tied = _summaries(plan, self._chunks, policy, in_place[1])
-        self.edges = np.array(plan.first_envs, np.int64)
-        self.envs = tuple(
-            np.concatenate([getattr(shard, name) for shard in self._shards])
-            for name in ("state", "elapsed", "returns")
-        )
-        self.before = tuple(np.empty_like(array) for array in self.envs)
-        n, n_chunks = len(self._shards), plan.grid.n_chunks
-        self.begun = np.full(n, -1, np.int64)
-        self._episodes = np.tile(no_episodes(), (n_rounds, n, 1))
-        self.faults, self.fault_reward = np.full((n, 4), -1, np.int64), np.zeros(n)
-        self._td_abs_sum = np.zeros((n_rounds, n_chunks))
-        self._changed = np.zeros(n_chunks, np.int64)
+        self._plan, self._round, self.policy = plan, round_, policy
+        self._owned = [self._own(chunk, in_place[0]) for chunk in chunks]
+        self.values, self.tied = _summaries(plan, chunks, policy, in_place[1])
+        self.timesteps = np.full(n_rounds + 1, policy.timesteps)
+        self.epsilons, self.rates = np.zeros(n_rounds), np.zeros(n_rounds)
+        self.alphas = np.zeros(n_rounds, self.values.dtype)
+        self.counts = np.zeros((n_rounds, plan.shards), np.int64)
+        self.restarts = np.zeros_like(self.counts)
+        self.episodes = np.tile(no_episodes(), (n_rounds, plan.shards, 1))
+        self.td_abs_sum = np.zeros((n_rounds, plan.grid.n_chunks))
+        self.changed = np.zeros(plan.grid.n_chunks, np.int64)
 
     def _own(self, chunk: Chunk, in_place: bool) -> Chunk:
         """Return a chunk whose arrays may be written to."""
@@ -94,66 +104,28 @@ class Arrays:
         columns = {"q": copy(chunk.q), "visits": copy(chunk.visits)}
         return chunk.with_columns(columns, stamp=Stamp(self._round))
 
-    @cached_property
-    def _timesteps(self) -> npt.NDArray[np.int64]:
-        """Transitions made before each round."""
-        per_round = self._plan.num_envs * self._plan.steps_per_round
-        return self._made_before + per_round * np.arange(self._n + 1, dtype=np.int64)
+    def count(self, first: int, last: int, counts: npt.NDArray[np.int64]) -> None:
+        """Note the transitions of rounds `first` .. `last` - 1, each shard's, and what follows."""
+        self.counts[first:last] = counts
+        per_round = self.counts[first:last].sum(axis=1)
+        self.timesteps[first + 1 : last + 1] = self.timesteps[first] + np.cumsum(per_round)
 
-    @cached_property
-    def _epsilons(self) -> npt.NDArray[np.float64]:
-        return _along(self._plan.epsilon, self._timesteps[:-1])
-
-    @cached_property
-    def _rates(self) -> npt.NDArray[np.float64]:
-        """The learning rate of each round; NaN where each pair has its own."""
-        rate = self._plan.learning_rate
+    def schedule(self, first: int, last: int) -> None:
+        """Set epsilon and the learning rate of rounds whose timesteps are known."""
+        rate, before = self._plan.learning_rate, self.timesteps[first:last]
+        self.epsilons[first:last] = _along(self._plan.epsilon, before)
         if isinstance(rate, VisitCount):
-            return np.full(self._n, np.nan)
-        return _along(rate, self._timesteps[:-1])
+            self.rates[first:last] = np.nan
+        else:
+            self.rates[first:last] = self.alphas[first:last] = _along(rate, before)
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Numbers of shards and of chunks."""
-        return len(self._shards), len(self._owned)
-
-    def stamp(self, round_: int) -> None:
-        """Say which round the arrays of the chunks are in; -1 while they are written to."""
+    def stamp(self, made: int | None) -> None:
+        """Say how many rounds the arrays of the chunks have learned; None while they change."""
         for chunk in self._owned:
-            cast("Stamp", chunk.stamp).round = round_
+            cast("Stamp", chunk.stamp).round = -1 if made is None else self._round + made
 
-    def arguments(self) -> tuple[Any, ...]:
-        """Return the arrays as ``kernels/templates/rounds_template.py`` takes them."""
-        plan, env = self._plan, self._env
-        keys = streams(np.uint64(plan.seed), STEPS, 0, plan.num_envs)
-        envs = (keys, *self.envs)
-        steps = self._shards[0].steps, plan.steps_per_round, BLOCK, self._tile
-        dtype = self._values.dtype
-        thresholds = _thresholds(self._epsilons)
-        rates = np.nan_to_num(self._rates).astype(dtype)
-        told = (
-            *(self._episodes, self.faults, self.fault_reward),
-            *(self._td_abs_sum, self._changed, self.begun),
-        )
-        return (
-            self.edges,
-            envs,
-            self.before,
-            (env.params, env.limits),
-            (self._values, self._tied),
-            (*steps, thresholds, self._epsilons, rates),
-            self._table(),
-            self._batch(),
-            told,
-        )
-
-    @property
-    def _tile(self) -> int:
-        """Environments in a tile, as :func:`dqlearn.stages.rollout.walk_and_route` has them."""
-        tile = max(1, TILE // (self._plan.steps_per_round * BLOCK)) * BLOCK
-        return min(tile, int(np.diff(self.edges).max()))
-
-    def _table(self) -> tuple[Any, ...]:
+    def table(self) -> tuple[Any, ...]:
+        """Return the table as ``kernels/templates/rounds_template.py`` takes it."""
         plan, grid, rate = self._plan, self._plan.laid_out, self._plan.learning_rate
         by_visits = None
         if isinstance(rate, VisitCount):
@@ -163,36 +135,33 @@ class Arrays:
         addresses = np.array(
             [[array.ctypes.data for array in (it.q, it.visits)] for it in self._owned], np.int64
         )
-        gamma, tie_key = self._values.dtype.type(plan.gamma), plan.extent().tie_key
+        gamma, tie_key = self.values.dtype.type(plan.gamma), plan.extent().tie_key
         return gamma, by_visits, (*axes, *shape), addresses, grid.row_edges, tie_key
 
-    def _batch(self) -> tuple[Any, ...]:
-        plan, dtype, n_shards = self._plan, self._values.dtype, len(self._shards)
-        members, n_chunks = plan.grid.members, plan.grid.n_chunks
-        size = self._tile * plan.steps_per_round
-        state = state_dtype(self._env.n_states)
+    def batch(self, size: int, tiles: npt.NDArray[np.int64]) -> tuple[Any, ...]:
+        """Return room for a round's transitions, as the kernel takes it.
+
+        Parameters
+        ----------
+        size : int
+            Transitions in a tile, at most.
+        tiles : int64 (shards,)
+            Number of tiles of each shard.
+        """
+        plan, dtype, n_shards = self._plan, self.values.dtype, len(tiles)
+        n_chunks, columns = plan.grid.n_chunks, plan.n_actions * plan.grid.members
+        state = state_dtype(plan.grid.shape[0])
         walked = tuple(
-            empty((n_shards, size), kind)
-            for kind in (state, action_dtype(plan.n_actions * members), dtype, state)
+            empty((n_shards, size), kind) for kind in (state, action_dtype(columns), dtype, state)
         )
         room = tuple(
             empty((n_shards, size if n_chunks > 1 else 0), kind)
             for kind in (owner_dtype(n_chunks), _OFFSETS, dtype)
         )
-        tiles = -(-np.diff(self.edges) // self._tile)
         first_tile = np.concatenate([[0], np.cumsum(tiles)]).astype(np.int64)
         n = plan.num_envs * plan.steps_per_round
         starts = np.zeros((int(first_tile[-1]), n_chunks + 1), np.int64)
         return walked, room, (empty(n, _OFFSETS), empty(n, dtype), starts), first_tile
-
-    def shards_after(self, made: int) -> tuple[CompiledShard, ...]:
-        """Return the environments after so many rounds."""
-        steps = self._shards[0].steps + made * self._plan.steps_per_round
-        state, elapsed, returns = self.envs
-        return tuple(
-            CompiledShard(first, state[first:last], elapsed[first:last], returns[first:last], steps)
-            for first, last in pairwise(self.edges.tolist())
-        )
 
     def chunks_after(self, made: int) -> tuple[Chunk, ...]:
         """Return the chunks after so many rounds."""
@@ -201,57 +170,50 @@ class Arrays:
             replace(
                 chunk,
                 tally=tally,
-                td_abs_sum=float(self._td_abs_sum[made - 1, c]),
-                changed=int(self._timesteps[r]) if r else chunk.changed,
+                td_abs_sum=float(self.td_abs_sum[made - 1, c]),
+                changed=int(self.timesteps[r]) if r else chunk.changed,
                 answers=(),
             )
-            for c, (chunk, r) in enumerate(zip(self._owned, self._changed.tolist(), strict=True))
+            for c, (chunk, r) in enumerate(zip(self._owned, self.changed.tolist(), strict=True))
         )
 
     def _tally(self, r: int) -> RoundStats:
         """Return the counts of the r-th of the rounds."""
-        shares = np.diff(self.edges) * self._plan.steps_per_round
         return reduce(
             add,
             (
                 RoundStats.of_kernel(
-                    self._episodes[r, w].tolist(),
-                    timesteps=int(self._timesteps[r]),
-                    epsilon=float(self._epsilons[r]),
-                    n_transitions=int(shares[w]),
+                    episodes.tolist(),
+                    timesteps=int(self.timesteps[r]),
+                    epsilon=float(self.epsilons[r]),
+                    n_transitions=int(n),
+                    n_restarts=int(restarts),
                 )
-                for w in range(len(shares))
+                for episodes, n, restarts in zip(
+                    self.episodes[r], self.counts[r], self.restarts[r], strict=True
+                )
             ),
         )
 
-    def told(self, made: int) -> tuple[Policy, dict[str, npt.NDArray[Any]]]:
-        """Return the policy after so many rounds, and their reports as columns."""
-        plan, columns = self._plan, self._reports(made)
-        timesteps = int(self._timesteps[made])
-        worth = plan.algorithm.worth(self._values, plan.epsilon(timesteps), plan.n_actions)
-        policy = Policy(
-            worth,
-            self._tied,
-            timesteps,
-            self._tally(made - 1),
-            plan.extent(),
-            float(columns["td_abs_sum"][-1]),
-            numbers=self._values,
-        )
-        return policy, columns
+    def policy_after(self, made: int) -> Policy:
+        """Return the policy after so many rounds."""
+        plan, timesteps = self._plan, int(self.timesteps[made])
+        worth = plan.algorithm.worth(self.values, plan.epsilon(timesteps), plan.n_actions)
+        tally, td = self._tally(made - 1), float(_in_order(self.td_abs_sum[made - 1 : made])[0])
+        return Policy(worth, self.tied, timesteps, tally, plan.extent(), td, numbers=self.values)
 
-    def _reports(self, made: int) -> dict[str, npt.NDArray[Any]]:
-        per_round = self._plan.num_envs * self._plan.steps_per_round
+    def reports(self, made: int) -> dict[str, npt.NDArray[Any]]:
+        """Return the reports of so many rounds, as columns."""
         return {
             "round": self._round + np.arange(made),
-            "timesteps": self._timesteps[1 : made + 1],
-            "epsilon": self._epsilons[:made],
-            "learning_rate": self._rates[:made],
-            "n_transitions": np.full(made, per_round),
-            "td_abs_sum": _in_order(self._td_abs_sum[:made]),
-            "n_restarts": np.zeros(made, np.int64),
+            "timesteps": self.timesteps[1 : made + 1],
+            "epsilon": self.epsilons[:made],
+            "learning_rate": self.rates[:made],
+            "n_transitions": self.counts[:made].sum(axis=1),
+            "td_abs_sum": _in_order(self.td_abs_sum[:made]),
+            "n_restarts": self.restarts[:made].sum(axis=1),
             "wall_time": np.full(made, np.nan),
-            **RoundStats.pooled(self._episodes[:made]),
+            **RoundStats.pooled(self.episodes[:made]),
         }
 
 
@@ -260,12 +222,6 @@ def _along(schedule: Schedule, timesteps: npt.NDArray[np.int64]) -> npt.NDArray[
     if isinstance(schedule, Constant):
         return np.full(len(timesteps), schedule.value)
     return np.array([schedule(t) for t in timesteps.tolist()], np.float64)
-
-
-def _thresholds(epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
-    """Return the bound of each epsilon; see :func:`dqlearn.random.exploration_threshold`."""
-    found, where = np.unique(epsilons, return_inverse=True)
-    return np.array([exploration_threshold(float(it)) for it in found], np.uint64)[where]
 
 
 def _in_order(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

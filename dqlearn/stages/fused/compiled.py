@@ -14,59 +14,29 @@ round that meets a fault of the model is not made, and those before it are.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from dqlearn.algorithms.fields import Best
-from dqlearn.algorithms.rule import Algorithm
 from dqlearn.envs.model_faults import check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.jit.atomics import NAPS
-from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.kernels.crew import board, fail, phase_of
-from dqlearn.kernels.summary import unroll
-from dqlearn.kernels.update import learn_by
-from dqlearn.stages.fused.arrays import Arrays
+from dqlearn.stages.fused.kernels import rounds_of_model
 from dqlearn.stages.fused.reports import RoundReports
+from dqlearn.stages.fused.rounds import Rounds
+from dqlearn.stages.fused.walks import Walks
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import CompiledShard
 from dqlearn.table.chunk import Chunk
 
-__all__ = ["Rounds", "make_rounds"]
-
-_TEMPLATE = Path(__file__).parents[2] / "kernels" / "templates" / "rounds_template.py"
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """What fused rounds made.
-
-    Attributes
-    ----------
-    chunks : tuple of Chunk
-        The chunks after the last round that was made.
-    shards : tuple of CompiledShard
-        The environments after it.
-    policy : Policy
-        The policy after it, with the numbers that its summaries are made of.
-    reports : RoundReports
-        Reports of all rounds that were made.
-    """
-
-    chunks: tuple[Chunk, ...]
-    shards: tuple[CompiledShard, ...]
-    policy: Policy
-    reports: RoundReports
+__all__ = ["make_rounds"]
 
 
 def make_rounds(
@@ -104,23 +74,24 @@ def make_rounds(
     EnvironmentFault
         If the first round meets a fault; nothing is changed then.
     """
-    arrays, began = Arrays(plan, state, round_, n_rounds, in_place), time.monotonic()
+    arrays, began = Walks(plan, state, round_, n_rounds, in_place), time.monotonic()
     threads = min(threads, max(arrays.sizes)) if NAPS else 1
     made = _run(plan, arrays, round_, n_rounds, threads)
     if made == 0:
         _raise_fault(cast("TabularEnv", plan.env), arrays)
-    policy, columns = arrays.told(made)
-    reports = RoundReports(columns, threads, time.monotonic() - began)
-    return Rounds(arrays.chunks_after(made), arrays.shards_after(made), policy, reports)
+    table = arrays.table
+    reports = RoundReports(table.reports(made), threads, time.monotonic() - began)
+    shards = arrays.shards_after(made)
+    return Rounds(table.chunks_after(made), shards, table.policy_after(made), reports)
 
 
-def _run(plan: Plan, arrays: Arrays, round_: int, n_rounds: int, threads: int) -> int:
+def _run(plan: Plan, arrays: Walks, round_: int, n_rounds: int, threads: int) -> int:
     """Make rounds; return how many were made."""
-    kernels, numbers = _kernels(cast("TabularEnv", plan.env), plan.algorithm), board()
+    kernels, numbers = rounds_of_model(cast("TabularEnv", plan.env), plan.algorithm), board()
     sizes, run = arrays.sizes, arrays.arguments()
     # A call that does nothing: what may fail to compile does so before the first write.
     kernels.work(board(closed=True), 0, False, sizes, run)
-    arrays.stamp(-1)  # until they are whole again
+    arrays.table.stamp(None)  # until they are whole again
     crew = [_helpers().submit(_help, kernels, numbers, sizes, run) for _ in range(threads - 1)]
     try:
         made: int = kernels.work(numbers, n_rounds, True, sizes, run)
@@ -134,20 +105,20 @@ def _run(plan: Plan, arrays: Arrays, round_: int, n_rounds: int, threads: int) -
             raise  # a rule's own error, while the table was written to
         made = phase >> 1
         _take_back(kernels, arrays, made)
-        arrays.stamp(round_ + made)
+        arrays.table.stamp(made)
         if made == 0:
             raise
-    arrays.stamp(round_ + made)
+    arrays.table.stamp(made)
     return made
 
 
-def _take_back(kernels: ModuleType, arrays: Arrays, r: int) -> None:
+def _take_back(kernels: ModuleType, arrays: Walks, r: int) -> None:
     """Take back the steps of the r-th round, in which a model raised an error."""
     for w in np.flatnonzero(arrays.begun == r).tolist():
         kernels.keep(arrays.before, arrays.envs, arrays.edges[w], arrays.edges[w + 1])
 
 
-def _raise_fault(env: TabularEnv, arrays: Arrays) -> None:
+def _raise_fault(env: TabularEnv, arrays: Walks) -> None:
     """Raise the error of the first environment that met a fault."""
     w = int(np.flatnonzero(arrays.faults[:, 0] >= 0)[0])
     e, s, a, after = arrays.faults[w].tolist()
@@ -173,26 +144,3 @@ def _help(
 def _error_of(helper: Future[None]) -> BaseException | None:
     """Return the error of a helper that has failed; None of one that has not, or not yet begun."""
     return helper.exception() if helper.done() and not helper.cancelled() else None
-
-
-def _kernels(env: TabularEnv, rule: Algorithm) -> ModuleType:
-    """Return the compiled rounds of a model and a rule."""
-    width = unroll(env.n_actions)
-    fields = tuple(
-        (it.score, it.value) if isinstance(it, Best) else (it.term,) for it in rule.summary
-    )
-    learn, sum_up = learn_by(rule.step, width, fields, rule.behaviour)
-    functions = {
-        "walk": env.kernels.walk_alone,
-        "target": rule.target,
-        "learn": learn,
-        "sum_up": sum_up,
-    }
-    return env.specialised(_TEMPLATE, functions, f"_{_token(rule, width)}")
-
-
-@cache
-def _token(rule: Algorithm, width: int) -> str:
-    """Return a name for a rule and the number of actions that its kernels are unrolled for."""
-    mark = fingerprint(rule.functions) or uuid.uuid4().hex
-    return f"{mark}_{width}"

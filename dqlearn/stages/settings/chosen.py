@@ -83,6 +83,7 @@ class Settings:
             compiled=compiled,
             gather=exchange == "gather",
             fusible=not lag and grid.n_columns == 1,
+            processes=min(it["shards"] or width, width),
         )
         settled: dict[str, Any] = {
             **it,

@@ -129,7 +129,9 @@ class Hyperparameters(TypedDict, total=False):
             None,
             "Environments that are stepped together. By default so many of a compiled model that a "
             "round makes about 8 times the square root of the number of pairs, 65,536 with "
-            '``exchange="gather"``, 4096 where rounds are large, and 64 of any other environment.',
+            '``exchange="gather"``, and 4096 where rounds are large. Of Python environments in one '
+            "process, by default about the square root of the number of pairs, 8 .. 64; in several "
+            "processes 64.",
             advised=True,
         ),
     ]
@@ -149,9 +151,10 @@ class Hyperparameters(TypedDict, total=False):
             Integer(),
             None,
             "Steps of each environment in a round. By default 4 of a compiled model, up to 64 of "
-            'few environments, and 1 with ``exchange="gather"``; about as many as make one '
-            "transition per pair where rounds are large, which they are with `policy_lag` 1, "
-            "beyond 33 million pairs, and of other environments.",
+            "few environments; 1 of Python environments in one process, and with "
+            '``exchange="gather"``; about as many as make one transition per pair where rounds are '
+            "large, which they are with `policy_lag` 1, beyond 33 million pairs, and of Python "
+            "environments in several processes.",
             advised=True,
         ),
     ]

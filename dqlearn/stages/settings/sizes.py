@@ -14,10 +14,14 @@ fused                   a quarter of the power of two next to n         4
 fused, environments     as many as there are                            up to 64
 gather                  65,536                                          1
 others, large tables    4,096                                           up to 1,024
-Python                  64                                              up to 64
+Python, one process     the power of two next to sqrt(pairs), 8 .. 64   1
+Python, others          64                                              up to 64
 ======================  ==============================================  =================
 
-Invariant: the size depends on the table and on what is said of a run, never on where it is made.
+Steps of Python environments take so long that a round after each costs little, where it is fused.
+
+Invariant: the size depends on the table and on what is said of a run, never on where it is made;
+that of Python environments depends on the number of processes, as their `shards` do.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ _LARGE = 4096, 1024
 LARGE_PAIRS = 2**25
 """Number of pairs beyond which rounds are spread over a cluster."""
 
+_PYTHON_FUSED = 8, 64
 _STEPS, _STEPS_AT_MOST = 4, 64
 _LEAST, _ENVS_AT_LEAST = 256, 64
 
@@ -44,6 +49,7 @@ def round_size(
     compiled: bool,
     gather: bool,
     fusible: bool,
+    processes: int = 1,
 ) -> tuple[int, int]:
     """Return the number of environments and of their steps in a round.
 
@@ -56,6 +62,8 @@ def round_size(
     compiled, gather, fusible : bool
         Whether the environment is a compiled model; whether there is one step in a round, on the
         gather path; whether rounds can be fused.
+    processes : int
+        Number of processes that Python environments are divided over.
 
     Returns
     -------
@@ -67,11 +75,17 @@ def round_size(
     (4096, 4)
     >>> round_size(3_000, 16, None, compiled=True, gather=False, fusible=True)
     (16, 32)
+    >>> round_size(3_000, None, None, compiled=False, gather=False, fusible=True)
+    (64, 1)
     """
     if gather:
         return num_envs or (_GATHER_ENVS if compiled else _PYTHON[0]), steps or 1
     if compiled and fusible and n_pairs <= LARGE_PAIRS:
         return _small(n_pairs, num_envs, steps)
+    if fusible and processes == 1 and not compiled and n_pairs <= LARGE_PAIRS:
+        least, most = _PYTHON_FUSED
+        wanted = 1 << round(math.log2(n_pairs) / 2)
+        return num_envs or min(max(wanted, least), most), steps or 1
     envs, most = _LARGE if compiled else _PYTHON
     envs = num_envs or envs
     return envs, steps or min(max(1, math.ceil(n_pairs / envs)), most)
