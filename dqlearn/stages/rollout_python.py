@@ -279,8 +279,9 @@ class _Rows:
             return_max=max(self.returns, default=-math.inf),
             n_restarts=n_restarts,
         )
+        some: Any = slice(None) if tally.n_transitions == real.size else real
         state, action, reward, next_state = (
-            _by_block(column)[real]
+            _by_block(column)[some]
             for column in (self.state, self.action, self.reward, self.next_state)
         )
         return Transitions(state, action, reward, next_state, tally)
@@ -288,5 +289,7 @@ class _Rows:
 
 def _by_block(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Flatten (step, environment) to the order (block, step, environment)."""
+    if rows.shape[1] <= BLOCK:
+        return rows.ravel()
     blocks = range(0, rows.shape[1], BLOCK)
     return np.concatenate([rows[:, b : b + BLOCK].ravel() for b in blocks])

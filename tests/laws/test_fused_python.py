@@ -205,4 +205,4 @@ def test_on_one_worker() -> None:
         assert (spread._plan.num_envs, spread._plan.steps_per_round) == (64, 2)
         assert not is_fused(spread.learn(256))
     here = QLearner(Walk, seed=5)
-    assert (here._plan.num_envs, here._plan.steps_per_round) == (8, 1)
+    assert (here._plan.num_envs, here._plan.steps_per_round) == (16, 1)

@@ -71,6 +71,14 @@ def test_small_rounds(tmp_path: Path) -> None:
     assert len(rates) == 7
 
 
+def test_few_envs(tmp_path: Path) -> None:
+    few = ["--env", "CliffWalking-v1"]
+    rates = figures("few_envs", ["rate", *few, "--repeats", "1", "--transitions", "500"], tmp_path)
+    assert min(rates["CliffWalking-v1 default / loop"]) > 0.0
+    made = figures("few_envs", ["return", *few, "--seeds", "1", "--goal", "-1e6"], tmp_path)
+    assert made["CliffWalking-v1 loop"] == [0.5]
+
+
 def test_big_tables(tmp_path: Path) -> None:
     small = ["--num-envs", "256", "--rounds", "2", "--repeats", "1"]
     few = [*small, "--places", "1000"]

@@ -130,7 +130,7 @@ class Hyperparameters(TypedDict, total=False):
             "Environments that are stepped together. By default so many of a compiled model that a "
             "round makes about 8 times the square root of the number of pairs, 65,536 with "
             '``exchange="gather"``, and 4096 where rounds are large. Of Python environments in one '
-            "process, by default about the square root of the number of pairs, 8 .. 64; in several "
+            "process, by default about the square root of the number of pairs, 16 .. 64; in more "
             "processes 64.",
             advised=True,
         ),

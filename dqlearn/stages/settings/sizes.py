@@ -14,7 +14,7 @@ fused                   a quarter of the power of two next to n         4
 fused, environments     as many as there are                            up to 64
 gather                  65,536                                          1
 others, large tables    4,096                                           up to 1,024
-Python, one process     the power of two next to sqrt(pairs), 8 .. 64   1
+Python, one process     the power of two next to sqrt(pairs), 16 .. 64  1
 Python, others          64                                              up to 64
 ======================  ==============================================  =================
 
@@ -36,7 +36,7 @@ _LARGE = 4096, 1024
 LARGE_PAIRS = 2**25
 """Number of pairs beyond which rounds are spread over a cluster."""
 
-_PYTHON_FUSED = 8, 64
+_PYTHON_FUSED = 16, 64
 _STEPS, _STEPS_AT_MOST = 4, 64
 _LEAST, _ENVS_AT_LEAST = 256, 64
 
