@@ -190,6 +190,7 @@ def check_number(
     most: float = math.inf,
     *,
     cure: str = "",
+    error: Error = ConfigurationError,
 ) -> float:
     """Return a finite real number of a range.
 
@@ -203,6 +204,8 @@ def check_number(
         The range, ends included.
     cure : str
         What the user can do about it.
+    error : type of ConfigurationError
+        The error to raise.
 
     Returns
     -------
@@ -229,7 +232,7 @@ def check_number(
         expected = f"a number of at least {least:g}"
     else:
         expected = "finite"
-    raise _said(ConfigurationError, name, expected, value, cure)
+    raise _said(error, name, expected, value, cure)
 
 
 def check_real(name: str, value: Any, *, error: Error = ConfigurationError) -> float:

@@ -7,7 +7,7 @@
     linear:1.0:0.05:2e6                    Linear(start, end, over)
     exponential:1.0:0.05:2e6               Exponential(start, end, over)
     piecewise:0=1.0,1e6=0.5,3e6=0.05       Piecewise of (transitions, value)
-    visits   visits:0.8:1:1                VisitCount(omega, offset, scale)
+    visits   visits:0.8:1:1:0.01           VisitCount(omega, offset, scale, floor)
     auto   1000000   1000000,4             chunks along states, and along actions
     20   20,10                             bins of all dimensions, or of each
     {"arm": [4, 2], "lamp": null}          those of a Dict; [4, [2, 2]] those of a Tuple
@@ -64,7 +64,7 @@ __all__ = [
 
 _FORMS = (
     "a number, linear:START:END:OVER, exponential:START:END:OVER, piecewise:T=V,T=V,.. or, for a "
-    "learning rate, visits:OMEGA:OFFSET:SCALE"
+    "learning rate, visits:OMEGA:OFFSET:SCALE:FLOOR"
 )
 _BINS = (
     "expected N, N,N,.. or JSON of the structure of the observations, such as "
@@ -127,7 +127,7 @@ def parse_schedule(text: str) -> Schedule | VisitCount:
     >>> parse_schedule("linear:1.0:0.05:2e6")
     Linear(start=1.0, end=0.05, over=2000000)
     >>> parse_schedule("visits:0.8")
-    VisitCount(omega=0.8, offset=1.0, scale=1.0)
+    VisitCount(omega=0.8, offset=1.0, scale=1.0, floor=0.0)
     """
     kind, _, rest = text.partition(":")
     fields = rest.split(":") if rest else []
@@ -136,7 +136,7 @@ def parse_schedule(text: str) -> Schedule | VisitCount:
         return ramp(_number(fields[0]), _number(fields[1]), parse_whole(fields[2]))
     if kind == "piecewise" and len(fields) == 1:
         return Piecewise(tuple(_point(point) for point in rest.split(",")))
-    if kind == "visits" and len(fields) <= 3:
+    if kind == "visits" and len(fields) <= 4:
         return VisitCount(*map(_number, fields))
     with suppress(ValueError):
         return Constant(float(text))
@@ -168,8 +168,8 @@ def format_schedule(schedule: Schedule | VisitCount) -> str:
             return f"exponential:{start}:{end}:{over}"
         case Piecewise(points):
             return "piecewise:" + ",".join(f"{t}={value}" for t, value in points)
-        case VisitCount(omega, offset, scale):
-            return f"visits:{omega}:{offset}:{scale}"
+        case VisitCount(omega, offset, scale, floor):
+            return f"visits:{omega}:{offset}:{scale}" + (f":{floor}" if floor else "")
     raise ScheduleError(f"expected a schedule of dqlearn.schedules, got {schedule!r}")
 
 

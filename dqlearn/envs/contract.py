@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -30,10 +29,12 @@ from numba.core.dispatcher import Dispatcher
 from dqlearn.envs.model import Model
 from dqlearn.errors import ConfigurationError
 from dqlearn.jit.code_folder import code_folder
+from dqlearn.jit.inference import returned_type, where
 
 __all__ = ["check_params", "check_signatures", "check_types"]
 
 _KEY, _INDEX = types.uint64, types.int64
+_CURE = "use what numba supports, and pass everything else in params"
 _checked: set[str] = set()
 
 
@@ -121,7 +122,7 @@ def check_signatures(env: Model) -> None:
             taken.bind(*arguments)
         except TypeError as error:
             raise ConfigurationError(
-                f"expected a function {wanted}, got {_where(function)}, which takes {taken}"
+                f"expected a function {wanted}, got {where(function)}, which takes {taken}"
             ) from error
 
 
@@ -150,7 +151,7 @@ def check_types(env: Model, functions: Mapping[str, Any], token: str) -> None:
     if name in _checked or _is_noted(name):
         return
     for role, taken in arguments.items():
-        returned = _returned(role, functions[role], tuple(taken.values()))
+        returned = returned_type(role, functions[role], tuple(taken.values()), _CURE)
         _CHECKS[role](env, functions[role], returned)
     _checked.add(name)
     folder = code_folder() if env.digest else None
@@ -170,40 +171,6 @@ def _is_noted(name: str) -> bool:
     return folder is not None and (folder / name).exists()
 
 
-def _returned(role: str, function: Any, arguments: tuple[types.Type, ...]) -> Any:
-    """Compile a function for some argument types, and return the type of its result."""
-    callee = types.Dispatcher(function)
-    try:
-        signature: Any = callee.get_call_type(function.typingctx, arguments, {})
-    except Exception as error:  # numba's own errors, and any of the function's constants
-        raise ConfigurationError(_complaint(role, function, error)) from error
-    return types.unliteral(signature.return_type)  # type: ignore[no-untyped-call]
-
-
-def _complaint(role: str, function: Any, error: Exception) -> str:
-    """Say which function numba cannot compile, where and why, and what to do."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith("Failed in nopython mode")]
-    reason = said[0] if said else repr(error)
-    if reason.endswith(":") and len(said) > 1:
-        reason += " " + said[1].removeprefix(">>> ")
-    found = re.search(r'File "([^"]+)", line (\d+)', str(error))
-    place = f"{Path(found[1]).name}, line {found[2]}" if found else _where(function)
-    helper = re.search(r"name '(\w+)': .*<class 'function'>", reason)
-    cure = (
-        f"decorate {helper[1]} with @numba.njit"
-        if helper
-        else "use what numba supports, and pass everything else in params"
-    )
-    return f"numba cannot compile {role}, at {place}: {reason.rstrip('.: ')}; {cure}"
-
-
-def _where(function: Any) -> str:
-    """Return the place of a function's definition."""
-    code = getattr(function, "py_func", function).__code__
-    return f"{code.co_name} in {Path(code.co_filename).name}, line {code.co_firstlineno}"
-
-
 def _is_state(kind: types.Type) -> bool:
     return isinstance(kind, types.Integer | types.Boolean)
 
@@ -212,7 +179,7 @@ def _check_initial_type(env: Model, function: Any, returned: Any) -> None:
     if not _is_state(returned):
         raise ConfigurationError(
             f"initial must return a state, an integer in 0 .. {env.n_states - 1}; "
-            f"{_where(function)} returns {returned}"
+            f"{where(function)} returns {returned}"
         )
 
 
@@ -222,13 +189,13 @@ def _check_events_type(env: Model, function: Any, returned: Any) -> None:
     if not right or len(returned) != env.n_events:
         raise ConfigurationError(
             f"events must return a tuple of n_events={env.n_events} probabilities, all of them "
-            f"floats; {_where(function)} returns {returned}"
+            f"floats; {where(function)} returns {returned}"
         )
 
 
 def _check_transition_type(env: Model, function: Any, returned: Any) -> None:
     wanted = "transition must return (next_state, reward, terminated)"
-    found = f"{_where(function)} returns {returned}"
+    found = f"{where(function)} returns {returned}"
     parts: Any = returned if isinstance(returned, types.BaseTuple) else ()
     if len(parts) != 3:
         raise ConfigurationError(f"{wanted}; {found}")

@@ -51,11 +51,15 @@ def td(q: Any, y: Any, alpha: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def visit_rate(n, omega, offset, scale):
-    """Return the learning rate of a pair that was updated n times before."""
+def visit_rate(n, numbers):
+    """Return the learning rate of a pair that was updated n times before.
+
+    `numbers` are those of a :class:`~dqlearn.schedules.VisitCount`.
+    """
+    omega, offset, scale, floor = numbers
     base = n + offset
     power = base if omega == 1.0 else base**omega
-    return min(1.0, scale / power)
+    return max(floor, min(1.0, scale / power))
 
 
 @cache
@@ -74,8 +78,7 @@ def update_by(step):
             for t in range(len(xs)):
                 x = np.uint64(xs[t])
                 if by_visits is not None:
-                    rate = visit_rate(visits[x], by_visits[0], by_visits[1], by_visits[2])
-                    alpha = q.dtype.type(rate)
+                    alpha = q.dtype.type(visit_rate(visits[x], by_visits))
                 before = q[x]
                 q[x] = step(before, ys[t], alpha)
                 visits[x] += np.uint32(1)
@@ -109,8 +112,7 @@ def learn_by(step, width, fields, behaviour):
         for t in range(len(offset)):
             x = np.uint64(offset[t])
             if by_visits is not None:
-                of_pair = visit_rate(counts[x], by_visits[0], by_visits[1], by_visits[2])
-                alpha = q.dtype.type(of_pair)
+                alpha = q.dtype.type(visit_rate(counts[x], by_visits))
             before, y = flat[x], target[t]
             flat[x] = step(before, y, alpha)
             counts[x] += np.uint32(1)

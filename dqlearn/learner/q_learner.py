@@ -26,6 +26,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dqlearn.algorithms import as_algorithm
+from dqlearn.algorithms.contract import check_compiles
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
 from dqlearn.checks import check_amount
 from dqlearn.engine.cluster import LostWork, current_executor
@@ -141,6 +142,7 @@ class QLearner:
         compiled = isinstance(self._resolved.env, TabularEnv)
         width = executor.width if compiled else executor.memories  # each has one interpreter
         self._plan = fitted(settings.plan(self._resolved, width, origin), executor)
+        check_compiles(self._plan.algorithm, self._plan.dtype)
         self._run: Pipeline | None = None
         self._learner: threading.Thread | None = None  # which learns
         self._moving = threading.RLock()  # for as long as another thread may not move the run
@@ -674,7 +676,9 @@ class QLearner:
         n_states, n_actions = self._plan.grid.shape
         return (
             f"QLearner({self._resolved.called}: {n_states} states x {n_actions} actions, "
-            f"{self._plan.num_envs} environments in {self._plan.shards} shards, {self._plan.kind}, "
+            f"{self._plan.num_envs} environments in {self._plan.shards} shards, "
+            f"{self._plan.num_envs * self._plan.steps_per_round} transitions a round, "
+            f"{self._plan.kind}, "
             f"{'out of core, ' if self._placed_plan.out_of_core else ''}"
             f"{self.num_timesteps} transitions made)"
         )

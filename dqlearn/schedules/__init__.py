@@ -12,7 +12,7 @@ A `Schedule` is a pure function of t, the number of transitions made since the r
 `VisitCount` is not a function of t: it gives each pair (s, a) its own learning rate, as a function
 of n, the number of updates of that pair so far::
 
-    alpha(n) = min(1, scale / (n + offset)^omega)
+    alpha(n) = max(floor, min(1, scale / (n + offset)^omega))
 
 Invariants: a schedule is frozen data and evaluates to the same number wherever and whenever it is
 asked; it never leaves the range of its breakpoints; `from_spec(s.spec()) == s`, through JSON too.

@@ -121,6 +121,6 @@ def as_learning_rate(
     Examples
     --------
     >>> as_learning_rate(VisitCount(omega=0.8))
-    VisitCount(omega=0.8, offset=1.0, scale=1.0)
+    VisitCount(omega=0.8, offset=1.0, scale=1.0, floor=0.0)
     """
     return value if isinstance(value, VisitCount) else as_schedule(value, name=name)

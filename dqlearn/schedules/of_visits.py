@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dqlearn.checks import check_positive
+from dqlearn.checks import check_number, check_positive
 from dqlearn.errors import ScheduleError
 from dqlearn.schedules._spec import Spec
 
@@ -18,7 +18,9 @@ class VisitCount(Spec):
 
     Only legal as `learning_rate`::
 
-        alpha(n) = min(1, scale / (n + offset)^omega),   n = updates of (s, a) before this one
+        alpha(n) = max(floor, min(1, scale / (n + offset)^omega))
+
+    where n is the number of updates of (s, a) before this one.
 
     Tabular Q-learning converges to Q* with probability 1 when every pair is visited for ever and
     its rates satisfy the conditions of Robbins and Monro [1]_ [2]_::
@@ -41,6 +43,9 @@ class VisitCount(Spec):
         Visits counted in advance; positive.
     scale : float, default 1.0
         Factor of the rate, positive; the rate is capped at 1.
+    floor : float, default 0.0
+        Least rate, 0 .. 1. Above 0, values go on following what changes, and so the noise does not
+        average out: Q ends in a neighbourhood of Q*.
 
     Raises
     ------
@@ -61,16 +66,20 @@ class VisitCount(Spec):
     --------
     >>> [VisitCount().rate(n) for n in (0, 1, 3)]
     [1.0, 0.5, 0.25]
+    >>> [VisitCount(floor=0.3).rate(n) for n in (0, 1, 3)]
+    [1.0, 0.5, 0.3]
     """
 
     omega: float = 1.0
     offset: float = 1.0
     scale: float = 1.0
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         """Turn the fields into plain floats and check them."""
         for name in ("omega", "offset", "scale"):
             self._set(**{name: check_positive(name, getattr(self, name), error=ScheduleError)})
+        self._set(floor=check_number("floor", self.floor, 0.0, 1.0, error=ScheduleError))
         if self.omega > 1.0:
             raise ScheduleError(
                 f"omega must be in (0, 1], got {self.omega!r}: above 1 the rates have a finite "
@@ -90,4 +99,9 @@ class VisitCount(Spec):
         float
             The rate, in (0, 1].
         """
-        return min(1.0, self.scale / math.pow(n + self.offset, self.omega))
+        return max(self.floor, min(1.0, self.scale / math.pow(n + self.offset, self.omega)))
+
+    @property
+    def numbers(self) -> tuple[float, float, float, float]:
+        """The fields, as kernels take them."""
+        return self.omega, self.offset, self.scale, self.floor

@@ -63,14 +63,7 @@ def update(
         donated = True
     q, visits = (chunk.q, chunk.visits) if donated else (copy(chunk.q), copy(chunk.visits))
     if isinstance(learning_rate, VisitCount):
-        alpha, by_visits = (
-            q.dtype.type(0),
-            (
-                learning_rate.omega,
-                learning_rate.offset,
-                learning_rate.scale,
-            ),
-        )
+        alpha, by_visits = q.dtype.type(0), learning_rate.numbers
     else:
         alpha, by_visits = q.dtype.type(learning_rate(tally.timesteps)), None
     td_abs_sum, kernel = 0.0, update_by(step)

@@ -121,7 +121,7 @@ def test_which_path(side: int, settings: dict[str, Any], expected: tuple[Any, ..
     assert (plan.exchange, plan.num_envs, plan.steps_per_round, plan.policy_lag) == expected
 
 
-def test_python_environments_have_as_many_on_both_paths() -> None:
+def test_python_environments_on_the_gather_path() -> None:
     plan = plan_of(QLearner("FrozenLake-v1", exchange="gather", compile=False))
     assert (plan.num_envs, plan.steps_per_round, plan.policy_lag) == (64, 1, 1)
 
@@ -129,8 +129,8 @@ def test_python_environments_have_as_many_on_both_paths() -> None:
 def test_it_is_shown() -> None:
     """In the line of text, and in the table for notebooks."""
     assert repr(walk()) == (
-        "QLearner('dqlearn/Torus-v0': 144 states x 4 actions, 40 environments in 2 shards, gather, "
-        "0 transitions made)"
+        "QLearner('dqlearn/Torus-v0': 144 states x 4 actions, 40 environments in 2 shards, 40 "
+        "transitions a round, gather, 0 transitions made)"
     )
     assert "<td>40 transitions, gather</td>" in walk()._repr_html_()
     assert "<td>40 transitions, broadcast</td>" in walk("broadcast")._repr_html_()

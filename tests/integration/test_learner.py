@@ -599,7 +599,7 @@ def test_reprs() -> None:
     learner = small()
     assert repr(learner) == (
         "QLearner('dqlearn/Torus-v0': 64 states x 4 actions, 128 environments in 2 shards, "
-        "broadcast, 0 transitions made)"
+        "512 transitions a round, broadcast, 0 transitions made)"
     )
     assert "not begun" in learner._repr_html_()
     html = learner.learn(ROUND)._repr_html_()

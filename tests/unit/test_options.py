@@ -37,7 +37,7 @@ schedules = st.one_of(
     st.builds(Linear, numbers, numbers, transitions),
     st.builds(Exponential, positive, positive, transitions),
     st.builds(Piecewise, points),
-    st.builds(VisitCount, positive, positive, positive),
+    st.builds(VisitCount, positive, positive, positive, positive),
 )
 intervals = st.one_of(
     st.builds(Every, transitions=transitions),
@@ -67,6 +67,7 @@ def test_what_a_table_says_can_be_typed_again(schedule: Schedule | VisitCount) -
         ("visits", VisitCount()),
         ("visits:0.8", VisitCount(0.8)),
         ("visits:1:100:100", VisitCount(1.0, 100.0, 100.0)),
+        ("visits:1:100:100:0.01", VisitCount(1.0, 100.0, 100.0, 0.01)),
     ],
 )
 def test_schedules(text: str, schedule: Schedule | VisitCount) -> None:
@@ -87,7 +88,7 @@ def test_schedules(text: str, schedule: Schedule | VisitCount) -> None:
         ("piecewise:5", "expected points TRANSITIONS=VALUE"),
         ("piecewise:5=1,4=0", "strictly increasing"),
         ("visits:2", "omega must be in (0, 1]"),
-        ("visits:1:1:1:1", "visits:OMEGA"),
+        ("visits:1:1:1:0:1", "visits:OMEGA"),
     ],
 )
 def test_no_schedules(text: str, complaint: str) -> None:

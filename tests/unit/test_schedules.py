@@ -66,6 +66,7 @@ visit_counts = st.builds(
     omega=positive_unit,
     offset=st.floats(0.01, 1e6),
     scale=st.floats(0.01, 1e6),
+    floor=st.floats(0.0, 1.0),
 )
 
 
@@ -120,7 +121,10 @@ def test_spec_is_the_stored_form() -> None:
         "omega": 0.8,
         "offset": 1.0,
         "scale": 1.0,
+        "floor": 0.0,
     }
+    earlier = {"kind": "VisitCount", "omega": 0.8, "offset": 1.0, "scale": 2.0}
+    assert from_spec(earlier) == VisitCount(0.8, 1.0, 2.0)
 
 
 def test_numpy_numbers_and_whole_floats_become_plain_numbers() -> None:
@@ -154,6 +158,8 @@ def test_frozen() -> None:
         (VisitCount, (1.1,), "omega must be in"),
         (VisitCount, (1.0, 0.0), "offset must be positive"),
         (VisitCount, (1.0, 1.0, math.inf), "scale must be positive and finite"),
+        (VisitCount, (1.0, 1.0, 1.0, -0.1), "floor must be"),
+        (VisitCount, (1.0, 1.0, 1.0, 1.1), "floor must be"),
     ],
 )
 def test_bad_fields(kind: Any, arguments: tuple[Any, ...], message: str) -> None:
@@ -246,6 +252,7 @@ def test_as_learning_rate() -> None:
         (VisitCount(offset=4.0, omega=0.5), [1 / 2, 5**-0.5, 6**-0.5, 7**-0.5]),
         (VisitCount(scale=3.0), [1.0, 1.0, 1.0, 3 / 4]),
         (VisitCount(scale=10.0, offset=10.0), [1.0, 10 / 11, 10 / 12, 10 / 13]),
+        (VisitCount(floor=0.4), [1.0, 1 / 2, 0.4, 0.4]),
     ],
 )
 def test_visit_count_table(rule: VisitCount, rates: list[float]) -> None:

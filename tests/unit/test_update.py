@@ -91,13 +91,13 @@ def test_visit_count_makes_the_mean_of_targets() -> None:
     st.floats(0.5, 1.0) | st.just(1.0),
     st.floats(0.1, 1e6),
     st.floats(0.1, 1e6),
+    st.floats(0.0, 1.0),
 )
 def test_the_kernels_rate_is_the_schedules(
-    n: int, omega: float, offset: float, scale: float
+    n: int, omega: float, offset: float, scale: float, floor: float
 ) -> None:
-    assert visit_rate(np.uint32(n), omega, offset, scale) == VisitCount(omega, offset, scale).rate(
-        n
-    )
+    schedule = VisitCount(omega, offset, scale, floor)
+    assert visit_rate(np.uint32(n), schedule.numbers) == schedule.rate(n)
 
 
 @pytest.mark.parametrize("policy_lag", [0, 1])

@@ -127,9 +127,7 @@ class Arrays:
     def table(self) -> tuple[Any, ...]:
         """Return the table as ``kernels/templates/rounds_template.py`` takes it."""
         plan, grid, rate = self._plan, self._plan.laid_out, self._plan.learning_rate
-        by_visits = None
-        if isinstance(rate, VisitCount):
-            by_visits = rate.omega, rate.offset, rate.scale
+        by_visits = rate.numbers if isinstance(rate, VisitCount) else None
         axes = (locator.arrays for locator in grid.locators)
         shape = grid.bases, grid.widths, grid.members, grid.shape[1]
         addresses = np.array(
