@@ -83,7 +83,7 @@ class Settings:
             compiled=compiled,
             gather=exchange == "gather",
             fusible=not lag and grid.n_columns == 1,
-            processes=min(it["shards"] or width, width),
+            shards=it["shards"] or width,
         )
         settled: dict[str, Any] = {
             **it,

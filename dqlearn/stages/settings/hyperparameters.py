@@ -130,8 +130,8 @@ class Hyperparameters(TypedDict, total=False):
             "Environments that are stepped together. By default so many of a compiled model that a "
             "round makes about 8 times the square root of the number of pairs, 65,536 with "
             '``exchange="gather"``, and 4096 where rounds are large. Of Python environments in one '
-            "process, by default about the square root of the number of pairs, 16 .. 64; in more "
-            "processes 64.",
+            "shard, by default about the square root of the number of pairs, 16 .. 64; in several "
+            "64.",
             advised=True,
         ),
     ]
@@ -151,10 +151,10 @@ class Hyperparameters(TypedDict, total=False):
             Integer(),
             None,
             "Steps of each environment in a round. By default 4 of a compiled model, up to 64 of "
-            "few environments; 1 of Python environments in one process, and with "
+            "few environments; 1 of Python environments in one shard, and with "
             '``exchange="gather"``; about as many as make one transition per pair where rounds are '
             "large, which they are with `policy_lag` 1, beyond 33 million pairs, and of Python "
-            "environments in several processes.",
+            "environments in several shards.",
             advised=True,
         ),
     ]

@@ -14,14 +14,14 @@ fused                   a quarter of the power of two next to n         4
 fused, environments     as many as there are                            up to 64
 gather                  65,536                                          1
 others, large tables    4,096                                           up to 1,024
-Python, one process     the power of two next to sqrt(pairs), 16 .. 64  1
+Python, one shard       the power of two next to sqrt(pairs), 16 .. 64  1
 Python, others          64                                              up to 64
 ======================  ==============================================  =================
 
 Steps of Python environments take so long that a round after each costs little, where it is fused.
 
 Invariant: the size depends on the table and on what is said of a run, never on where it is made;
-that of Python environments depends on the number of processes, as their `shards` do.
+that of Python environments depends on `shards`, by default the number of processes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def round_size(
     compiled: bool,
     gather: bool,
     fusible: bool,
-    processes: int = 1,
+    shards: int = 1,
 ) -> tuple[int, int]:
     """Return the number of environments and of their steps in a round.
 
@@ -62,8 +62,8 @@ def round_size(
     compiled, gather, fusible : bool
         Whether the environment is a compiled model; whether there is one step in a round, on the
         gather path; whether rounds can be fused.
-    processes : int
-        Number of processes that Python environments are divided over.
+    shards : int
+        Number of tasks that the environments are divided over.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def round_size(
         return num_envs or (_GATHER_ENVS if compiled else _PYTHON[0]), steps or 1
     if compiled and fusible and n_pairs <= LARGE_PAIRS:
         return _small(n_pairs, num_envs, steps)
-    if fusible and processes == 1 and not compiled and n_pairs <= LARGE_PAIRS:
+    if fusible and shards == 1 and not compiled and n_pairs <= LARGE_PAIRS:
         least, most = _PYTHON_FUSED
         wanted = 1 << round(math.log2(n_pairs) / 2)
         return num_envs or min(max(wanted, least), most), steps or 1
