@@ -160,7 +160,10 @@ def write_row(width, fields, behaviour, k=0):
     `fields` are pairs (score, value) or single terms, as :func:`best_in_row` and
     :func:`sum_in_row` take them; ``values[row]`` is written field by field, and the set of the
     field `behaviour`. Of the other fields the sets come into `spare`, which is for nothing else.
+    Only the first field's function is inlined: of several that are the same code, nested in each
+    other, Numba loses some.
     """
+    inline: Any = "never" if k else "always"
     if k == len(fields):
 
         @numba.njit(nogil=True, inline="always")
@@ -172,7 +175,7 @@ def write_row(width, fields, behaviour, k=0):
     if len(fields[k]) == 1:
         total = sum_in_row(*fields[k])
 
-        @numba.njit(nogil=True, inline="always")
+        @numba.njit(nogil=True, inline=inline)
         def write(q, s, ties, state, values, tied, spare, row):
             values[row, k] = total(q, s)
             others(q, s, ties, state, values, tied, spare, row)
@@ -180,7 +183,7 @@ def write_row(width, fields, behaviour, k=0):
         return write
     best, greedy = best_in_row(width, *fields[k]), k == behaviour
 
-    @numba.njit(nogil=True, inline="always")
+    @numba.njit(nogil=True, inline=inline)
     def write_best(q, s, ties, state, values, tied, spare, row):
         if greedy:
             found = best(q, s, 0, ties[0], ties[1], state, tied, row)

@@ -118,6 +118,31 @@ def test_scores_of_more_digits_than_the_table() -> None:
     assert contents(learner_of("torus", settings).learn(TOTAL)) == single("torus", settings)
 
 
+def in_first(q: Any, s: Any, a: Any) -> Any:
+    return q[s, 0, a]
+
+
+def in_second(q: Any, s: Any, a: Any) -> Any:
+    return q[s, 1, a]
+
+
+def in_third(q: Any, s: Any, a: Any) -> Any:
+    return q[s, 2, a]
+
+
+def of_member(values: Any, epsilon: Any, n_actions: Any, member: Any) -> Any:
+    return values[member]
+
+
+def test_a_rule_of_several_fields_of_one_form() -> None:
+    """Numba loses some of several inlined functions that are nested and have the same code."""
+    fields = Best(in_first), Best(in_second), Best(in_third)
+    rule = Algorithm(f"{__name__}:ALONE", fields, of_member, members=3)
+    assert contents(learner_of("torus", {"algorithm": rule}).learn(TOTAL)) == single(
+        "torus", {"algorithm": rule}
+    )
+
+
 def test_many_rounds_are_made_in_a_task() -> None:
     learner = learner_of("torus", {"num_envs": 64, "steps_per_round": 1}).learn(500_000)
     reports = learner.history
