@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,14 @@ import gymnasium
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from fused import apart, contents
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from killing import two_workers
 
 import dqlearn
 from dqlearn import Every, QLearner
+from dqlearn.algorithms import Q_LEARNING
 from dqlearn.callbacks import StopTrainingOnMaxTime
 from dqlearn.errors import EnvironmentFault
 from dqlearn.schedules import Linear, VisitCount
@@ -63,22 +64,8 @@ def walks(mode: AutoresetMode) -> Any:
     return make
 
 
-@contextmanager
-def single_rounds() -> Iterator[None]:
-    with dask.config.set({"dqlearn.fuse": False}):
-        yield
-
-
 def learner_of(make: Any = Walk, **settings: Any) -> QLearner:
     return QLearner(make, **{"seed": 5, "num_envs": 12, "steps_per_round": 1, **settings})
-
-
-def contents(learner: QLearner) -> list[bytes]:
-    """Everything that a run has made, as bytes; its times apart."""
-    table, history = learner.table, learner.history
-    arrays = [table.q.compute(), table.visits.compute(), table.policy.compute()]
-    told = [history[name].values for name in history.variables if name != "wall_time"]
-    return [array.tobytes() for array in (*arrays, *told)]
 
 
 def is_fused(learner: QLearner) -> bool:
@@ -109,7 +96,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("make", "settings"), CASES.values(), ids=CASES)
 def test_the_bits_are_those_of_single_rounds(make: Any, settings: dict[str, Any]) -> None:
-    with single_rounds():
+    with apart():
         alone = learner_of(make, **settings).learn(TOTAL)
         assert not is_fused(alone)
     for threads in (1, 3):
@@ -141,6 +128,38 @@ def test_an_environment_raises(shards: int) -> None:
             learner.learn(2_000)
             found.append(contents(learner))
     assert found[0] == found[1]
+
+
+def failing(q: Any, y: Any, alpha: Any) -> Any:
+    return q + alpha * (y - q) / (y - 7.0)
+
+
+class Paying(Walk):
+    """Steps of an episode each, of which one, after many rounds, pays 7; others pay it later."""
+
+    pays = 0
+
+    def reset(self, *, seed: int | None = None, **kwargs: Any) -> tuple[int, dict[str, Any]]:
+        """Begin."""
+        if seed is not None:
+            self.pays = 100 + seed % 3
+        return 0, {}
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        """Pay."""
+        self.steps += 1
+        return 0, 7.0 if self.steps == self.pays else 1.0, True, False, {}
+
+
+def test_a_rule_that_raises_leaves_a_whole_table() -> None:
+    """It raises in the middle of what a round learns, after rounds of the same task."""
+    rule = replace(Q_LEARNING, name=f"{__name__}:FAILING", step=failing)
+    learner = learner_of(Paying, algorithm=rule)
+    with pytest.warns(UserWarning, match="built and reset anew"), pytest.raises(ZeroDivisionError):
+        learner.learn(TOTAL)
+    assert int(learner.table.visits.sum()) == learner.num_timesteps < 12 * 100
+    learner.learn(learner.num_timesteps + 600)
+    assert int(learner.table.visits.sum()) == learner.num_timesteps
 
 
 def test_an_error_that_nobody_saw_yet_comes_with_the_next_round() -> None:
@@ -193,7 +212,7 @@ def test_checkpoints_and_tables_while_it_learns(tmp_path: Path) -> None:
 @pytest.mark.cluster
 def test_on_one_worker() -> None:
     """One process fuses; several step side by side, in rounds of many steps."""
-    with single_rounds():
+    with apart():
         alone = learner_of(chunks=(4, -1)).learn(TOTAL)
     with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as one:
         with Client(one):

@@ -68,22 +68,26 @@ def make_python_rounds(
     ------
     EnvironmentFault
         If environments fail in the first round, or failed after the last one of the task before.
+    Exception
+        If a rule's own function raises; none of the rounds is made then.
     """
     shards, chunks, policy = state
     began, threads = time.monotonic(), min(threads, len(shards))
     table = Arrays(plan, chunks, policy, round_, n_rounds, (False, False))
     learner = _Learner(plan, table)
     made = 0
-    try:
-        while made < n_rounds:
-            table.schedule(made, made + 1)
-            learner.learn(made, _steps(plan, table, shards, round_, made, threads))
-            made += 1
-    except Exception as error:
-        if made == 0:
-            raise
-        for shard in shards:
-            shard.failure = error
+    while made < n_rounds:
+        table.schedule(made, made + 1)
+        try:
+            batches = _steps(plan, table, shards, round_, made, threads)
+        except Exception as error:
+            if made == 0:
+                raise
+            for shard in shards:
+                shard.failure = error
+            break
+        learner.learn(made, batches)  # an error leaves a copy half learned, which nobody sees
+        made += 1
     table.stamp(made)
     reports = RoundReports(table.reports(made), threads, time.monotonic() - began)
     return Rounds(table.chunks_after(made), shards, table.policy_after(made), reports)
