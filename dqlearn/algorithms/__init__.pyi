@@ -1,4 +1,5 @@
 from .double_q import DOUBLE_Q
+from .ensemble import ensemble
 from .expected_sarsa import EXPECTED_SARSA
 from .fields import Best, Extent, Sum
 from .q_learning import Q_LEARNING
@@ -15,5 +16,6 @@ __all__ = [
     "Extent",
     "Sum",
     "as_algorithm",
+    "ensemble",
     "find_algorithm",
 ]

@@ -19,7 +19,7 @@ import numpy as np
 from numba import types
 from numba.core.dispatcher import Dispatcher
 
-from dqlearn.algorithms.registry import ALGORITHMS
+from dqlearn.algorithms.registry import is_ours
 from dqlearn.algorithms.rule import Algorithm
 from dqlearn.errors import ConfigurationError
 from dqlearn.jit.inference import returned_type, where
@@ -46,7 +46,7 @@ def check_compiles(rule: Algorithm, dtype: np.dtype[Any]) -> None:
     ConfigurationError
         If it cannot. The error names the function and its line; numba's own error is the cause.
     """
-    if rule in ALGORITHMS.values():
+    if is_ours(rule):
         return
     number: Any = numba.from_dtype(dtype)
     for name, function in rule.functions.items():

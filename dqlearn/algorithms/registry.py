@@ -8,15 +8,21 @@ from __future__ import annotations
 import sys
 
 from dqlearn.algorithms.double_q import DOUBLE_Q
+from dqlearn.algorithms.ensemble import find_ensemble
 from dqlearn.algorithms.expected_sarsa import EXPECTED_SARSA
 from dqlearn.algorithms.q_learning import Q_LEARNING
 from dqlearn.algorithms.rule import Algorithm
 from dqlearn.errors import ConfigurationError
 
-__all__ = ["ALGORITHMS", "as_algorithm", "find_algorithm"]
+__all__ = ["ALGORITHMS", "as_algorithm", "find_algorithm", "is_ours"]
 
 ALGORITHMS = {rule.name: rule for rule in (Q_LEARNING, DOUBLE_Q, EXPECTED_SARSA)}
-"""All rules of dqlearn, by name."""
+"""All rules of dqlearn, by name, but for the ensembles, of which there are many."""
+
+
+def is_ours(rule: Algorithm) -> bool:
+    """Whether a rule is one of dqlearn's own."""
+    return ALGORITHMS.get(rule.name, find_ensemble(rule.name)) == rule
 
 
 def as_algorithm(given: str | Algorithm) -> Algorithm:
@@ -25,7 +31,7 @@ def as_algorithm(given: str | Algorithm) -> Algorithm:
     Parameters
     ----------
     given : str or Algorithm
-        A name of :data:`ALGORITHMS`, or a rule.
+        A name of :data:`ALGORITHMS` or of an ensemble, or a rule.
 
     Returns
     -------
@@ -43,12 +49,13 @@ def as_algorithm(given: str | Algorithm) -> Algorithm:
     """
     if isinstance(given, Algorithm):
         return given
-    if not isinstance(given, str) or given not in ALGORITHMS:
+    named = isinstance(given, str) and (ALGORITHMS.get(given) or find_ensemble(given))
+    if not named:
         raise ConfigurationError(
-            f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, or an Algorithm, got "
-            f"{given!r}"
+            f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, "
+            f"'ensemble:N:AGGREGATE:TARGET', or an Algorithm, got {given!r}"
         )
-    return ALGORITHMS[given]
+    return named
 
 
 def find_algorithm(name: str) -> Algorithm:
@@ -59,7 +66,7 @@ def find_algorithm(name: str) -> Algorithm:
     Parameters
     ----------
     name : str
-        A name of :data:`ALGORITHMS`, or ``"module:NAME"``.
+        A name of :data:`ALGORITHMS` or of an ensemble, or ``"module:NAME"``.
 
     Returns
     -------
@@ -70,8 +77,8 @@ def find_algorithm(name: str) -> Algorithm:
     ValueError
         If there is no such rule here.
     """
-    if name in ALGORITHMS:
-        return ALGORITHMS[name]
+    if (ours := ALGORITHMS.get(name) or find_ensemble(name)) is not None:
+        return ours
     module, _, attribute = name.partition(":")
     found = vars(sys.modules[module]).get(attribute) if module in sys.modules else None
     if isinstance(found, Algorithm):

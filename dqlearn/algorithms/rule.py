@@ -61,6 +61,9 @@ class Algorithm:
         The field of the summary whose action is greedy; epsilon-greedy actions are drawn around it.
     members : int
         Number of tables that learn beside each other. Each transition teaches one of them.
+    by_env : bool
+        Which one it teaches: environment e member ``e % members``, always; by default, whichever a
+        fair draw says.
     step : callable
         ``step(q, y, alpha)``: the value after a transition whose target is y. It is compiled.
 
@@ -85,6 +88,7 @@ class Algorithm:
     behaviour: int = 0
     members: int = 1
     step: Step = td
+    by_env: bool = False
 
     def __post_init__(self) -> None:
         """Check for parameters that can never work."""
@@ -115,6 +119,8 @@ class Algorithm:
             for name, function in vars(field).items()
         }
         plain = {"behaviour": self.behaviour, "members": self.members}
+        if self.by_env:  # rules from before it was there keep their fingerprints
+            plain["by_env"] = True
         return {**fields, **plain, "target": self.target, "step": self.step}
 
     def bytes_of_state(self, dtype: np.dtype[Any]) -> int:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SCORES", "mean", "own"]
+__all__ = ["AGGREGATES", "Members", "mean", "own", "parse_ensemble", "score_of"]
+
+Score = Callable[[Any, Any, Any], Any]
 
 _TWO = np.int64(2)  # halves of float32 are float64 then, to NumPy as to Numba
 
@@ -29,9 +31,97 @@ def mean(q: Any, s: Any, a: Any) -> Any:
     return (q[s, 0, a] + q[s, 1, a]) / _TWO
 
 
-SCORES: dict[str, tuple[int, Callable[[Any, Any, Any], Any]]] = {
+class Members:
+    """The scores of the members of an ensemble.
+
+    Parameters
+    ----------
+    n : int
+        Number of members.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def value(self, i: int) -> Score:
+        """Return the function that is the value of member i."""
+
+        def value(q: Any, s: Any, a: Any) -> Any:
+            return q[s, i, a]
+
+        return value
+
+    def score(self, aggregate: str) -> Score:
+        """Return the aggregate of all members' values, which are taken in their order.
+
+        That of the sum is the mean, which is a return, and orders actions in the same way.
+        """
+        n = self.n
+
+        def average(q: Any, s: Any, a: Any) -> Any:
+            found = q[s, 0, a]
+            for i in range(1, n):
+                found = found + q[s, i, a]
+            return found / np.int64(n)
+
+        def greatest(q: Any, s: Any, a: Any) -> Any:
+            found = q[s, 0, a]
+            for i in range(1, n):
+                found = np.maximum(found, q[s, i, a])
+            return found
+
+        def least(q: Any, s: Any, a: Any) -> Any:
+            found = q[s, 0, a]
+            for i in range(1, n):
+                found = np.minimum(found, q[s, i, a])
+            return found
+
+        return {"sum": average, "max": greatest, "min": least}[aggregate]
+
+
+AGGREGATES = ("sum", "max", "min")
+"""What the environments of an ensemble maximise when they act."""
+
+_SCORES: dict[str, tuple[int, Score]] = {
     "q_learning": (1, own),
     "expected_sarsa": (1, own),
     "double_q": (2, mean),
 }
-"""The number of members and the score of each rule of dqlearn's own, by the rule's name."""
+
+
+def parse_ensemble(name: str) -> tuple[int, str, str] | None:
+    """Return the members, the aggregate and the target in the name of an ensemble.
+
+    Examples
+    --------
+    >>> parse_ensemble("ensemble:4:sum:own")
+    (4, 'sum', 'own')
+    """
+    parts = name.split(":")
+    if len(parts) != 4 or parts[0] != "ensemble" or parts[2] not in AGGREGATES:
+        return None
+    return (int(parts[1]), parts[2], parts[3]) if parts[1].isdecimal() else None
+
+
+def score_of(name: str) -> tuple[int, Score] | None:
+    """Return the number of members and the score of a rule of dqlearn's own, by its name.
+
+    Parameters
+    ----------
+    name : str
+        The name of a rule.
+
+    Returns
+    -------
+    (int, callable), optional
+        None if the rule is the user's own.
+
+    Examples
+    --------
+    >>> members, score = score_of("double_q")
+    >>> members, float(score(np.array([[[1.0], [2.0]]]), 0, 0))
+    (2, 1.5)
+    """
+    if (parts := parse_ensemble(name)) is not None:
+        return parts[0], Members(parts[0]).score(parts[1])
+    return _SCORES.get(name)

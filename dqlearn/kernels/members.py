@@ -5,9 +5,11 @@
     row of state s       member 0: a0 a1 a2 | member 1: a0 a1 a2     column = member * 3 + action
     bootstraps of s      member 0           | member 1               s * members + member
 
-A draw from the step's key chooses the member, so it is the same whoever makes the step. With one
-member a column is an action, each state has one bootstrap, and nothing here is called. Invariant:
-a member's transitions are a fair sample of all, independent of what happened in them.
+Either a draw from the step's key chooses the member, and `first` is negative; or each environment
+teaches the same one always, and `first` is the number of the first of these environments. So it is
+the same whoever makes the step. With one member a column is an action, each state has one
+bootstrap, and nothing here is called. Invariant: which member learns from a transition does not
+depend on what happened in it.
 """
 
 from __future__ import annotations
@@ -22,21 +24,25 @@ __all__ = ["bootstrap_rows", "columns_of_step", "columns_of_walk"]
 
 
 @njit(nogil=True, cache=True)
-def columns_of_step(streams, step, members, n_actions, action):
+def columns_of_step(streams, step, first, members, n_actions, action):
     """Turn the actions of one step of all environments into columns, in place."""
     for e in range(len(streams)):
-        member = member_of(step_key(streams[e], np.uint64(step)), members)
+        if first >= 0:
+            member = (first + e) % members
+        else:
+            member = np.int64(member_of(step_key(streams[e], np.uint64(step)), members))
         action[e] += member * n_actions
 
 
 @njit(nogil=True, cache=True)
-def columns_of_walk(streams, t0, n_steps, block, members, n_actions, action):
+def columns_of_walk(streams, t0, n_steps, block, first, members, n_actions, action):
     """Turn the actions of a walk, in the order of a batch, into columns, in place."""
     for b in range(0, len(streams), block):
         n = min(block, len(streams) - b)
+        own_first = first + b if first >= 0 else first
         for k in range(n_steps):
             own = slice(b * n_steps + k * n, b * n_steps + (k + 1) * n)
-            columns_of_step(streams[b : b + n], t0 + k, members, n_actions, action[own])
+            columns_of_step(streams[b : b + n], t0 + k, own_first, members, n_actions, action[own])
 
 
 @njit(nogil=True, cache=True)

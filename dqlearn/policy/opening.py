@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dqlearn.algorithms.scores import SCORES
+from dqlearn.algorithms.scores import score_of
 from dqlearn.checks import check_amount
 from dqlearn.errors import ConfigurationError, IncompatibleTableError, NoCheckpointError
 from dqlearn.policy.choices import ChoicesLike
@@ -120,8 +120,8 @@ def find_choices(table: StoredTable) -> ChoicesLike:
     DamagedChunkError
         If what is stored is not what was written.
     """
-    if table.rule in SCORES:
-        members, score = SCORES[table.rule]
+    if (ours := score_of(table.rule)) is not None:
+        members, score = ours
         find = finder(score, table.key, table.actions.n)
     else:
         from dqlearn.policy.compiled import compiled_finder  # brings Numba

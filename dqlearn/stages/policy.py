@@ -66,6 +66,8 @@ class Policy(Sized):
         Sum of ``|y - q|`` over that round's updates.
     numbers : float (n_states, fields), optional
         The value of each field of the rule's summary, where rounds keep them current.
+    by_env : bool
+        Whether each environment teaches a member of its own.
     rows : int32 (n_envs,), optional
         On the gather path, the row of the state of each environment; else state s is in row s.
     """
@@ -77,6 +79,7 @@ class Policy(Sized):
     extent: Extent
     td_abs_sum: float = 0.0
     numbers: npt.NDArray[Any] | None = None
+    by_env: bool = False
     rows: npt.NDArray[np.int32] | None = None
 
     def rows_of(self, state: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -203,8 +203,13 @@ class Walk:
     def choose_members(self, action: npt.NDArray[Any]) -> None:
         """Draw the member that learns from each transition, and turn actions into columns."""
         if self._members > 1:
-            shape = self._members, self.env.n_actions
-            columns_of_walk(self._streams, self._shard.steps, self.n_steps, BLOCK, *shape, action)
+            steps = self._shard.steps, self.n_steps, BLOCK
+            columns_of_walk(self._streams, *steps, *self.members, self.env.n_actions, action)
+
+    @property
+    def members(self) -> tuple[int, int]:
+        """The number of the first environment if they have members of their own, or -1; members."""
+        return self._shard.first_env if self.policy.by_env else -1, self._members
 
     def tally(self) -> RoundStats:
         """Return the counts of the steps that were taken."""
@@ -244,5 +249,7 @@ def walk_and_route(walk: Walk, gamma: float, grid: ChunkGrid) -> Routed:
     tile = min(max(1, TILE // (walk.n_steps * BLOCK)) * BLOCK, walk.n_envs)
     n, m = (envs * walk.n_steps for envs in (walk.n_envs, tile))
     router = Router(n, m, walk.policy.value, gamma, grid)
-    walk.take(walk.env.kernels.walk_and_route, tile, walk.room(tile), *router.arguments)
+    first_env, _ = walk.members
+    kernel = walk.env.kernels.walk_and_route
+    walk.take(kernel, first_env, tile, walk.room(tile), *router.arguments)
     return router.routed(walk.tally())

@@ -105,7 +105,8 @@ def python_rollout(
             choose_actions(keys, shard.steps, own, policy.tied, threshold, env.actions.n, action)
             column = action if members == 1 else action.copy()
             if members > 1:
-                columns_of_step(keys, shard.steps, members, env.actions.n, column)
+                first = shard.first_env if policy.by_env else -1
+                columns_of_step(keys, shard.steps, first, members, env.actions.n, column)
             rows.record(k, shard, column, *_step(env, shard, action))
 
     with shard.watch.at_work():

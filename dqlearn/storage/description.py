@@ -25,7 +25,8 @@ from itertools import chain
 from types import ModuleType
 from typing import Any
 
-from dqlearn.algorithms import ALGORITHMS, Algorithm, as_algorithm
+from dqlearn.algorithms import Algorithm, as_algorithm
+from dqlearn.algorithms.registry import is_ours
 from dqlearn.envs.arguments import restored
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
@@ -260,7 +261,7 @@ def fingerprint_of(resolved: Resolved, rule: Algorithm) -> dict[str, str] | None
     parts: dict[str, Mapping[str, Any]] = {}
     if isinstance(env := resolved.env, TabularEnv):
         parts["model"] = {**env.functions, "params": env.params, "limits": env.limits}
-    if rule.name not in ALGORITHMS:
+    if not is_ours(rule):
         parts["rule"] = rule.functions
     digests = {name: fingerprint(part, versions=False) for name, part in parts.items()}
     known = {name: digest for name, digest in digests.items() if digest is not None}

@@ -52,7 +52,13 @@ def turn_task(
     best = told(asked, answers, plan.grid, plan.algorithm, extent)
     decided = plan.decide(best.found, best.timesteps)
     told_of = replace(extent, states=asked.state)
-    policy = Policy(*decided, best.timesteps, RoundStats(best.timesteps, 0.0), told_of)
+    policy = Policy(
+        *decided,
+        best.timesteps,
+        RoundStats(best.timesteps, 0.0),
+        told_of,
+        by_env=plan.algorithm.by_env,
+    )
     routed = [sorted_by_owner(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
     policy = replace(policy, rows=asked.of_env)
     after, shard = rolled_out(plan, shard, policy, round_ + len(batch))

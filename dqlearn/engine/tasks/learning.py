@@ -199,7 +199,8 @@ def reduce_task(plan: Plan, best: list[Summary], round_: int) -> Policy:
     ]
     whole = join(rows)
     made = whole.tally.timesteps + whole.tally.n_transitions
-    return Policy(*plan.decide(whole.found, made), made, whole.tally, extent, whole.td_abs_sum)
+    decided, by_env = plan.decide(whole.found, made), plan.algorithm.by_env
+    return Policy(*decided, made, whole.tally, extent, whole.td_abs_sum, by_env=by_env)
 
 
 def report_task(plan: Plan, parts: list[Part | Policy], round_: int) -> RoundReport:

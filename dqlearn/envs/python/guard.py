@@ -189,7 +189,10 @@ def guarded(make: Callable[[], Any], watch: Watch) -> SyncVectorEnv:
 
 
 class _Guarded(SyncVectorEnv):
-    """Guards that step together; a step costs less, as they return plain values and no infos."""
+    """Guards that step together; a step costs less, as they return plain values and no infos.
+
+    The observations of a step are overwritten by the next.
+    """
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all guards; reset those whose episodes end, whose last observations are kept."""

@@ -219,6 +219,7 @@ def walk_and_route(
     threshold,
     shard,
     episodes,
+    first_env,
     tile,
     walked,
     bootstrap,
@@ -232,6 +233,8 @@ def walk_and_route(
     ----------
     streams, t0, n_steps, block, limits, params, tied, rows, threshold, shard, episodes
         The arguments of these names of `walk`.
+    first_env : int
+        Number of the first environment if each has a member of its own, else -1.
     tile : int
         Environments in a tile, a multiple of `block`.
     walked : tuple of arrays (tile * n_steps,)
@@ -269,7 +272,8 @@ def walk_and_route(
         if members > 1:
             column, after_row = walked[1][:n], walked[3][:n]
             own_streams = streams[first:last]
-            columns_of_walk(own_streams, t0, n_steps, block, members, limits[1], column)
+            own_first = first_env + first if first_env >= 0 else first_env
+            columns_of_walk(own_streams, t0, n_steps, block, own_first, members, limits[1], column)
             bootstrap_rows(column, after_row, members, limits[1], after_row)
         route_tile(walked, n, first // tile, first * n_steps, bootstrap, grid, room, routed)
     return -1, np.int64(0), np.int64(0), np.int64(0), 0.0

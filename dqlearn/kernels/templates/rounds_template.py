@@ -65,7 +65,7 @@ def roll(w, r, run):
     edges, envs, before, model, policy, when, table, batch, told = run
     streams, state, elapsed, returns = envs
     values, tied = policy
-    t0, n_steps, block, tile, thresholds, epsilons, _ = when
+    t0, n_steps, block, tile, thresholds, epsilons, _, by_env = when
     gamma, _, grid = table[:3]
     walked, room, out, first_tile = batch
     members, n_actions = grid[4], grid[5]
@@ -98,8 +98,10 @@ def roll(w, r, run):
             told[2][w] = reward
         column = own_walked[1][:n]
         if members > 1 and not met:
+            own_first = first if by_env else -1
+            begun = t0 + r * n_steps
             columns_of_walk(
-                streams[own], t0 + r * n_steps, n_steps, block, members, n_actions, column
+                streams[own], begun, n_steps, block, own_first, members, n_actions, column
             )
         begin = first * n_steps
         if not met:

@@ -198,7 +198,11 @@ class Arrays:
         plan, timesteps = self._plan, int(self.timesteps[made])
         worth = plan.algorithm.worth(self.values, plan.epsilon(timesteps), plan.n_actions)
         tally, td = self._tally(made - 1), float(_in_order(self.td_abs_sum[made - 1 : made])[0])
-        return Policy(worth, self.tied, timesteps, tally, plan.extent(), td, numbers=self.values)
+        return Policy(
+            *(worth, self.tied, timesteps, tally, plan.extent(), td),
+            numbers=self.values,
+            by_env=plan.algorithm.by_env,
+        )
 
     def reports(self, made: int) -> dict[str, npt.NDArray[Any]]:
         """Return the reports of so many rounds, as columns."""

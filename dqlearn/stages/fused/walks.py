@@ -82,6 +82,7 @@ class Walks:
         """Return the arrays as ``kernels/templates/rounds_template.py`` takes them."""
         plan, table, env = self._plan, self.table, cast("TabularEnv", self._plan.env)
         keys = streams(np.uint64(plan.seed), STEPS, 0, plan.num_envs)
+        by_env = plan.algorithm.by_env
         steps = self._shards[0].steps, plan.steps_per_round, BLOCK, self._tile
         return (
             self.edges,
@@ -89,7 +90,7 @@ class Walks:
             self.before,
             (env.params, env.limits),
             (table.values, table.tied),
-            (*steps, _thresholds(table.epsilons), table.epsilons, table.alphas),
+            (*steps, _thresholds(table.epsilons), table.epsilons, table.alphas, by_env),
             table.table(),
             table.batch(self._tile * plan.steps_per_round, -(-np.diff(self.edges) // self._tile)),
             (

@@ -234,7 +234,10 @@ class Rule:
     """A learning rule; one of the user's own is stored as the module and name that define it."""
 
     names = tuple(ALGORITHMS)
-    label = "{" + ", ".join(f'"{name}"' for name in names) + "} or Algorithm"
+    label = (
+        "{" + ", ".join(f'"{name}"' for name in names) + '}, "ensemble:N:AGGREGATE:TARGET" '
+        "or Algorithm"
+    )
 
     def check(self, name: str, value: Any) -> Algorithm:
         """Return the rule of a name."""
