@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 import dqlearn
 from dqlearn import Policy, QLearner, runs
 from dqlearn.algorithms import ALGORITHMS, Algorithm, Best
-from dqlearn.algorithms.scores import SCORES
+from dqlearn.algorithms.scores import score_of
 from dqlearn.errors import (
     ConfigurationError,
     DamagedChunkError,
@@ -175,7 +175,7 @@ def test_scores_are_those_of_the_rules(name: str) -> None:
     rule = ALGORITHMS[name]
     field = rule.summary[rule.behaviour]
     assert isinstance(field, Best)
-    assert SCORES[name] == (rule.members, field.score)
+    assert score_of(name) == (rule.members, field.score)
 
 
 # versions
