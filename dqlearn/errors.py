@@ -12,6 +12,7 @@
     ├── TableTooLargeError   more bytes than there is room for    (also MemoryError)
     ├── IncompatibleTableError  a stored table that does not fit  (also ValueError)
     ├── EnvironmentFault     the environment broke its contract   (also RuntimeError)
+    │   ├── ActionMaskError  no valid action, or a mask that is none
     │   ├── InterfaceError   what it returns is not what Gymnasium's interface says
     │   ├── ProbabilityError a probability outside 0 .. 1     (also ConfigurationError)
     │   ├── RewardError      NaN or infinite reward
@@ -33,6 +34,7 @@ Every message says what was expected, what was got, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "ActionMaskError",
     "CheckError",
     "CheckpointError",
     "ClusterError",
@@ -98,6 +100,10 @@ class IncompatibleTableError(DQLearnError, ValueError):
 
 class EnvironmentFault(DQLearnError, RuntimeError):
     """An environment broke its contract, or raised."""
+
+
+class ActionMaskError(EnvironmentFault):
+    """A state has no valid action, an action is chosen that is not valid, or a mask is none."""
 
 
 class InterfaceError(EnvironmentFault):

@@ -23,6 +23,7 @@ from dqlearn.certificates.certificate import Certificate
 from dqlearn.certificates.subject import Subject
 from dqlearn.certificates.sweep import About, swept
 from dqlearn.envs.faces.gym_view import view_kernels
+from dqlearn.envs.model_faults import check_mask
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import EnvironmentFault
 
@@ -120,7 +121,10 @@ def _bounded(
         *(np.ascontiguousarray(q), drawn, tuple(part)),
     )
     if state >= 0:
-        model.outcomes(state, action)  # raises the error that names what is wrong
+        # This raises the error that names what is wrong.
+        for _, after, _, ends in model.outcomes(state, action):
+            if not ends and not model.masks([after]).any():
+                check_mask(model, f"state {state}, action {action}", after)
         raise EnvironmentFault(
             f"expected outcomes of state {state}, action {action} with probabilities in 0 .. 1, "
             f"states in 0 .. {model.n_states - 1} and finite rewards: check the transition"

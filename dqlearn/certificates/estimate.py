@@ -186,4 +186,6 @@ def _sampled(
     )
     if state >= 0:
         check_transition(model, "a sample", state, action, after, reward)
-    return means - q, variances, [*rewards, float(best.min()), float(best.max())]
+    off = means - np.where(np.isneginf(q), 0.0, q)  # of pairs that are not valid 0
+    best = best[np.isfinite(best)]
+    return off, variances, [*rewards, float(best.min(initial=0.0)), float(best.max(initial=0.0))]

@@ -44,7 +44,8 @@ class Subject:
     Parameters
     ----------
     q : dask.array.Array
-        Values, float (n_states, n_actions); all actions of a state are in one chunk.
+        Values, float (n_states, n_actions); all actions of a state are in one chunk. Minus infinity
+        where, and only where, an action is not valid.
     policy : dask.array.Array, optional
         Greedy actions, int (n_states,), of a table of several members.
     model : TabularEnv
@@ -101,7 +102,7 @@ class Subject:
         chosen = attrs.get("gamma") if gamma is None else gamma
         cure = "pass gamma=, where the table does not say its own" if gamma is None else ""
         discount = check_number("gamma", chosen, 0, 1, cure=cure)
-        return cls(q, policy, model, discount, _name(env, attrs, model))
+        return cls(_masked(q, model), policy, model, discount, _name(env, attrs, model))
 
 
 def _learner(table: Any) -> Any:
@@ -199,6 +200,28 @@ def _rows(q: da.Array) -> da.Array:
     numbers = q if q.dtype in _KEPT else q.astype(np.float64)
     whole: da.Array = numbers.rechunk(dict.fromkeys(range(1, q.ndim), -1))
     return whole
+
+
+def _masked(q: da.Array, model: TabularEnv) -> da.Array:
+    """Mask the pairs that are not valid; refuse values of the others that are not finite."""
+    checked: Any = _only_valid
+    made: da.Array = q.map_blocks(checked, model, dtype=q.dtype, meta=np.empty((0, 0), q.dtype))
+    return made
+
+
+def _only_valid(q: Any, model: TabularEnv, block_info: Any = None) -> Any:
+    values = q
+    if model.valid is not None:
+        first, last = block_info[0]["array-location"][0]
+        valid = model.masks(np.arange(first, last))
+        values = np.where(valid, q, -np.inf).astype(q.dtype)
+        q = np.where(valid, q, 0)
+    if not np.isfinite(q).all():
+        raise IncompatibleTableError(
+            "expected finite values of all valid pairs, got NaN or infinity: lower the learning "
+            "rate, or go back to an earlier checkpoint"
+        )
+    return values
 
 
 def _check_shape(q: da.Array, model: TabularEnv) -> None:

@@ -26,7 +26,6 @@ from dqlearn.certificates.subject import Subject
 from dqlearn.engine.cluster import ClusterExecutor, current_executor
 from dqlearn.engine.executor import Executor, LocalExecutor
 from dqlearn.envs.tabular import TabularEnv
-from dqlearn.errors import IncompatibleTableError
 
 __all__ = ["About", "Work", "swept"]
 
@@ -56,7 +55,7 @@ def swept(subject: Subject, work: Work) -> list[Any]:
     Raises
     ------
     IncompatibleTableError
-        If a value is not finite.
+        If a value of a valid pair is not finite.
     """
     executor = current_executor()
     scheduler: AbstractContextManager[Any] = nullcontext()
@@ -91,13 +90,9 @@ def _pieces(array: da.Array) -> list[Any]:
 
 
 def _maxima(q: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the greatest value of each state."""
-    if not np.isfinite(q).all():
-        raise IncompatibleTableError(
-            "expected finite values in the table, got NaN or infinity: lower the learning rate, or "
-            "go back to an earlier checkpoint"
-        )
+    """Return the greatest value of each state; 0 where no action is valid."""
     best: npt.NDArray[Any] = q.max(axis=1)
+    best[np.isneginf(best)] = 0.0
     return best
 
 

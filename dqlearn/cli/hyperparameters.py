@@ -50,6 +50,7 @@ def hyperparameter_options(command: Any) -> Any:
 def _option(name: str, it: Hyperparameter) -> Callable[[Any], Any]:
     flag, default = f"--{name.replace('_', '-')}", it.shown_default
     if isinstance(it.kind, Flag):
+        flag = f"{flag}/--no-{flag[2:]}" if default else flag
         return click.option(flag, is_flag=True, default=default, help=it.summary)
     return click.option(
         flag,

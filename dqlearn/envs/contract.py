@@ -5,6 +5,7 @@
     initial     (key, params)                    ──► an integer
     events      (state, action, params)          ──► a tuple of n_events floats
     transition  (state, action, happened or key, params) ──► (an integer, a number, a bool)
+    valid       (state, action, params)          ──► a bool
 
 Numba infers the types of each function by itself, so that an error names the function at fault and
 its line. Functions that passed the check are noted beside their machine code, so that a process
@@ -47,6 +48,7 @@ def _arguments(env: Model) -> dict[str, dict[str, Any]]:
         "initial": {"key": _KEY, "params": params},
         "events": {**pair, "params": params},
         "transition": {**pair, **drawn, "params": params},
+        "valid": {**pair, "params": params},
     }
     return {role: taken[role] for role, function in env.functions.items() if function is not None}
 
@@ -210,8 +212,17 @@ def _check_transition_type(env: Model, function: Any, returned: Any) -> None:
             raise ConfigurationError(f"{wanted}, {part}; {found}")
 
 
+def _check_valid_type(env: Model, function: Any, returned: Any) -> None:
+    if not isinstance(returned, types.Boolean):
+        raise ConfigurationError(
+            "valid must return a bool: a comparison, or bool(...); "
+            f"{where(function)} returns {returned}"
+        )
+
+
 _CHECKS: dict[str, Callable[[Any, Any, Any], None]] = {
     "initial": _check_initial_type,
     "events": _check_events_type,
     "transition": _check_transition_type,
+    "valid": _check_valid_type,
 }

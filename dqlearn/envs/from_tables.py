@@ -22,6 +22,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
@@ -42,7 +43,7 @@ _OPTIONS: dict[type, set[str]] = {  # options that the table reflects, or that c
 _CORNERS = ("red", "green", "yellow", "blue")
 
 
-def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
+def from_table(env: str | gymnasium.Env[Any, Any], masks: bool = True) -> TabularEnv:
     """Compile an environment that has a table ``P``: thousands of times faster than stepping it.
 
     Parameters
@@ -50,6 +51,8 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
     env : str or gymnasium.Env
         A Gymnasium id, or an environment. It must have ``P`` and ``initial_state_distrib``, and no
         wrapper that changes what it does.
+    masks : bool
+        Whether the model has the mask of actions that Taxi has, ``action_mask(state)``.
 
     Returns
     -------
@@ -90,6 +93,7 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
     events = _EVENTS.get(n_events)
     cumulated = np.cumsum(chance, axis=2)
     left = 1.0 - cumulated + chance  # probability that is left before each outcome
+    mask = _masks(base) if masks else None
     split = np.minimum(np.divide(chance, left, out=np.ones_like(chance), where=left > 0.0), 1.0)
     return TabularEnv(
         len(base.P),
@@ -98,20 +102,28 @@ def from_table(env: str | gymnasium.Env[Any, Any]) -> TabularEnv:
         _by_events if events else _by_key,
         events,
         n_events=n_events if events else 0,
-        params=(np.cumsum(base.initial_state_distrib), split if events else cumulated, *outcomes),
+        params=(
+            np.cumsum(base.initial_state_distrib),
+            split if events else cumulated,
+            *outcomes,
+            *(() if mask is None else (mask,)),
+        ),
         max_episode_steps=min(peeled(env)[1], default=None),
         state_dims=_state_dims(base),
         action_labels=documented_names(env),
+        valid=None if mask is None else _valid,
     )
 
 
-def own_table(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
+def own_table(env: gymnasium.Env[Any, Any], masks: bool = True) -> TabularEnv | None:
     """Compile an environment if its id stands for exactly the process that its table describes.
 
     Parameters
     ----------
     env : gymnasium.Env
         An environment that was made by its id.
+    masks : bool
+        Whether the model has the mask that the environment may have.
 
     Returns
     -------
@@ -135,7 +147,7 @@ def own_table(env: gymnasium.Env[Any, Any]) -> TabularEnv | None:
         return None
     chosen = base.spec.kwargs if base.spec else {}
     drawn = type(base) is FrozenLakeEnv and not (chosen.get("desc") or chosen.get("map_name"))
-    return None if drawn else from_table(env)
+    return None if drawn else from_table(env, masks)
 
 
 def _beyond_the_table(env: gymnasium.Env[Any, Any]) -> str | None:
@@ -172,6 +184,17 @@ def _arrays(table: Mapping[int, Mapping[int, Sequence[Any]]]) -> tuple[Any, ...]
     return chance, next_state, reward, terminated
 
 
+def _masks(base: Any) -> npt.NDArray[np.bool_] | None:
+    """Return the valid actions of each state, (n_states, n_actions), of an environment with them.
+
+    A state in which an episode never goes on may have none.
+    """
+    mask = getattr(base, "action_mask", None)
+    if not callable(mask):
+        return None
+    return np.array([mask(state) for state in range(len(base.P))], np.bool_)
+
+
 def _state_dims(base: Any) -> dict[str, int | Sequence[str]] | None:
     """Return the factors of a state, as Gymnasium's documentation describes them."""
     if type(base) is TaxiEnv:
@@ -191,7 +214,7 @@ def _initial(key: Any, params: tuple[Any, ...]) -> Any:
 
 
 def _by_key(state: Any, action: Any, key: Any, params: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-    _, cumulated, next_state, reward, terminated = params
+    cumulated, next_state, reward, terminated = params[1:5]
     u, k = uniform(key, 0), 0
     while k < cumulated.shape[2] - 1 and u >= cumulated[state, action, k]:
         k += 1
@@ -201,11 +224,15 @@ def _by_key(state: Any, action: Any, key: Any, params: tuple[Any, ...]) -> tuple
 def _by_events(
     state: Any, action: Any, happened: Any, params: tuple[Any, ...]
 ) -> tuple[Any, Any, Any]:
-    _, split, next_state, reward, terminated = params
+    split, next_state, reward, terminated = params[1:5]
     k = 0
     while k < split.shape[2] - 1 and not happened >> k & 1:
         k += 1
     return next_state[state, action, k], reward[state, action, k], terminated[state, action, k]
+
+
+def _valid(state: Any, action: Any, params: tuple[Any, ...]) -> Any:
+    return params[5][state, action]
 
 
 def _one(state: Any, action: Any, params: tuple[Any, ...]) -> tuple[Any, ...]:

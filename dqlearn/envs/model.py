@@ -17,6 +17,10 @@ class Model(Protocol):
         """Number of states, which are numbered from 0."""
 
     @property
+    def n_actions(self) -> int:
+        """Number of actions, which are numbered from 0."""
+
+    @property
     def n_events(self) -> int:
         """Number of events in the events form; 0 in the key form."""
 

@@ -3,7 +3,7 @@
 ::
 
     a kernel ──► (environment, state, action, next_state, reward) ──► the error that names it
-                               BEGINNING ┘  └ IMPOSSIBLE
+                    BEGINNING, NO_ACTION ┘  └ IMPOSSIBLE
 
 Invariant: kernels only notice that something is wrong; the message is made here.
 """
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from dqlearn.envs.model import Model
-from dqlearn.errors import ProbabilityError, RewardError, StateRangeError
-from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE
+from dqlearn.errors import ActionMaskError, ProbabilityError, RewardError, StateRangeError
+from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE, NO_ACTION
 
 __all__ = [
     "check_events",
     "check_initial",
+    "check_mask",
     "check_outcome",
     "check_transition",
 ]
@@ -91,6 +92,8 @@ def check_transition(
 
     Raises
     ------
+    ActionMaskError
+        If the state has no valid action, or another was chosen.
     ProbabilityError
         If a probability of the pair's events is outside 0 .. 1.
     RewardError
@@ -101,6 +104,8 @@ def check_transition(
     if action == BEGINNING:
         check_initial(next_state, env.n_states, who)
         return
+    if action == NO_ACTION:
+        check_mask(env, who, state)
     where = f"{who} in state {state}, action {action}"
     if next_state == IMPOSSIBLE and env.events is not None:
         check_events(env, state, action)
@@ -147,3 +152,34 @@ def check_outcome(
         raise StateRangeError(f"a state must be in 0 .. {n_states - 1}, got {next_state} {where}")
     if not np.isfinite(reward):
         raise RewardError(f"a reward must be finite, got {reward} {where}")
+
+
+def check_mask(env: Model, who: str, state: int) -> None:
+    """Raise the error of a state in which no valid action was chosen, or can be.
+
+    Parameters
+    ----------
+    env : Model
+        The model.
+    who : str
+        The environment that is in the state, or the pair that leads there, for the message.
+    state : int
+        The state.
+
+    Raises
+    ------
+    ActionMaskError
+        Always.
+    """
+    mask = np.empty((1, env.n_actions), np.bool_)
+    env.kernels.find_valid(np.array([state]), env.n_actions, env.params, mask)
+    valid = np.flatnonzero(mask[0]).tolist()
+    if valid:
+        raise ActionMaskError(
+            f"an action must be valid, got another than {valid} from the policy of {who} in state "
+            f"{state}"
+        )
+    raise ActionMaskError(
+        f"a state in which an episode goes on must have a valid action, got none in state {state}, "
+        f"which {who} comes to: check valid(), or let the transition there terminate"
+    )

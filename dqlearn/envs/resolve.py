@@ -34,6 +34,7 @@ from dqlearn.envs.problems.recipe import Recipe
 from dqlearn.envs.python.distinct import FACTORY, check_new
 from dqlearn.envs.python.faults import RAISED
 from dqlearn.envs.python.gymnasium_env import PythonEnv, takes_num_envs
+from dqlearn.envs.python.masks import says_masks
 from dqlearn.envs.registry import compiled_model, plain_kwargs, recipe
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, EnvironmentFault
@@ -84,6 +85,12 @@ class Resolved:
     def name(self) -> str:
         """Its name, for people to read."""
         return str(self.spec.get("id") or self.spec["name"])
+
+    @property
+    def masked(self) -> bool:
+        """Whether it is known to say which of its actions are valid."""
+        env = self.env
+        return env.valid is not None if isinstance(env, TabularEnv) else env.masked
 
     @property
     def called(self) -> str:
@@ -178,6 +185,7 @@ def resolve(
     kwargs: Mapping[str, Any] | None = None,
     bins: BinsLike = None,
     compile: bool = True,
+    masks: bool = True,
 ) -> Resolved:
     """Find out what an environment is.
 
@@ -193,6 +201,8 @@ def resolve(
     compile : bool
         Whether to compile an environment, given by its id, that is nothing but a table; see
         :func:`dqlearn.envs.from_tables.own_table`.
+    masks : bool
+        Whether to use the masks of its actions, if it has some.
 
     Returns
     -------
@@ -210,16 +220,17 @@ def resolve(
     """
     if isinstance(env, TabularEnv):
         _refuse(kwargs, bins)
-        return _tabular(env, _model_spec(env))
+        return _tabular(env if masks else unmasked(env), _model_spec(env))
     if isinstance(env, str):
         if not isinstance(kwargs, Mapping | None):
             raise ConfigurationError(f"env_kwargs must be a mapping by name, got {kwargs!r}")
         arguments = own(dict(kwargs or {}))
-        made = _gymnasium(Registered(env, arguments), bins, _id_spec(env, arguments), compile)
+        spec = _id_spec(env, arguments)
+        made = _gymnasium(Registered(env, arguments), bins, spec, compile, masks)
         return replace(made, recipe=recipe(env, arguments))
     if callable(env) and not isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv):
         _refuse(kwargs, None)
-        return _gymnasium(env, bins, {"name": getattr(env, "__qualname__", repr(env))})
+        return _gymnasium(env, bins, {"name": getattr(env, "__qualname__", repr(env))}, masks=masks)
     raise ConfigurationError(
         f"expected a Gymnasium id, a TabularEnv or a factory of environments, got {env!r}: "
         "environments are made where they are stepped, so pass an id with env_kwargs=, or "
@@ -263,15 +274,19 @@ def _tabular(model: TabularEnv, spec: dict[str, Any]) -> Resolved:
 
 
 def _gymnasium(
-    make: Callable[..., Any], bins: BinsLike, spec: dict[str, Any], compile: bool = False
+    make: Callable[..., Any],
+    bins: BinsLike,
+    spec: dict[str, Any],
+    compile: bool = False,
+    masks: bool = True,
 ) -> Resolved:
     one = _probe(make, spec.get("id") or spec["name"])
     try:
         model = compiled_model(one) if isinstance(one, gymnasium.Env) else None
         if model is not None:
             _refuse(None, bins)
-            return replace(_tabular(model, spec), source=make)
-        if compile and (model := own_table(one)) is not None:
+            return replace(_tabular(model if masks else unmasked(model), spec), source=make)
+        if compile and (model := own_table(one, masks)) is not None:
             _log.info("%s is compiled from its table P; compile=False steps its code", spec["id"])
             states = SpaceIndex.from_space(one.observation_space, bins)  # as those of its code
             made = _tabular(model, spec | {"compiled": True})
@@ -287,8 +302,13 @@ def _gymnasium(
         one.close()
     if isinstance(make, Registered):
         make = make.pinned(one)
-    env = PythonEnv(make, states, actions)
+    env = PythonEnv(make, states, actions, masks, masks and says_masks(one))
     return Resolved(env, states, actions, states.factors, names, spec, make)
+
+
+def unmasked(model: TabularEnv) -> TabularEnv:
+    """Return a model without its mask."""
+    return model if model.valid is None else replace(model, valid=None)
 
 
 def _probe(make: Callable[..., Any], name: str) -> Any:

@@ -10,8 +10,9 @@ It is in the spirit of Gymnasium's ``FuncEnv``, and has one of two forms:
 *key*
     ``transition(s, a, key, params)`` draws any random numbers it needs from :mod:`dqlearn.random`.
 
-Both forms have ``initial(key, params) -> s``. Invariant: the functions are pure, so the state of an
-environment is its integer, and copying an environment is copying that.
+Both forms have ``initial(key, params) -> s``, and may have a mask of the actions,
+``valid(s, a, params) -> bool``. Invariant: the functions are pure, so the state of an environment
+is its integer, and copying an environment is copying that.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from textwrap import shorten
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dqlearn.checks import check_count, check_whole, is_whole
 from dqlearn.envs.contract import check_params, check_signatures, check_types
@@ -35,7 +37,7 @@ from dqlearn.errors import ConfigurationError, SpaceError
 from dqlearn.jit.fingerprint import fingerprint
 from dqlearn.jit.specialise import specialise
 from dqlearn.spaces import Factor
-from dqlearn.text import html_table
+from dqlearn.text import html_table, shortened
 
 __all__ = ["TabularEnv"]
 
@@ -74,6 +76,10 @@ class TabularEnv:
         ``picture(state, action) -> Picture``, what `render` shows; action is None before the first.
     name : str, optional
         Name of the model; by default that of its `transition`.
+    valid : callable, optional
+        ``valid(state, action, params) -> bool``: whether an action can be taken. Only valid actions
+        are tried, are greedy, and count in targets; the others are never passed to the functions
+        above, and have the value of minus infinity. By default all are valid.
 
     Raises
     ------
@@ -118,6 +124,7 @@ class TabularEnv:
     action_labels: Sequence[str] | None = None
     picture: Callable[[int, int | None], Picture] | None = None
     name: str | None = None
+    valid: Callable[..., Any] | None = None
     digest: str | None = field(init=False, repr=False)
     _token: str = field(init=False, repr=False)
     _checked: bool = field(init=False, repr=False, default=False)
@@ -185,12 +192,18 @@ class TabularEnv:
     @property
     def functions(self) -> dict[str, Callable[..., Any] | None]:
         """The user's functions, by the names that kernels call them by."""
-        return {"initial": self.initial, "events": self.events, "transition": self.transition}
+        mask = {} if self.valid is None else {"valid": self.valid}  # models without keep theirs
+        return {
+            "initial": self.initial,
+            "events": self.events,
+            "transition": self.transition,
+            **mask,
+        }
 
     @property
     def kernels(self) -> types.ModuleType:
         """The compiled module of this model, one per process, whose functions were checked."""
-        kernels = self.specialised(_TEMPLATE, self.functions)
+        kernels = self.specialised(_TEMPLATE, {"valid": None, **self.functions})
         if not self._checked:
             check_types(self, vars(kernels), self._token)
             object.__setattr__(self, "_checked", True)
@@ -223,6 +236,32 @@ class TabularEnv:
         steps = self.max_episode_steps
         return int(self.n_states), int(self.n_actions), 2**62 if steps is None else int(steps)
 
+    def masks(self, states: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Return which actions are valid.
+
+        Parameters
+        ----------
+        states : int (m,)
+            States.
+
+        Returns
+        -------
+        bool (m, n_actions)
+
+        Raises
+        ------
+        SpaceError
+            If a state is out of range.
+        """
+        asked = np.atleast_1d(np.asarray(states))
+        if asked.dtype.kind not in "iu" or ((asked < 0) | (asked >= self.n_states)).any():
+            raise SpaceError(
+                f"states must be integers in 0 .. {self.n_states - 1}, got {shortened(states)}"
+            )
+        found = np.empty((len(asked), self.n_actions), np.bool_)
+        self.kernels.find_valid(asked.astype(np.int64), self.n_actions, self.params, found)
+        return found
+
     def outcomes(self, state: int, action: int) -> list[tuple[float, int, float, bool]]:
         """Enumerate what may follow a pair, as Gymnasium's ``P[state][action]`` does.
 
@@ -234,7 +273,7 @@ class TabularEnv:
         Returns
         -------
         list of (probability, next_state, reward, terminated)
-            The outcomes of positive probability.
+            The outcomes of positive probability; none of a pair that is not valid.
 
         Raises
         ------
@@ -256,6 +295,8 @@ class TabularEnv:
             ("action", action, self.n_actions),
         ):
             check_whole(name, index, 0, size - 1, error=SpaceError)
+        if self.valid is not None and not self.masks([state])[0, action]:
+            return []
         n = 1 << self.n_events
         p, s = np.empty(n), np.empty(n, np.int64)
         r, t = np.empty(n), np.empty(n, np.bool_)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from dqlearn.checks import check_whole
 from dqlearn.envs.faces.gym_view import TabularGymEnv, view_kernels
-from dqlearn.envs.model_faults import check_events, check_outcome
+from dqlearn.envs.model_faults import check_events, check_mask, check_outcome
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 
@@ -101,6 +101,7 @@ class ModelOutcomes:
             fault = tuple(drawn[outcome] for drawn in self._drawn)
             check_events(env, first + state, action)
             check_outcome(first + state, action, fault, self.n_states)
+            check_mask(env, f"state {first + state}, action {action}", fault[1])
         next_state, weight = self._scratch
         return Block(reward, start, next_state[: start[-1]], weight[: start[-1]])
 

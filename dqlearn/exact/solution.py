@@ -54,9 +54,9 @@ class Solution:
     Parameters
     ----------
     q : float64 (n_states, n_actions)
-        Action values Q*.
+        Action values Q*; minus infinity where an action is not valid.
     value : float64 (n_states,)
-        Optimal state values, the maximum of `q` over the actions.
+        Optimal state values, the maximum of `q` over the actions; 0 where none is valid.
     policy : int64 (n_states,)
         The action with the greatest value; the first where several have it.
     iterations : int
@@ -151,7 +151,7 @@ def solve(
         found = Found(*_iterate(outcomes, None, gamma, tolerance, max_iterations))
     value, iterations, residual = found
     q = _apply(outcomes, gamma, value)
-    return Solution(q, q.max(axis=1), q.argmax(axis=1), iterations, residual)
+    return Solution(q, worth(q), q.argmax(axis=1), iterations, residual)
 
 
 def policy_value(
@@ -261,9 +261,16 @@ def bellman_residual(
         raise ConfigurationError(
             f"q must have shape ({outcomes.n_states}, {outcomes.n_actions}), got {q.shape}"
         )
-    return float(
-        np.abs(_apply(outcomes, check_number("gamma", gamma, 0, 1), q.max(axis=1)) - q).max()
-    )
+    gamma = check_number("gamma", gamma, 0, 1)
+    backed_up = _apply(outcomes, gamma, worth(q))
+    valid = ~np.isneginf(backed_up)
+    return float(np.abs(backed_up[valid] - q[valid]).max())
+
+
+def worth(q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the value of each state: its greatest, or 0 where no action is valid."""
+    best: npt.NDArray[np.float64] = q.max(axis=1)
+    return np.where(np.isneginf(best), 0.0, best)
 
 
 def _checked(gamma: float, tolerance: float, max_iterations: int) -> float:

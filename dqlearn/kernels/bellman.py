@@ -4,7 +4,9 @@ r"""Bellman: backups of enumerated outcomes, pair by pair, or in a sweep in plac
 
 A block holds the expected rewards and the weighted successors of some states. `sweep` reads and
 writes one array of values, in the order of the states; `improve` and `follow` read one and write
-another. Invariant: the result does not depend on where blocks end.
+another. The backup of a pair that is not valid is minus infinity, and a state without valid ones,
+which only an end can lead to, is worth 0. Invariant: the result does not depend on where blocks
+end.
 """
 
 from __future__ import annotations
@@ -22,6 +24,12 @@ def _backup(block, row, gamma, value):
     for j in range(block.start[row], block.start[row + 1]):
         onward += block.weight[j] * value[block.next_state[j]]
     return block.reward[row] + gamma * onward
+
+
+@njit(cache=True)
+def worth(best):
+    """Return what a state is worth, of its greatest backup."""
+    return 0.0 if best == -np.inf else best
 
 
 @njit(nogil=True, cache=True)
@@ -44,6 +52,7 @@ def sweep(block, first, n_actions, policy, gamma, value, backward):
                 after = max(after, _backup(block, row, gamma, value))
         else:
             after = _backup(block, i * n_actions + policy[first + i], gamma, value)
+        after = worth(after)
         change = abs(after - value[first + i])
         residual = change if not change <= residual else residual
         value[first + i] = after
@@ -60,6 +69,7 @@ def improve(block, first, n_actions, gamma, value, after, policy):
             backup = _backup(block, i * n_actions + action, gamma, value)
             if backup > best:
                 best, chosen = backup, action
+        best = worth(best)
         after[first + i], policy[first + i] = best, chosen
         rise = best - value[first + i]
         least, most = min(least, rise), max(most, rise)
@@ -71,7 +81,7 @@ def follow(block, first, n_actions, gamma, value, after, policy):
     """Write the backups of a policy's actions; return the range of what they are above V."""
     least, most = np.inf, -np.inf
     for i in range(len(block.reward) // n_actions):
-        backup = _backup(block, i * n_actions + policy[first + i], gamma, value)
+        backup = worth(_backup(block, i * n_actions + policy[first + i], gamma, value))
         after[first + i] = backup
         rise = backup - value[first + i]
         least, most = min(least, rise), max(most, rise)
@@ -80,9 +90,11 @@ def follow(block, first, n_actions, gamma, value, after, policy):
 
 @njit(nogil=True, cache=True)
 def weights(block):
-    """Return the least and the greatest chance of a pair of a block to go on."""
+    """Return the least and the greatest chance of a valid pair of a block to go on."""
     least, most = np.inf, -np.inf
     for row in range(len(block.reward)):
+        if block.reward[row] == -np.inf:
+            continue
         onward = block.weight[block.start[row] : block.start[row + 1]].sum()
         least, most = min(least, onward), max(most, onward)
     return least, most

@@ -5,7 +5,8 @@
     all states   action[state]
     sparse       action[row] where the state has a row, else the one that the tie hash draws
 
-Invariant: a state without a row has the action that it would have in a table with a row for it.
+Invariant: a state without a row has the action that it would have in a table with a row for it; an
+action is chosen among the valid ones alone.
 """
 
 from __future__ import annotations
@@ -18,12 +19,21 @@ from numba import types
 from numba.extending import overload
 
 from dqlearn.jit.compiled import njit
+from dqlearn.kernels.codes import NO_ACTION
 from dqlearn.kernels.hashing import look_up
 from dqlearn.kernels.summary import untried
-from dqlearn.kernels.ties import choose
-from dqlearn.random import step_key
+from dqlearn.kernels.ties import choose, in_set
+from dqlearn.random import explores, low_half, share, step_key
 
-__all__ = ["Lookup", "choose_actions", "choose_greedily", "greedy_action"]
+__all__ = [
+    "Lookup",
+    "choose_actions",
+    "choose_among",
+    "choose_greedily",
+    "choose_valid_actions",
+    "greedy_action",
+    "untried_key",
+]
 
 Lookup = npt.NDArray[Any] | tuple[Any, ...]
 """Actions of all states; or (actions by row, bits, blocks, slots, tie key, number of actions)."""
@@ -48,6 +58,17 @@ def _greedy_action(greedy, state):
     return among_known
 
 
+def untried_key(greedy):
+    """Return (tie key, number of actions) of states without a row; (0, 0) if all have one."""
+
+
+@overload(untried_key)
+def _untried_key(greedy):
+    if isinstance(greedy, types.Array):
+        return lambda greedy: (np.uint64(0), 0)
+    return lambda greedy: (greedy[4], greedy[5])
+
+
 @njit(nogil=True, cache=True)
 def choose_greedily(greedy, states, actions):
     """Write the greedy action of each state."""
@@ -61,3 +82,32 @@ def choose_actions(keys, step, rows, tied, threshold, n_actions, action):
     for e in range(len(keys)):
         key = step_key(keys[e], np.uint64(step))
         action[e] = choose(key, tied, np.uint64(rows[e]), threshold, np.uint64(n_actions))
+
+
+@njit(nogil=True, cache=True)
+def choose_among(key, tied, row, threshold, valid):
+    """Choose epsilon-greedily among the valid actions; without any, NO_ACTION.
+
+    All have the same chances: the greedy ones that are valid, or, where none of them is, as in a
+    table that was learned without masks, all that are valid.
+    """
+    greedy, n = not explores(key, threshold), 0
+    for a in range(len(valid)):
+        n += valid[a] and (not greedy or in_set(tied, row, a))
+    if greedy and n == 0:
+        greedy, n = False, valid.sum()
+    left, chosen = share(low_half(key), np.uint64(n)), np.int64(NO_ACTION)
+    for a in range(len(valid)):
+        if valid[a] and (not greedy or in_set(tied, row, a)):
+            if left == 0:
+                chosen = np.int64(a)
+            left -= 1
+    return chosen
+
+
+@njit(nogil=True, cache=True)
+def choose_valid_actions(keys, step, rows, tied, threshold, valid, action):
+    """Do what :func:`choose_actions` does, among the valid actions (environments, actions)."""
+    for e in range(len(keys)):
+        key = step_key(keys[e], np.uint64(step))
+        action[e] = choose_among(key, tied, np.uint64(rows[e]), threshold, valid[e])

@@ -30,9 +30,11 @@ __all__ = [
     "choose",
     "empty_sets",
     "in_set",
+    "members_of",
     "merge_sets",
     "pick_of_each",
     "set_dtype",
+    "sets_of",
     "tie_hash",
     "ties",
     "winner_of",
@@ -60,6 +62,23 @@ def empty_sets(n_states: int, n_actions: int) -> npt.NDArray[Any]:
     if n_actions <= _WORD:
         return empty(n_states, set_dtype(n_actions))
     return empty((n_states, -(-n_actions // _WORD)), np.uint64)
+
+
+def members_of(tied: npt.NDArray[Any], n_actions: int) -> npt.NDArray[np.bool_]:
+    """Return which actions are in each set, bool ``(n_states, n_actions)``."""
+    words = tied.reshape(len(tied), -1)
+    as_bytes = words.astype(words.dtype.newbyteorder("<")).view(np.uint8)
+    return np.unpackbits(as_bytes, axis=1, count=n_actions, bitorder="little") > 0
+
+
+def sets_of(members: npt.NDArray[np.bool_], tied: npt.NDArray[Any]) -> None:
+    """Write the sets of actions that `members` (n_states, n_actions) says."""
+    words = tied.reshape(len(tied), -1)
+    width = 8 * words.dtype.itemsize
+    for w in range(words.shape[1]):
+        own = members[:, w * width : (w + 1) * width]
+        powers = words.dtype.type(1) << np.arange(own.shape[1], dtype=words.dtype)
+        words[:, w] = np.where(own, powers, 0).sum(axis=1, dtype=words.dtype)
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -128,7 +128,8 @@ class QLearner:
         **settings: Unpack[Hyperparameters],
     ) -> None:
         check_names(settings)
-        self._resolved = resolve(env, env_kwargs, bins, compile)
+        masks = settings.get("action_masks", True) is not False
+        self._resolved = resolve(env, env_kwargs, bins, compile, masks)
         self._prepare(Settings.of(settings, self._resolved.recipe), None)
 
     def _prepare(self, settings: Settings, origin: Origin | None) -> None:

@@ -7,7 +7,7 @@ not depend on how the episodes are divided over tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from dqlearn.checks import check_count, check_whole
 from dqlearn.envs.play import Played
 from dqlearn.envs.python.faults import RAISED
 from dqlearn.envs.python.gymnasium_env import PythonEnv
+from dqlearn.envs.python.masks import KEY, mask_of, masks_of
 from dqlearn.envs.python.returned import flag, reset_pair, reward, step_five
 from dqlearn.errors import EnvironmentFault
 from dqlearn.random import EVALUATION, streams
@@ -156,7 +157,7 @@ def play_python(
         for i, key in enumerate(episodes.streams(first, last)):
             state, total, t, ended = one.reset(int(key >> np.uint64(33))), 0.0, 0, False
             while not ended and t < episodes.max_steps:
-                state, reward, ended = one.step(int(policy.choose(np.array([state]))[0]))
+                state, reward, ended = one.step(one.greedy(policy, state))
                 total, t = total + reward, t + 1
             returns[i], lengths[i], cut = total, t, cut + (not ended)
     except RAISED as error:
@@ -174,16 +175,36 @@ class _One:
     def __init__(self, env: PythonEnv) -> None:
         self.env = env
         self.made = env.vector(1) if env.vectorised else env.single()
+        self._valid: npt.NDArray[np.bool_] | None = None
 
     def reset(self, seed: int) -> int:
         """Begin an episode."""
-        return self._state(reset_pair(self.made.reset(seed=seed))[0])
+        observation, info = reset_pair(self.made.reset(seed=seed))
+        self._note(info)
+        return self._state(observation)
+
+    def greedy(self, policy: Policy | KnownPolicy, state: int) -> int:
+        """Return the greedy action, of the valid ones if it says which."""
+        if self._valid is None:
+            return policy.choose_one(state)
+        return policy.choose_valid(state, self._valid)
+
+    def _note(self, info: Mapping[str, Any]) -> None:
+        """Note which actions are valid."""
+        if not self.env.masks:
+            return
+        if not self.env.vectorised:
+            said = mask_of(self.made, info)
+            info = {} if said is None else {KEY: [said]}
+        valid = masks_of(info, self.env.actions, np.ones(1, np.bool_))
+        self._valid = None if valid is None else valid[0]
 
     def step(self, action: int) -> tuple[int, float, bool]:
         """Step; return state, reward and whether the episode ended."""
         actions = self.env.actions
         chosen = actions.decode([action]) if self.env.vectorised else actions.decode_one(action)
-        observation, paid, terminated, truncated, _ = step_five(self.made.step(chosen))
+        observation, paid, terminated, truncated, info = step_five(self.made.step(chosen))
+        self._note(info)
         return self._state(observation), reward(paid), flag(terminated) or flag(truncated)
 
     def close(self) -> None:

@@ -150,6 +150,11 @@ class Plan(PackedOnce):
         return self.grid.block if isinstance(self.grid, HashGrid) else 1
 
     @property
+    def action_masks(self) -> bool:
+        """Whether masks of actions are used; a model without one has none to use."""
+        return self.env.masks if isinstance(self.env, PythonEnv) else self.env.valid is not None
+
+    @property
     def on_env_error(self) -> str:
         """What the run does about environments that raise."""
         return self.faults.on_error

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Extent
 from dqlearn.kernels.choose import Lookup, choose_greedily
+from dqlearn.kernels.ties import empty_sets, members_of, sets_of
 from dqlearn.stages.summary import Summary
 from dqlearn.statistics import RoundStats
 from dqlearn.table.row_index import Known
@@ -109,6 +110,16 @@ class Policy(Sized):
         """Return the greedy action of each state, shape ``(m,)``."""
         return self.extent.pick(self.tied[states], np.asarray(states)).astype(np.int64)
 
+    def choose_valid(self, state: int, valid: npt.NDArray[np.bool_]) -> int:
+        """Return the greedy one of the valid actions (n_actions,) of a state.
+
+        Where no greedy action is valid, all valid ones count as such.
+        """
+        tied = self.tied[state : state + 1].copy()
+        greedy = members_of(tied, len(valid))[0]
+        sets_of((greedy & valid if (greedy & valid).any() else valid)[None], tied)
+        return int(self.extent.pick(tied, state)[0])
+
 
 @dataclass(frozen=True)
 class KnownPolicy(Sized):
@@ -140,6 +151,18 @@ class KnownPolicy(Sized):
     def choose_one(self, state: int) -> int:
         """Return the greedy action of a state."""
         return int(self.choose(np.array([state]))[0])
+
+    def choose_valid(self, state: int, valid: npt.NDArray[np.bool_]) -> int:
+        """Return the greedy one of the valid actions (n_actions,) of a state.
+
+        Where the greedy action is not valid, all valid ones count as such.
+        """
+        action = self.choose_one(state)
+        if valid[action]:
+            return action
+        extent, tied = Extent(self.n_actions, self.tie_key), empty_sets(1, self.n_actions)
+        sets_of(valid[None], tied)
+        return int(extent.pick(tied, state)[0])
 
     def choose(self, states: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Return the greedy action of each state, shape ``(m,)``."""

@@ -2,7 +2,7 @@
 
 ::
 
-    NEXT_STEP   the step after an end only resets: its row is no transition
+    NEXT_STEP   the step after an end only resets: its row is no transition, its action is ignored
     SAME_STEP   the end's true last observation is in ``info["final_obs"]``
     DISABLED    the environments that ended are reset by a mask
 
@@ -16,6 +16,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +26,10 @@ from gymnasium.vector import AutoresetMode
 
 from dqlearn.envs.python.guard import timed
 from dqlearn.envs.python.gymnasium_env import PythonEnv, PythonShard, encode, encode_one
+from dqlearn.envs.python.masks import masks_of
 from dqlearn.envs.python.returned import flags, reset_pair, rewards, step_five
-from dqlearn.errors import InterfaceError, RewardError
-from dqlearn.kernels.choose import choose_actions
+from dqlearn.errors import ActionMaskError, InterfaceError, RewardError
+from dqlearn.kernels.choose import choose_actions, choose_valid_actions
 from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.kernels.members import columns_of_step
 from dqlearn.kernels.summary import action_dtype
@@ -95,14 +98,13 @@ def python_rollout(
     rows = _Rows(n_steps, n, n_states, env.actions.n * members, policy.value.dtype)
     # A call for no environment compiles the kernel here, where no timeout is running.
     none = np.empty(0, np.int64)
-    choose_actions(
-        keys[:0], 0, policy.rows_of(shard.state), policy.tied, threshold, env.actions.n, none
-    )
+    choose = partial(_choose, policy=policy, threshold=threshold, n_actions=env.actions.n)
+    choose(keys[:0], shard, none)
 
     def roll() -> None:
         for k in range(n_steps):
-            own, action = policy.rows_of(shard.state), np.empty(n, np.int64)
-            choose_actions(keys, shard.steps, own, policy.tied, threshold, env.actions.n, action)
+            action = np.empty(n, np.int64)
+            choose(keys, shard, action)
             column = action if members == 1 else action.copy()
             if members > 1:
                 first = shard.first_env if policy.by_env else -1
@@ -112,7 +114,28 @@ def python_rollout(
     with shard.watch.at_work():
         timed(roll, shard.watch)
     shard.round = round_ + 1  # not in roll(): a thread that was given up must not set it
-    return rows.transitions(policy.timesteps, epsilon, shard.watch.tell()), shard
+    batch = rows.transitions(policy.timesteps, epsilon, shard.watch.tell())
+    return replace(batch, masks=shard.seen.told()), shard
+
+
+def _choose(
+    keys: npt.NDArray[np.uint64],
+    shard: PythonShard,
+    action: npt.NDArray[np.int64],
+    policy: Policy,
+    threshold: np.uint64,
+    n_actions: int,
+) -> None:
+    """Write the actions of a step, valid ones where there are masks, which are noted."""
+    rows, valid = policy.rows_of(shard.state), shard.valid
+    if valid is None:
+        choose_actions(keys, shard.steps, rows, policy.tied, threshold, n_actions, action)
+        return
+    choose_valid_actions(keys, shard.steps, rows, policy.tied, threshold, valid, action)
+    if len(keys):
+        acting = ~shard.resetting
+        shard.seen.note(shard.state[acting], valid[acting], shard.first_env)
+        action[~acting & (action < 0)] = 0
 
 
 def _step(
@@ -125,6 +148,8 @@ def _step(
     observation, paid, over, cut, info = step_five(shard.envs.step(chosen))
     reward, terminated, truncated = rewards(paid, n), flags(over, n), flags(cut, n)
     done = terminated | truncated
+    if shard.valid is not None:
+        shard.valid = _valid(env, shard, info, done)
     final = after = encode(env, shard.envs, shard.first_env, observation)
     if shard.resetting.any():
         _check_resets(shard, done, reward)
@@ -132,6 +157,20 @@ def _step(
         final, after = _ends(env, shard, done, after, info)
     shard.steps += 1
     return reward, terminated, truncated, final, after
+
+
+def _valid(
+    env: PythonEnv, shard: PythonShard, info: Mapping[str, Any], done: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Return the valid actions of the next step."""
+    idle = done if shard.autoreset is not AutoresetMode.SAME_STEP else None
+    valid = masks_of(info, env.actions, idle)
+    if valid is None:
+        raise ActionMaskError(
+            "an environment with a mask must have one after each step, got an info without "
+            "action_mask: see its step, or pass action_masks=False"
+        )
+    return valid
 
 
 def _check_resets(
@@ -197,8 +236,10 @@ def _reset(
     env: PythonEnv, shard: PythonShard, done: npt.NDArray[np.bool_], after: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """Reset the environments whose episodes ended; the others stay where they are."""
-    observation, _ = reset_pair(shard.envs.reset(options={"reset_mask": done.copy()}))
+    observation, info = reset_pair(shard.envs.reset(options={"reset_mask": done.copy()}))
     fresh = encode(env, shard.envs, shard.first_env, observation)
+    if shard.valid is not None and (begun := masks_of(info, env.actions, ~done)) is not None:
+        shard.valid[done] = begun[done]
     for e in np.flatnonzero(~done & (fresh != after))[:1]:
         raise InterfaceError(
             f"reset(options={{'reset_mask': ...}}) must leave an environment that is not in the "

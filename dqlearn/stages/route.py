@@ -21,7 +21,7 @@ from dqlearn.kernels.route import count_owners, find_targets, route_tiles, scatt
 from dqlearn.statistics import RoundStats
 from dqlearn.table.grid import ChunkGrid, owner_dtype
 from dqlearn.table.hash_grid import Grid, HashGrid
-from dqlearn.table.transitions import Routed, Transitions
+from dqlearn.table.transitions import Masks, Routed, Transitions
 
 __all__ = ["TILE", "Router", "route", "route_pairs"]
 
@@ -64,7 +64,7 @@ def route(
     after = _bootstrap_rows(transitions, grid)
     columns = (transitions.state, transitions.action, transitions.reward, after)
     route_tiles(columns, TILE, *router.arguments)
-    return router.routed(transitions.tally)
+    return router.routed(transitions.tally, transitions.masks)
 
 
 def route_pairs(
@@ -96,13 +96,13 @@ def route_pairs(
     starts = np.zeros((1, grid.n_chunks + 1), np.int64)
     if grid.n_chunks == 1:
         starts[0, 1] = n
-        return Routed((state, action, target), starts, transitions.tally)
+        return Routed((state, action, target), starts, transitions.tally, transitions.masks)
     owner = grid.find_rows(state)
     count_owners(owner, starts[0, 1:])
     np.cumsum(starts[0], out=starts[0])
     out = tuple(empty(n, column.dtype) for column in (state, action, target))
     scatter_pairs(owner, starts[0, :-1].copy(), (state, action, target), out)
-    return Routed(out, starts, transitions.tally)
+    return Routed(out, starts, transitions.tally, transitions.masks)
 
 
 def _bootstrap_rows(transitions: Transitions, grid: Grid) -> npt.NDArray[Any]:
@@ -144,6 +144,6 @@ class Router:
         shape = grid.bases, grid.widths, grid.members, grid.shape[1]
         self.arguments = bootstrap, (*axes, *shape), room, self._out
 
-    def routed(self, tally: RoundStats) -> Routed:
+    def routed(self, tally: RoundStats, masks: Masks | None = None) -> Routed:
         """Return the batch; kernels must have routed all of it."""
-        return Routed(self._out[:2], self._out[2], tally)
+        return Routed(self._out[:2], self._out[2], tally, masks)

@@ -17,6 +17,7 @@ from operator import add
 
 from dqlearn.kernels.update import Step, td, update_by
 from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.stages.masks import Masking
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.insert import settle
 from dqlearn.table.paged import copy
@@ -31,6 +32,7 @@ def update(
     learning_rate: Schedule | VisitCount,
     donated: bool = False,
     step: Step = td,
+    masking: Masking | None = None,
 ) -> Chunk:
     """Apply a round's transitions to the chunk that owns them.
 
@@ -47,6 +49,8 @@ def update(
         Whether to write to the chunk's own arrays.
     step : callable
         How a value moves to its target, as a rule declares it.
+    masking : Masking, optional
+        The masks of the chunk; by default all pairs are valid.
 
     Returns
     -------
@@ -56,12 +60,15 @@ def update(
     # Not the pieces' own count: with policy_lag 1 they were made before the last round was learned.
     made = chunk.timesteps
     tally = replace(reduce(add, (piece.tally for piece in pieces)), timesteps=made)
-    if not any(piece.n for piece in pieces):
+    told = masking is not None and masking.concerns(chunk, pieces)
+    if not told and not any(piece.n for piece in pieces):
         return Chunk(chunk.q, chunk.visits, tally, changed=chunk.changed, known=chunk.known)
     if chunk.known is not None:
-        chunk, pieces = settle(chunk, pieces, owned=donated)
+        chunk, pieces = settle(chunk, pieces, donated, masking.of_rows if masking else None)
         donated = True
     q, visits = (chunk.q, chunk.visits) if donated else (copy(chunk.q), copy(chunk.visits))
+    if masking is not None:
+        masking.learn(replace(chunk, q=q), pieces)
     if isinstance(learning_rate, VisitCount):
         alpha, by_visits = q.dtype.type(0), learning_rate.numbers
     else:

@@ -202,8 +202,11 @@ def environment_of(
         env = _named(stored, trust)
     if isinstance(env, str) and env == stored.environment.get("id"):
         env_kwargs = restored(stored.environment, env_kwargs, stored.path)
-    compiled = stored.environment.get("compiled", False)
-    resolved = resolve(env, env_kwargs, stored.bins if bins is None else bins, compiled)
+    compiled, masks = (
+        stored.environment.get("compiled", False),
+        stored.settings.masks,
+    )
+    resolved = resolve(env, env_kwargs, stored.bins if bins is None else bins, compiled, masks)
     for name, index in (("observation", resolved.states), ("action", resolved.actions)):
         if index.spec() != stored.spaces[name]:
             raise IncompatibleTableError(

@@ -133,7 +133,7 @@ class Origin:
         """
         values = self._found(repr(name), lambda group: np.ascontiguousarray(group[name][region]))
         shape = tuple(part.stop - part.start for part in region)
-        if values.shape != shape or not np.isfinite(values).all():
+        if values.shape != shape or not (np.isfinite(values) | np.isneginf(values)).all():
             raise IncompatibleTableError(
                 f"{name!r} of the table at {self.path!r} must have finite values of shape {shape} "
                 f"at {region}, got {values.shape=}: a part of it is missing"

@@ -11,7 +11,7 @@ owned is never written to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -90,7 +90,12 @@ def _index(chunk: Chunk) -> Known:
     return chunk.known
 
 
-def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, list[Piece]]:
+def settle(
+    chunk: Chunk,
+    pieces: Sequence[Piece],
+    owned: bool,
+    forbid: Callable[[npt.NDArray[Any], npt.NDArray[Any]], None] | None = None,
+) -> tuple[Chunk, list[Piece]]:
     """Insert rows for all pairs that are to be updated, and find their offsets.
 
     Parameters
@@ -101,6 +106,8 @@ def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, l
         Pieces that the chunk receives from the shards: states, actions and targets.
     owned : bool
         Whether the chunk's own arrays may be written to.
+    forbid : callable, optional
+        ``forbid(q, states)``, which masks new rows in place.
 
     Returns
     -------
@@ -135,10 +142,12 @@ def settle(chunk: Chunk, pieces: Sequence[Piece], owned: bool) -> tuple[Chunk, l
     ]
     sizes = before, known.n_rows
     arrays = {name: _room(array, *sizes, owned) for name, array in chunk.columns.items()}
+    if forbid is not None and known.n_rows > before:
+        forbid(arrays["q"][before : known.n_rows], known.states[before - block :])
     located = []
     for (_, action, target), at, piece in zip(columns, rows, pieces, strict=True):
         offsets_of_rows(at, action, arrays["q"][0].size)
-        located.append(Piece((at, target), piece.tally))
+        located.append(Piece((at, target), piece.tally, masks=piece.masks))
     return chunk.with_columns(arrays, known=known), located
 
 

@@ -27,7 +27,7 @@ from dqlearn.kernels.buffers import empty
 from dqlearn.statistics import RoundStats
 from dqlearn.table.paged import is_paged
 
-__all__ = ["Piece", "Routed", "Transitions"]
+__all__ = ["Masks", "Piece", "Routed", "Transitions"]
 
 
 class Sized:
@@ -50,6 +50,22 @@ def _nbytes(value: Any) -> int:
 
 
 @dataclass(frozen=True)
+class Masks(Sized):
+    """Which actions are valid in some states, as environments say it when they come there.
+
+    Attributes
+    ----------
+    states : int64 (m,)
+        Different states.
+    valid : bool (m, n_actions)
+        Their valid actions.
+    """
+
+    states: npt.NDArray[np.int64]
+    valid: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Transitions(Sized):
     """A shard's transitions of one round.
 
@@ -64,6 +80,8 @@ class Transitions(Sized):
         State to bootstrap from; -1 when the episode terminated. A truncated episode bootstraps.
     tally : RoundStats
         Statistics of the shard's round.
+    masks : Masks, optional
+        Masks of states in which the shard acted for the first time.
     """
 
     state: npt.NDArray[Any]
@@ -71,6 +89,7 @@ class Transitions(Sized):
     reward: npt.NDArray[Any]
     next_state: npt.NDArray[Any]
     tally: RoundStats
+    masks: Masks | None = None
 
 
 Columns = tuple[npt.NDArray[Any], ...]
@@ -89,11 +108,14 @@ class Piece(Sized):
         Statistics of the shard's round.
     runs : int64 (tiles, 2), optional
         Begin and end of the chunk's own transitions in each tile; without it, all are its own.
+    masks : Masks, optional
+        Masks of states, of this chunk and of others.
     """
 
     columns: Columns
     tally: RoundStats
     runs: npt.NDArray[np.int64] | None = None
+    masks: Masks | None = None
 
     @property
     def where(self) -> npt.NDArray[np.int64]:
@@ -109,11 +131,12 @@ class Piece(Sized):
         """Return the piece without other chunks' transitions; those in one run are not copied."""
         runs = [slice(first, last) for first, last in self.where.tolist()]
         if len(runs) == 1:
-            return Piece(tuple(column[runs[0]] for column in self.columns), self.tally)
+            only = tuple(column[runs[0]] for column in self.columns)
+            return Piece(only, self.tally, masks=self.masks)
         cut = tuple(empty(self.n, column.dtype) for column in self.columns)
         for column, out in zip(self.columns, cut, strict=True):
             np.concatenate([column[run] for run in runs], out=out)
-        return Piece(cut, self.tally)
+        return Piece(cut, self.tally, masks=self.masks)
 
 
 @dataclass(frozen=True)
@@ -128,15 +151,18 @@ class Routed(Sized):
         In tile i chunk c owns ``starts[i, c] : starts[i, c + 1]``.
     tally : RoundStats
         Statistics of the shard's round.
+    masks : Masks, optional
+        Masks of states in which the shard acted for the first time.
     """
 
     columns: Columns
     starts: npt.NDArray[np.int64]
     tally: RoundStats
+    masks: Masks | None = None
 
     def own(self, chunk: int) -> Piece:
         """Return what a chunk receives, as a view."""
-        return Piece(self.columns, self.tally, self.starts[:, chunk : chunk + 2])
+        return Piece(self.columns, self.tally, self.starts[:, chunk : chunk + 2], self.masks)
 
     def piece(self, chunk: int) -> Piece:
         """Return what a chunk receives, as a copy."""

@@ -119,7 +119,7 @@ def learn_task(
 ) -> Chunk:
     """Make a round's chunk c from what it received, and answer the shards from it."""
     pieces = [piece for parcel in sent if (piece := _parcel(plan, parcel, c).piece) is not None]
-    return answer_task(plan, c, learned(plan, chunk, pieces, round_, in_place), sent, round_)
+    return answer_task(plan, c, learned(plan, c, chunk, pieces, round_, in_place), sent, round_)
 
 
 def note_task(chunk: Chunk) -> tuple[RoundStats, float]:

@@ -18,6 +18,7 @@ from dqlearn.envs.python.gymnasium_env import (
     open_python_shard,
     thaw,
 )
+from dqlearn.stages.masks import Masking
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.rollout import CompiledShard, open_shard
 from dqlearn.storage.reader import (
@@ -95,6 +96,8 @@ def fill_task(plan: Plan, c: int) -> Chunk:
         )
     else:
         chunk = read_chunk(plan.origin, plan.grid, c, plan.dtype, plan.columns)
+    if not plan.sparse:
+        chunk = Masking(plan.env, plan.extent(c)).made(chunk)
     return _own(plan, chunk, plan.origin.round if plan.origin else 0)
 
 
@@ -103,7 +106,8 @@ def load_task(plan: Plan, snapshot: Snapshot, c: int) -> Chunk:
     if isinstance(plan.grid, HashGrid):
         empty = unsettled(plan.grid, plan.initial_value, plan.dtype, plan.columns)
         return _own(plan, read_known(snapshot, c, empty), snapshot.round)
-    return _own(plan, read_chunk(snapshot, plan.grid, c, plan.dtype, plan.columns), snapshot.round)
+    chunk = read_chunk(snapshot, plan.grid, c, plan.dtype, plan.columns)
+    return _own(plan, Masking(plan.env, plan.extent(c)).made(chunk), snapshot.round)
 
 
 def load_shard_task(plan: Plan, snapshot: Snapshot, w: int) -> Shard:

@@ -16,6 +16,7 @@ from dqlearn.envs.python.gymnasium_env import PythonShard
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.events import RoundReport
 from dqlearn.schedules import Schedule
+from dqlearn.stages.masks import Masking
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Part, Policy
 from dqlearn.stages.rollout import CompiledShard, Walk, rollout, walk_and_route
@@ -129,19 +130,28 @@ def update_task(
     plan: Plan, c: int, chunk: Chunk, sent: list[Any], round_: int, in_place: bool
 ) -> Chunk:
     """Make chunk c of a round of what it received, and find its summary."""
-    after = learned(plan, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
+    after = learned(plan, c, chunk, [_piece(parcel, c) for parcel in sent], round_, in_place)
     summary = summarize(after, plan.algorithm, plan.extent(c))
     paged.let_go(*after.columns.values())
     return replace(after, answers=(Answer(summary.found, after.timesteps),))
 
 
-def learned(plan: Plan, chunk: Chunk, pieces: list[Piece], round_: int, in_place: bool) -> Chunk:
+def learned(
+    plan: Plan, c: int, chunk: Chunk, pieces: list[Piece], round_: int, in_place: bool
+) -> Chunk:
     """Make a chunk of a round of that of the round before, in its own arrays where it may."""
     chunk = chunk.paged() if plan.out_of_core else chunk
     stamp = chunk.at(round_ - 1).stamp if in_place and chunk.q.flags.writeable else None
     if stamp is not None:
         stamp.round = -1  # an update that fails leaves arrays that no round can use
-    after = update(chunk, pieces, plan.learning_rate, stamp is not None, plan.algorithm.step)
+    after = update(
+        chunk,
+        pieces,
+        plan.learning_rate,
+        stamp is not None,
+        plan.algorithm.step,
+        Masking(plan.env, plan.extent(c)),
+    )
     if stamp is not None:
         stamp.round = round_
     elif after.q is not chunk.q:

@@ -32,8 +32,8 @@ _TEMPLATE = Path(__file__).parents[2] / "kernels" / "templates" / "view_template
 
 def view_kernels(model: TabularEnv) -> types.ModuleType:
     """Return the model's kernels that are made from ``kernels/templates/view_template.py``."""
-    own = {name: getattr(model.kernels, name) for name in ("first", "step", "enumerate_outcomes")}
-    return model.specialised(_TEMPLATE, own)
+    names = ("first", "step", "may", "alive", "enumerate_outcomes")
+    return model.specialised(_TEMPLATE, {name: getattr(model.kernels, name) for name in names})
 
 
 def check_is_model(model: Any) -> None:

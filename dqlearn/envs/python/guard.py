@@ -37,7 +37,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import cloudpickle
 import gymnasium
@@ -46,6 +46,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
 from dqlearn.envs.python.faults import CLOSING, OPENING, RAISED, Watch
+from dqlearn.envs.python.masks import KEY, mask_of, says_masks
 from dqlearn.envs.python.returned import flag, keeper, reset_pair, reward, step_five
 from dqlearn.errors import EnvironmentFault
 from dqlearn.random import SEEDS, streams
@@ -63,7 +64,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
     """A wrapper that names its environment in an error when it raises, or builds it anew.
 
     What the environment returns is checked and copied, see :mod:`dqlearn.envs.python.returned`.
-    Infos are dropped: nothing is learned from them, and merging them costs microseconds per step.
+    Infos are dropped, but for a mask of the actions: merging them costs microseconds per step.
 
     Parameters
     ----------
@@ -73,10 +74,15 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         The watch of the environment's shard.
     environment : int
         Index of the environment in the run.
+    masks : bool
+        Whether to keep the masks of the actions.
     """
 
-    def __init__(self, make: Callable[[], Any], watch: Watch, environment: int) -> None:
+    def __init__(
+        self, make: Callable[[], Any], watch: Watch, environment: int, masks: bool = False
+    ) -> None:
         self.make, self.watch, self.environment = make, watch, environment
+        self.masks, self.mask = masks, cast("Any", None)
         self.lost_at, self.in_a_row = -2, 0
         watch.enter(environment)
         try:
@@ -89,7 +95,9 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Step, and return an empty info; a restart begins a new episode."""
         self.watch.environment = self.environment
         try:
-            observation, paid, terminated, truncated, _ = step_five(self.env.step(action))
+            observation, paid, terminated, truncated, info = step_five(self.env.step(action))
+            if self.masks:
+                self.mask = mask_of(self.env, info)
             return self.keep(observation), reward(paid), flag(terminated), flag(truncated), {}
         except RAISED as error:
             return self._lost(error)
@@ -112,7 +120,9 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _begun(self, **kwargs: Any) -> Any:
         """Reset; return a copy of the observation."""
         observation, info = reset_pair(self.env.reset(**kwargs))
-        if self.environment == 0 and self.watch.step == OPENING:
+        if self.masks:
+            self.mask = mask_of(self.env, info)
+        elif self.environment == 0 and self.watch.step == OPENING:
             tell_of_masks(self.env, info)
         return self.keep(observation)
 
@@ -156,7 +166,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         return int(streams(own, SEEDS, self.watch.step, 1)[0]) >> 33
 
 
-def guarded(make: Callable[[], Any], watch: Watch) -> SyncVectorEnv:
+def guarded(make: Callable[[], Any], watch: Watch, masks: bool = False) -> SyncVectorEnv:
     """Make the environments of a shard, each behind a guard, with SAME_STEP autoreset.
 
     Parameters
@@ -165,6 +175,8 @@ def guarded(make: Callable[[], Any], watch: Watch) -> SyncVectorEnv:
         A function that makes one environment.
     watch : Watch
         The watch of the shard.
+    masks : bool
+        Whether to tell the masks of the actions.
 
     Returns
     -------
@@ -179,7 +191,7 @@ def guarded(make: Callable[[], Any], watch: Watch) -> SyncVectorEnv:
     guards: list[Guard] = []
     try:
         for environment in range(watch.first_env, watch.first_env + watch.n_envs):
-            guards.append(Guard(make, watch, environment))
+            guards.append(Guard(make, watch, environment, masks))
         made = [partial(_itself, guard) for guard in guards]
         return _Guarded(made, autoreset_mode=AutoresetMode.SAME_STEP)
     except BaseException:
@@ -189,10 +201,20 @@ def guarded(make: Callable[[], Any], watch: Watch) -> SyncVectorEnv:
 
 
 class _Guarded(SyncVectorEnv):
-    """Guards that step together; a step costs less, as they return plain values and no infos.
+    """Guards that step together; a step costs less, as they return plain values and hardly an info.
 
     The observations of a step are overwritten by the next.
     """
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset all guards."""
+        observations, info = super().reset(**kwargs)
+        return observations, info | self._masks()
+
+    def _masks(self) -> dict[str, Any]:
+        """Return the masks of the guards as an info, if they have some."""
+        masks = [cast("Guard", guard).mask for guard in self.envs]
+        return {} if all(mask is None for mask in masks) else {KEY: masks}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all guards; reset those whose episodes end, whose last observations are kept."""
@@ -210,6 +232,7 @@ class _Guarded(SyncVectorEnv):
             over.append(terminated)
             cut.append(truncated)
         batch = concatenate(self.single_observation_space, observations, self._observations)
+        info |= self._masks()
         return batch, np.array(rewards), np.array(over), np.array(cut), info
 
 
@@ -219,11 +242,12 @@ def _itself(guard: Guard) -> Guard:
 
 def tell_of_masks(env: Any, info: Mapping[str, Any]) -> None:
     """Warn, if an environment has masks of its actions, that they are not used."""
-    if "action_mask" in info or hasattr(env.unwrapped, "action_masks"):
+    if KEY in info or says_masks(env):
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
         _log.warning(
-            "%s says which actions are valid (action_mask), which is not used: all its actions are "
-            "tried and learned, and must be possible in every state",
+            "%s says which actions are valid (action_mask), which is not used with "
+            "action_masks=False: all its actions are tried and learned, and must be possible in "
+            "every state",
             name,
         )
 

@@ -37,6 +37,7 @@ from dqlearn.envs.python.distinct import check_new
 from dqlearn.envs.python.faults import RAISE, RAISED, Faults, Watch
 from dqlearn.envs.python.guard import close_all, guarded, tell_of_masks, timed
 from dqlearn.envs.python.marks import Mark
+from dqlearn.envs.python.masks import Seen, masks_of
 from dqlearn.envs.python.returned import keeping, reset_pair
 from dqlearn.errors import (
     ConfigurationError,
@@ -73,6 +74,10 @@ class PythonEnv:
         ``make() -> gymnasium.Env``, or ``make(num_envs=n) -> gymnasium.vector.VectorEnv``.
     states, actions : SpaceIndex
         Its observation and action space.
+    masks : bool
+        Whether the masks of its actions are used.
+    masked : bool
+        Whether they are, and it is known before it is stepped that it has some.
     run : str
         An identifier of the learner whose environments they are.
     """
@@ -80,6 +85,8 @@ class PythonEnv:
     make: Callable[..., Any]
     states: SpaceIndex
     actions: SpaceIndex
+    masks: bool = False
+    masked: bool = False
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     @cached_property
@@ -138,6 +145,10 @@ class PythonShard:
         a very negative number once that was false for one, or a warning was logged.
     failure : Exception, optional
         The error of a round that was begun in the task before, and could not be made.
+    valid : bool (n, n_actions), optional
+        The valid actions of each environment; None if all are.
+    seen : Seen
+        The masks of the states that the environments have acted in.
     """
 
     watch: Watch
@@ -150,6 +161,8 @@ class PythonShard:
     steps: int = 0
     alike: int = 0
     failure: Exception | None = None
+    valid: npt.NDArray[np.bool_] | None = None
+    seen: Seen = field(default_factory=Seen)
 
     def __post_init__(self) -> None:
         """Set the counters of the episodes, which all begin now."""
@@ -289,23 +302,24 @@ def open_python_shard(
     seeds: Any = [int(own >> np.uint64(33)) for own in own_seeds]
     watch = Watch(Mark(env.run, shard), first_env, n_envs, seed, faults)
     with watch.at_work():
-        envs, state = timed(partial(_made_and_reset, env, watch, seeds), watch)
-    return PythonShard(watch, envs, state, begin.round, begin.steps)
+        envs, state, valid = timed(partial(_made_and_reset, env, watch, seeds), watch)
+    return PythonShard(watch, envs, state, begin.round, begin.steps, valid=valid)
 
 
 def _made_and_reset(
     env: PythonEnv, watch: Watch, seeds: Any
-) -> tuple[VectorEnv[Any, Any, Any], npt.NDArray[np.int64]]:
-    """Make environments; return them with their first states."""
-    envs = env.vector(watch.n_envs) if env.vectorised else guarded(env.single, watch)
+) -> tuple[VectorEnv[Any, Any, Any], npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]:
+    """Make environments; return them with their first states and valid actions."""
+    envs = env.vector(watch.n_envs) if env.vectorised else guarded(env.single, watch, env.masks)
     try:
         autoreset_of(envs)
         watch.enter()
         own = isinstance(envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
         observation, info = reset_pair(envs.reset(seed=seeds if own else seeds[0]))
-        if watch.first_env == 0:
+        if watch.first_env == 0 and not env.masks:
             tell_of_masks(envs, info)
-        return envs, encode(env, envs, watch.first_env, observation)
+        valid = masks_of(info, env.actions) if env.masks else None
+        return envs, encode(env, envs, watch.first_env, observation), valid
     except BaseException:
         with suppress(*RAISED):
             envs.close()

@@ -1,6 +1,6 @@
 """Kernel template: a block of environments takes K steps together.
 
-``initial``, ``events`` and ``transition`` are the user's functions;
+``initial``, ``events``, ``transition`` and ``valid`` are the user's functions;
 :mod:`dqlearn.jit.specialise` binds them and compiles. A step is six short loops over the
 lanes of a block instead of one long one: each is free of branches and of dependence between lanes,
 so that it vectorises or its cache misses overlap. The one loop with branches runs only in steps in
@@ -19,16 +19,17 @@ from typing import Any
 import numpy as np
 
 from dqlearn.jit.compiled import njit
-from dqlearn.kernels.choose import greedy_action
-from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE
+from dqlearn.kernels.choose import choose_among, greedy_action, untried_key
+from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE, NO_ACTION
 from dqlearn.kernels.members import bootstrap_rows, columns_of_walk
 from dqlearn.kernels.route import route_tile
-from dqlearn.kernels.ties import choose
+from dqlearn.kernels.ties import choose, tie_hash
 from dqlearn.random import reset_key, step_key, uniform
 
 initial: Callable[..., Any]
 events: Callable[..., Any] | None
 transition: Callable[..., Any]
+valid: Callable[..., Any] | None
 
 if events is None:
     DRAWN = np.uint64
@@ -50,6 +51,99 @@ else:
             happened |= np.int64(uniform(key, k) < p[k]) << k
             fit &= (p[k] >= 0.0) & (p[k] <= 1.0)
         return happened, fit
+
+
+if valid is None:
+
+    @njit(cache=True)
+    def act(key, tied, row, threshold, state, params, scratch):
+        """Choose an action epsilon-greedily."""
+        return choose(key, tied, row, threshold, np.uint64(len(scratch)))
+
+    @njit(cache=True)
+    def stuck(action):
+        """Return whether there was no action to choose; it folds to a constant."""
+        return False
+
+    @njit(cache=True)
+    def may(state, action, params):
+        """Return whether an action is valid."""
+        return True
+
+    @njit(cache=True)
+    def alive(state, n_actions, params):
+        """Return whether a state has a valid action."""
+        return True
+
+    @njit(cache=True)
+    def admitted(greedy, row, state, params):
+        """Return the greedy action of a row."""
+        return greedy_action(greedy, row)
+
+else:
+
+    @njit(cache=True)
+    def may(state, action, params):
+        """Return whether an action is valid."""
+        return bool(valid(state, action, params))
+
+    @njit(cache=True)
+    def alive(state, n_actions, params):
+        """Return whether a state has a valid action."""
+        for a in range(n_actions):
+            if may(state, a, params):
+                return True
+        return False
+
+    @njit(cache=True)
+    def act(key, tied, row, threshold, state, params, scratch):
+        """Choose an action epsilon-greedily among the valid ones; without any, NO_ACTION."""
+        for a in range(len(scratch)):
+            scratch[a] = may(state, a, params)
+        return choose_among(key, tied, row, threshold, scratch)
+
+    @njit(cache=True)
+    def stuck(action):
+        """Return whether there was no action to choose."""
+        return action < 0
+
+    @njit(cache=True)
+    def admitted(greedy, row, state, params):
+        """Return the greedy action of a row, if it is valid; if it was never tried, one that is."""
+        action = greedy_action(greedy, row)
+        if may(state, action, params):
+            return np.int64(action)
+        tie_key, n_actions = untried_key(greedy)
+        top, winner = np.uint64(0), np.int64(NO_ACTION)
+        for a in range(n_actions):
+            h = tie_hash(tie_key, state, a, n_actions)
+            if h >= top and may(state, a, params):
+                top, winner = h, np.int64(a)
+        return winner
+
+
+@njit(nogil=True, cache=True)
+def find_valid(states, n_actions, params, out):
+    """Write which actions are valid in each state, bool (n, n_actions)."""
+    for i in range(len(states)):
+        for a in range(n_actions):
+            out[i, a] = may(np.int64(states[i]), a, params)
+
+
+@njit(nogil=True, cache=True)
+def forbid(q, first_state, states, first_action, params):
+    """Give invalid pairs the value of minus infinity; return how many pairs have it.
+
+    `q` is (states, members, actions); its states are given, or the successive ones of a first.
+    """
+    n = 0
+    for i in range(len(q)):
+        state = first_state + i if states is None else np.int64(states[i])
+        for a in range(q.shape[2]):
+            if not may(state, first_action + a, params):
+                q[i, :, a] = -np.inf
+                n += 1
+    return n
 
 
 @njit(cache=True)
@@ -128,6 +222,7 @@ def walk(streams, t0, n_steps, block, limits, params, tied, rows, threshold, sha
     keys, drawn = np.empty(block, np.uint64), np.empty(block, DRAWN)
     action, next_state = np.empty(block, np.int64), np.empty(block, np.int64)
     reward, terminated = np.empty(block, np.float64), np.empty(block, np.bool_)
+    scratch = np.empty(n_actions, np.bool_)
     for b in range(0, len(streams), block):
         n = min(block, len(streams) - b)
         env, row = streams[b : b + n], rows[b : b + n]
@@ -143,10 +238,15 @@ def walk(streams, t0, n_steps, block, limits, params, tied, rows, threshold, sha
             t = np.uint64(t0 + k)
             for e in range(n):
                 keys[e] = step_key(env[e], t)
+            lost = False
             for e in range(n):
-                action[e] = choose(
-                    keys[e], tied, np.uint64(row[e]), threshold, np.uint64(n_actions)
-                )
+                at, row_of = np.int64(state[e]), np.uint64(row[e])
+                action[e] = act(keys[e], tied, row_of, threshold, at, params, scratch)
+                lost |= stuck(action[e])
+            if lost:
+                for e in range(n):
+                    if stuck(action[e]):
+                        return b + e, np.int64(state[e]), NO_ACTION, np.int64(state[e]), 0.0
             fit = True
             for e in range(n):
                 drawn[e], possible = draw(np.int64(state[e]), action[e], keys[e], params)
@@ -312,7 +412,9 @@ def play(streams, n_steps, limits, params, greedy, rows, episodes):
         k = 0
         while going[i] and k < n_steps:
             key = step_key(streams[i], np.uint64(lengths[i]))
-            action = greedy_action(greedy, np.int64(rows[i]))
+            action = admitted(greedy, np.int64(rows[i]), state[i], params)
+            if stuck(action):
+                return i, state[i], NO_ACTION, state[i], 0.0
             after, reward, terminated = step(state[i], action, key, params)
             if after < 0 or after >= n_states or not (abs(reward) < np.inf):
                 return i, state[i], action, after, reward

@@ -7,10 +7,11 @@
                       └─► bound_backups              TQ and its rounding error, nothing kept
     pair, n draws ──► sample_backups                 mean and variance of the target
 
-``first``, ``step`` and ``enumerate_outcomes`` are those that ``rollout_template.py`` makes of one
-model; :mod:`dqlearn.jit.specialise` binds them. The mask `which` selects environments. `calls`
-counts the resets and steps that have drawn from an environment's stream. Invariant: no two draw the
-same numbers.
+``first``, ``step``, ``may``, ``alive`` and ``enumerate_outcomes`` are those that
+``rollout_template.py`` makes of one model; :mod:`dqlearn.jit.specialise` binds them. The mask
+`which` selects environments. `calls` counts the resets and steps that have drawn from an
+environment's stream. Pairs that are not valid have the backup of minus infinity; a state without a
+valid one is worth nothing. Invariant: no two draw the same numbers.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def step_many(streams, calls, which, params, action, state, reward, terminated):
 def tabulate(first_state, n_states, n_actions, n_events, params, drawn, slot, block):
     """Write the outcomes of all pairs of a block of states, merged where the successor is the same.
 
+    A pair that is not valid has none, and the reward of minus infinity.
+
     Parameters
     ----------
     first_state : int
@@ -90,9 +93,11 @@ def tabulate(first_state, n_states, n_actions, n_events, params, drawn, slot, bl
     for pair in range(len(reward)):
         row = end
         reward[pair] = 0.0
-        enumerate_outcomes(
-            first_state + pair // n_actions, pair % n_actions, n_events, params, p, s, r, t
-        )
+        state, action = first_state + pair // n_actions, pair % n_actions
+        if not may(state, action, params):
+            reward[pair], start[pair + 1] = -np.inf, end
+            continue
+        enumerate_outcomes(state, action, n_events, params, p, s, r, t)
         for k in range(1 << n_events):
             if p[k] == 0.0:
                 continue
@@ -101,6 +106,8 @@ def tabulate(first_state, n_states, n_actions, n_events, params, drawn, slot, bl
             reward[pair] += p[k] * r[k]
             if t[k]:
                 continue
+            if not alive(s[k], n_actions, params):
+                return pair, k
             j = slot[s[k]]
             if row <= j < end and next_state[j] == s[k]:
                 weight[j] += p[k]
@@ -113,13 +120,13 @@ def tabulate(first_state, n_states, n_actions, n_events, params, drawn, slot, bl
 
 
 @njit(nogil=True, cache=True)
-def bound_backup(n_events, n_states, discount, params, value, pair, drawn):
+def bound_backup(n_events, sizes, discount, params, value, pair, drawn):
     """Return the backup of a pair, the bound of its rounding error, and its chance to end.
 
     The outcomes of the pair are added up in float64, in their order. Their sum has `unit` times the
     sum of their absolute values as the bound of its error. A fault is a negative bound.
     """
-    gamma, unit = discount
+    (gamma, unit), (n_states, n_actions) = discount, sizes
     p, s, r, t = drawn
     state, action = pair
     enumerate_outcomes(state, action, n_events, params, p, s, r, t)
@@ -128,6 +135,8 @@ def bound_backup(n_events, n_states, discount, params, value, pair, drawn):
         if p[k] == 0.0:
             continue
         if not (p[k] > 0.0 and 0 <= s[k] < n_states and abs(r[k]) < np.inf):
+            return 0.0, -1.0, 0.0
+        if not t[k] and not alive(s[k], n_actions, params):
             return 0.0, -1.0, 0.0
         onward = 0.0 if t[k] else gamma * np.float64(value[s[k]])
         total += p[k] * (r[k] + onward)
@@ -177,8 +186,10 @@ def bound_backups(first_state, n_events, discount, params, value, policy, q, dra
         best = np.float64(q[i].max())
         below, above, own = -np.inf, -np.inf, np.inf
         for action in range(q.shape[1]):
+            if not may(state, action, params):
+                continue
             total, radius, ending = bound_backup(
-                n_events, len(value), discount, params, value, (state, action), drawn
+                n_events, (len(value), q.shape[1]), discount, params, value, (state, action), drawn
             )
             if radius < 0.0:
                 return state, action
@@ -192,6 +203,8 @@ def bound_backups(first_state, n_events, discount, params, value, policy, q, dra
             extremes[1] = max(extremes[1], radius)
             extremes[2] = min(extremes[2], ending)
             extremes[3] = max(extremes[3], ending)
+        if above == -np.inf:
+            below, above, own = 0.0, 0.0, 0.0
         bounds[0, i], bounds[1, i], bounds[2, i] = below, above, own
         now = np.float64(value[state])
         extremes[4] = min(extremes[4], np.nextafter(below - now, -np.inf))
@@ -236,7 +249,7 @@ def sample_backups(first_state, gamma, n_samples, seed, params, value, n_actions
             state = first_state + i
             stream = pair_stream(seed, ESTIMATES, np.uint64(state * n_actions + action))
             mean, squares = 0.0, 0.0
-            for t in range(n_samples):
+            for t in range(n_samples if may(state, action, params) else 0):
                 s, r, ends = step(state, action, step_key(stream, np.uint64(t)), params)
                 if not (0 <= s < len(value) and abs(r) < np.inf):
                     return state, action, s, r

@@ -25,12 +25,14 @@ from dqlearn.kernels.buffers import copy, empty
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.kernels.ties import empty_sets
 from dqlearn.schedules import Constant, Schedule, VisitCount
+from dqlearn.stages.masks import Masking
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import state_dtype
 from dqlearn.statistics import RoundStats, no_episodes
 from dqlearn.table.chunk import Chunk, Stamp
 from dqlearn.table.grid import owner_dtype
+from dqlearn.table.transitions import Masks, Piece
 
 __all__ = ["Arrays"]
 
@@ -118,6 +120,20 @@ class Arrays:
             self.rates[first:last] = np.nan
         else:
             self.rates[first:last] = self.alphas[first:last] = _along(rate, before)
+
+    def mask(self, masks: Masks) -> None:
+        """Mask pairs that are not valid, and make the summaries of their states again."""
+        rule = self._plan.algorithm
+        piece = Piece((np.empty(0, _OFFSETS),), RoundStats(0, 0.0), masks=masks)
+        for c, chunk in enumerate(self._owned):
+            extent = self._plan.extent(c)
+            Masking(self._plan.env, extent).learn(chunk, [piece])
+            first = extent.first_state
+            own = masks.states[(masks.states >= first) & (masks.states < first + len(chunk.q))]
+            found = rule.find(chunk.q, replace(extent, states=own))
+            self.tied[own] = rule.tied(found)
+            for k, (field, columns) in enumerate(zip(rule.summary, found, strict=True)):
+                self.values[own, k] = field.value_of(columns)
 
     def stamp(self, made: int | None) -> None:
         """Say how many rounds the arrays of the chunks have learned; None while they change."""

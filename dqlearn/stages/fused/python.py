@@ -166,6 +166,8 @@ class _Learner:
                 column[w, :n] = row
             table.counts[r, w], table.restarts[r, w] = n, batch.tally.n_restarts
             table.episodes[r, w] = batch.tally.of_episodes
+            if batch.masks is not None:
+                table.mask(batch.masks)
         made = table.counts[r]
         table.count(r, r + 1, made)
         self._learn(r, made, self._run)

@@ -104,6 +104,11 @@ class Settings:
         )
 
     @property
+    def masks(self) -> bool:
+        """Whether masks of actions are used."""
+        return self.values["action_masks"]
+
+    @property
     def _chosen(self) -> bool:
         """Whether the chunks are, or were at first, chosen automatically."""
         chunks = self.values["chunks"]

@@ -270,6 +270,18 @@ class Hyperparameters(TypedDict, total=False):
         int,
         Hyperparameter(Seed(0, 2**64 - 1), 0, "Seed of all randomness."),
     ]
+    action_masks: Annotated[
+        bool,
+        Hyperparameter(
+            Flag(),
+            True,
+            "Use the masks of actions that environments have. They stand in "
+            '``info["action_mask"]``, or come from a method ``action_masks``; of a model from '
+            "`valid`. Actions that are not valid are never tried, and do not count in targets. See "
+            ":doc:`/how-to/action-masks`.",
+            earlier=0,
+        ),
+    ]
     on_env_error: Annotated[
         OnError,
         Hyperparameter(

@@ -25,6 +25,7 @@ def attributes(plan: Plan, resolved: Resolved) -> dict[str, Any]:
     return {
         **{name: it.kind.dump(getattr(plan, name)) for name, it in HYPERPARAMETERS.items()},
         "balanced": int(plan.balanced),
+        "masked": int(resolved.masked),
         "environment": json.dumps(resolved.spec),
         "observation_space": json.dumps(resolved.states.spec()),
         "action_space": json.dumps(resolved.actions.spec()),

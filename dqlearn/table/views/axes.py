@@ -48,7 +48,7 @@ _STATES_WITH_COORDINATES = 2**22
 _GROUPS = ("known", "environments", "batches", "history")
 """Groups beside a stored table."""
 
-_VARIABLES = [column.name for column in (*COLUMNS, *DERIVED)]
+_VARIABLES = [*(column.name for column in (*COLUMNS, *DERIVED)), "valid"]
 
 _LABELS_WRITTEN_OUT = 100_000
 
@@ -90,9 +90,18 @@ def dataset(
     if labels is not None:
         coords["action"] = ("action", np.array(labels, object))
     variables = {it.name: (it.dims, arrays[it.name], {**it.about}) for it in (*columns, *DERIVED)}
+    if attrs.get("masked"):
+        variables["valid"] = _valid(arrays["q"])
     if labels is not None:
         variables["policy"][2].update(_flags(labels, arrays["policy"].dtype))
     return xr.Dataset(variables, coords, _plain(attrs))
+
+
+def _valid(q: da.Array) -> tuple[tuple[str, str], da.Array, dict[str, str]]:
+    """Return which actions are valid: those whose value is not minus infinity."""
+    of_member: Any = q if q.ndim == 2 else q[:, 0]
+    about = {"long_name": "whether the action is valid", "units": "1"}
+    return ("state", "action"), ~da.isneginf(of_member), about
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
