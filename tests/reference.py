@@ -13,6 +13,8 @@ time, and knows of shards only the order that they give to a batch.
                        q_learning      max_a Q(s, a)
                        double_q        Q_B(s, argmax_a Q_A(s, a)), and the other way round
                        expected_sarsa  the mean over the actions of an epsilon-greedy policy
+
+Actions that are not valid have the value of minus infinity from the beginning.
 """
 
 from __future__ import annotations
@@ -67,10 +69,10 @@ def member_of(key: int, members: int) -> int:
     return (word(mix(key ^ 0x9FB21C651E98DF25), 0) >> 32) * members >> 32
 
 
-def choose(key: int, greedy: list[int], epsilon: float, n_actions: int) -> int:
+def choose(key: int, greedy: list[int], epsilon: float, valid: list[int]) -> int:
     """The upper half of a key decides whether to explore, the lower half which action it is."""
     explore = key >> 32 < round(epsilon * 2**32)
-    among = range(n_actions) if explore else greedy
+    among = valid if explore else [a for a in greedy if a in valid]
     return among[(key % 2**32) * len(among) >> 32]
 
 
@@ -157,24 +159,32 @@ def policy_of(
         return Policy(value, *greedy((one + other) / 2), timesteps)
     greatest = q[:, 0].max(axis=1)
     if algorithm == "expected_sarsa":
-        total = np.zeros(n_states)
+        total, n_valid = np.zeros(n_states), np.isfinite(q[:, 0]).sum(axis=1).clip(1)
         for a in range(n_actions):
-            total += q[:, 0, a]
-        total = total.astype(q.dtype)
-        expected = (1 - epsilon) * greatest.astype(float) + epsilon / n_actions * total.astype(
-            float
-        )
+            total += np.where(np.isfinite(q[:, 0, a]), q[:, 0, a], 0.0)
+        total = total.astype(q.dtype).astype(float)
+        expected = (1 - epsilon) * greatest.astype(float) + epsilon / n_valid * total
         greatest = expected.astype(q.dtype)
     return Policy(greatest[:, None], *greedy(q[:, 0]), timesteps)
 
 
 def learn(
-    env: TabularEnv | str | Callable[..., SyncVectorEnv], total_timesteps: int, settings: Settings
+    env: TabularEnv | str | Callable[..., SyncVectorEnv],
+    total_timesteps: int,
+    settings: Settings,
+    valid: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint32]]:
-    """Return q and visits after whole rounds of `total_timesteps` transitions or more."""
+    """Return q and visits after whole rounds of `total_timesteps` transitions or more.
+
+    `valid` are the valid actions of each state, (n_states, n_actions); by default all.
+    """
     worlds = Models(env, settings) if isinstance(env, TabularEnv) else Gyms(env, settings)
+    if valid is not None:
+        worlds.valid = [np.flatnonzero(row).tolist() for row in valid]
     shape = worlds.n_states, settings.members, worlds.n_actions
     q, visits = np.full(shape, settings.initial_value, settings.dtype), np.zeros(shape, np.uint32)
+    if valid is not None:
+        q[np.broadcast_to(~valid[:, None], shape)] = -np.inf
 
     def policy_after(timesteps: int) -> Policy:
         epsilon = _at(settings.epsilon, timesteps)
@@ -230,6 +240,7 @@ class Worlds:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.valid = [[*range(self.n_actions)]] * self.n_states
         self.resetting = [False] * settings.num_envs
         self.streams = [stream(settings.seed, STEPS, e) for e in range(settings.num_envs)]
         self.state = [self.begin(e) for e in range(settings.num_envs)]
@@ -268,7 +279,7 @@ class Worlds:
             return None
         epsilon = _at(self.settings.epsilon, policy.timesteps)
         greedy = np.flatnonzero(policy.tied[state]).tolist()
-        action = choose(key, greedy, epsilon, self.n_actions)
+        action = choose(key, greedy, epsilon, self.valid[state])
         next_state, reward, terminated, truncated = self.step(e, action, key)
         self.returns[e] += reward
         self.lengths[e] += 1

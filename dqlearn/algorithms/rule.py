@@ -61,11 +61,11 @@ class Algorithm:
         The field of the summary whose action is greedy; epsilon-greedy actions are drawn around it.
     members : int
         Number of tables that learn beside each other. Each transition teaches one of them.
+    step : callable
+        ``step(q, y, alpha)``: the value after a transition whose target is y. It is compiled.
     by_env : bool
         Which one it teaches: environment e member ``e % members``, always; by default, whichever a
         fair draw says.
-    step : callable
-        ``step(q, y, alpha)``: the value after a transition whose target is y. It is compiled.
 
     Raises
     ------

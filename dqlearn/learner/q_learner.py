@@ -37,6 +37,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ClusterLostError, ConfigurationError
 from dqlearn.events import Evaluation, Event, TrainingEnd, TrainingStart
 from dqlearn.learner.arguments import shows_hyperparameters
+from dqlearn.learner.masked import as_masks, best_valid, random_valid
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.stages.evaluation import EpisodePlan, EvaluationResult
 from dqlearn.stages.plan import Plan
@@ -343,6 +344,7 @@ class QLearner:
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = True,
+        action_masks: npt.ArrayLike | None = None,
     ) -> tuple[Any, None]:
         """Return the action for an observation, or for a batch of them.
 
@@ -354,6 +356,9 @@ class QLearner:
             As in Stable-Baselines3; a table has no hidden state, so they are not used.
         deterministic : bool
             Greedy; else epsilon-greedy, at the present epsilon.
+        action_masks : bool (n_actions,) or (m, n_actions), optional
+            The valid actions, as sb3-contrib has them: the action is the best of these. By default
+            those of the model, if it says which are valid.
 
         Returns
         -------
@@ -365,7 +370,9 @@ class QLearner:
         Raises
         ------
         SpaceError
-            If the observation is outside the observation space.
+            If the observation is outside the observation space, or masks have another shape.
+        ActionMaskError
+            If a mask has no valid action.
 
         Examples
         --------
@@ -377,20 +384,35 @@ class QLearner:
         (3,)
         """
         states, actions = self._resolved.states, self._resolved.actions
-        policy = self._current_policy()
         if states.is_element(observation):
-            action = policy.choose_one(states.encode_one(observation))
-            if not deterministic:
-                action = int(self._explore(np.array([action]), deterministic)[0])
-            return actions.decode_one(action), None
-        chosen = policy.choose(states.encode(observation))
-        return actions.decode(self._explore(chosen, deterministic)), None
+            asked = np.array([states.encode_one(observation)])
+            chosen = self._choose(asked, deterministic, action_masks)
+            return actions.decode_one(int(chosen[0])), None
+        asked = states.encode(observation)
+        return actions.decode(self._choose(asked, deterministic, action_masks)), None
 
-    def _explore(self, chosen: npt.NDArray[Any], deterministic: bool) -> npt.NDArray[Any]:
+    def _choose(
+        self, states: npt.NDArray[Any], deterministic: bool, masks: npt.ArrayLike | None
+    ) -> npt.NDArray[Any]:
+        """Return the number of the action of each state."""
+        policy, n_actions = self._current_policy(), self._plan.n_actions
+        chosen, valid = policy.choose(states), None
+        if masks is None and (model := self.model) is not None and model.valid is not None:
+            masks = model.masks(states)
+            masks = masks | ~masks.any(axis=1, keepdims=True)  # where an end leads, any will do
+        if masks is not None:
+            valid = as_masks(masks, len(states), n_actions)
+            other = ~np.take_along_axis(valid, chosen[:, None], axis=1)[:, 0]
+            if other.any():
+                few = states[other], valid[other]
+                chosen[other] = best_valid(self._plan, policy, self.table, *few)
         if deterministic:
             return chosen
+        if valid is None:
+            explored = self._sampler.integers(n_actions, size=len(chosen))
+        else:
+            explored = random_valid(self._sampler, valid)
         epsilon = self._plan.epsilon(self.num_timesteps)
-        explored = self._sampler.integers(self._plan.n_actions, size=len(chosen))
         return np.where(self._sampler.random(len(chosen)) < epsilon, explored, chosen)
 
     def evaluate(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 
@@ -194,7 +195,7 @@ class _One:
         if not self.env.masks:
             return
         if not self.env.vectorised:
-            said = mask_of(self.made, info)
+            said = mask_of(cast("gymnasium.Env[Any, Any]", self.made), info)
             info = {} if said is None else {KEY: [said]}
         valid = masks_of(info, self.env.actions, np.ones(1, np.bool_))
         self._valid = None if valid is None else valid[0]

@@ -37,7 +37,7 @@ from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import BLOCK, state_dtype
 from dqlearn.statistics import RoundStats
-from dqlearn.table.transitions import Transitions
+from dqlearn.table.transitions import Masks, Transitions
 
 __all__ = ["python_rollout"]
 
@@ -115,7 +115,8 @@ def python_rollout(
         timed(roll, shard.watch)
     shard.round = round_ + 1  # not in roll(): a thread that was given up must not set it
     batch = rows.transitions(policy.timesteps, epsilon, shard.watch.tell())
-    return replace(batch, masks=shard.seen.told()), shard
+    told = shard.seen.told()
+    return replace(batch, masks=None if told is None else Masks(*told)), shard
 
 
 def _choose(

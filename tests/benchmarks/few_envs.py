@@ -73,7 +73,8 @@ class OnDask:
 
     def __init__(self, env: str, seed: int, **settings: int) -> None:
         rates = {"epsilon": EPSILON, "learning_rate": RATE, "gamma": GAMMA, "dtype": "float64"}
-        self.learner = QLearner(env, compile=False, seed=seed, **rates, **settings)
+        unmasked: Any = {"action_masks": False, **rates}  # as the loop
+        self.learner = QLearner(env, compile=False, seed=seed, **unmasked, **settings)
 
     @property
     def q(self) -> Table:

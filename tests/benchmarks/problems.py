@@ -163,7 +163,8 @@ class OnDask:
         self.scheduler = scheduler
         self.learn_options: dict[str, Any] = {}
         with dask.config.set(scheduler):
-            self.learner = QLearner(env, **settings)
+            # No peer has masks.
+            self.learner = QLearner(env, action_masks=False, **settings)
 
     def advance(self, transitions: int) -> int:
         """Learn from so many transitions more, in whole rounds; return how many they were."""

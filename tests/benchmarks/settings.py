@@ -69,6 +69,7 @@ def main(
         wanted = TARGETS[problem] if target is None else target
         for num_envs, steps in ROUNDS:
             size: dict[str, Any] = {"num_envs": num_envs, "steps_per_round": steps, "shards": 2}
+            size["action_masks"] = False
             learners = (QLearner(problem, seed=seed, **size) for seed in range(repeats))
             samples = [needed(learner, wanted, episodes, limit) / 1e3 for learner in learners]
             label = f"{problem} {num_envs} x {steps} to {wanted:g}"

@@ -398,7 +398,7 @@ def test_an_environment_that_exits_is_a_fault(leave: Callable[[], Any]) -> None:
 
 def test_masks_are_said_once_not_to_be_used(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "dqlearn"):
-        learner = learn(lambda: gymnasium.make("Taxi-v4"), shards=2)
+        learner = learn(lambda: gymnasium.make("Taxi-v4"), shards=2, action_masks=False)
         learner.learn(400)
         learner.evaluate(2, max_steps=10)
     assert [r.message for r in caplog.records if "Taxi-v4" in r.message and "mask" in r.message]
@@ -411,9 +411,11 @@ def test_masks_of_vector_environments_and_of_methods(caplog: pytest.LogCaptureFi
             return np.array([True, False])
 
     with caplog.at_level(logging.WARNING, "dqlearn"):
-        learn(lambda num_envs: SyncVectorEnv([lambda: gymnasium.make("Taxi-v4")] * num_envs))
-        learn(Masked)
-        learn(Single)
+        unused: dict[str, Any] = {"action_masks": False}
+        taxis = [lambda: gymnasium.make("Taxi-v4")]
+        learn(lambda num_envs: SyncVectorEnv(taxis * num_envs), **unused)
+        learn(Masked, **unused)
+        learn(Single, **unused)
     assert ["Taxi" in r.message or "SyncVectorEnv" in r.message for r in caplog.records] == [
         True,
         False,

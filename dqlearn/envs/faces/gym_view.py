@@ -20,7 +20,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 
 from dqlearn.checks import check_whole
-from dqlearn.envs.model_faults import check_initial, check_transition
+from dqlearn.envs.model_faults import check_initial, check_mask, check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError
 from dqlearn.random import VIEW, stream
@@ -112,7 +112,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         state : int64
             The initial state.
         info : dict
-            Empty.
+            ``"action_mask"``, int8 (n_actions,), if the model says which actions are valid.
 
         Raises
         ------
@@ -127,7 +127,13 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         check_initial(state, self.model.n_states)
         self._state, self._action, self._elapsed = state, None, 0
         self._calls += 1
-        return np.int64(state), {}
+        return np.int64(state), self._info()
+
+    def _info(self) -> dict[str, Any]:
+        """Return the mask of the actions, as Gymnasium's Taxi does, of a model that has one."""
+        if self.model.valid is None:
+            return {}
+        return {"action_mask": self.model.masks([self._state])[0].astype(np.int8)}
 
     def step(self, action: np.int64 | int) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
         """Make one transition.
@@ -148,7 +154,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         truncated : bool
             Whether the episode has reached the time limit.
         info : dict
-            Empty.
+            As that of `reset`.
 
         Raises
         ------
@@ -156,6 +162,8 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
             Before the first `reset`.
         SpaceError
             If the action is out of range.
+        ActionMaskError
+            If the model says that it is not valid.
         EnvironmentFault
             If the model returns a state out of range or a reward that is not finite.
         """
@@ -163,6 +171,8 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         if self._stream is None:
             raise ResetNeeded("call reset() before step()")
         action = check_whole("an action", action, 0, model.n_actions - 1, error=SpaceError)
+        if model.valid is not None and not model.masks([state])[0, action]:
+            check_mask(model, "environment 0", state)
         after, reward, terminated = view_kernels(model).step_at(
             self._stream, self._calls, state, action, model.params
         )
@@ -171,7 +181,7 @@ class TabularGymEnv(gymnasium.Env[np.int64, np.int64]):
         self._calls += 1
         self._elapsed += 1
         truncated = self._elapsed >= model.limits[2]
-        return np.int64(after), reward, terminated, truncated, {}
+        return np.int64(after), reward, terminated, truncated, self._info()
 
     def render(self) -> str | npt.NDArray[np.uint8] | None:
         """Show the state, and the action that led there.

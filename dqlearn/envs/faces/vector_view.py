@@ -26,7 +26,7 @@ from gymnasium.vector.utils import batch_space
 
 from dqlearn.checks import check_count
 from dqlearn.envs.faces.gym_view import check_is_model, view_kernels, view_stream
-from dqlearn.envs.model_faults import check_initial, check_transition
+from dqlearn.envs.model_faults import check_initial, check_mask, check_transition
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError, SpaceError
 
@@ -114,7 +114,8 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         states : int64 (num_envs,)
             The state of each environment.
         infos : dict
-            Empty.
+            ``"action_mask"``, int8 (num_envs, n_actions), if the model says which actions are
+            valid.
 
         Raises
         ------
@@ -127,7 +128,14 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._seed(seed, which)
         self._begin(which)
         self._ended[which] = False
-        return self._state.copy(), {}
+        return self._state.copy(), self._infos()
+
+    def _infos(self) -> dict[str, Any]:
+        """Return the masks of the actions, of a model that has one."""
+        if self.model.valid is None:
+            return {}
+        said = np.ones(self.num_envs, np.bool_)
+        return {"action_mask": self.model.masks(self._state).astype(np.int8), "_action_mask": said}
 
     def step(
         self, actions: npt.ArrayLike
@@ -148,7 +156,8 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         terminated, truncated : bool (num_envs,)
             Which episodes have ended, in the model or by its time limit.
         infos : dict
-            With SAME_STEP, the last states of ended episodes, as ``final_obs``; else empty.
+            With SAME_STEP, the last states of ended episodes, as ``final_obs``; masks, as those of
+            `reset`.
 
         Raises
         ------
@@ -156,6 +165,8 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             Before the first `reset`; with DISABLED also where an episode that ended was not reset.
         SpaceError
             If the actions have another shape, or one is out of range.
+        ActionMaskError
+            If the model says that one is not valid.
         EnvironmentFault
             If the model returns a state out of range or a reward that is not finite.
         """
@@ -167,7 +178,7 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             self._begin(reset)
         self._ended = terminated | truncated
         infos = self._finish() if self._mode is AutoresetMode.SAME_STEP else {}
-        return self._state.copy(), rewards, terminated, truncated, infos
+        return self._state.copy(), rewards, terminated, truncated, infos | self._infos()
 
     def _mask(self, options: dict[str, Any] | None) -> npt.NDArray[np.bool_]:
         mask = (options or {}).get("reset_mask")
@@ -214,6 +225,10 @@ class TabularVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Make transitions where `which`; return rewards and who terminated."""
         before = self._state.copy()
+        if self.model.valid is not None:
+            valid = np.take_along_axis(self.model.masks(before), action[:, None], axis=1)[:, 0]
+            for e in np.flatnonzero(which & ~valid)[:1].tolist():
+                check_mask(self.model, f"environment {e}", int(before[e]))
         reward, terminated = np.empty(self.num_envs), np.empty(self.num_envs, np.bool_)
         view_kernels(self.model).step_many(
             self._streams,

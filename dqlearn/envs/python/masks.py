@@ -22,7 +22,6 @@ from gymnasium.spaces import MultiDiscrete
 
 from dqlearn.errors import ActionMaskError
 from dqlearn.spaces import SpaceIndex
-from dqlearn.table.transitions import Masks
 
 __all__ = ["KEY", "Seen", "mask_of", "masks_of", "says_masks"]
 
@@ -171,10 +170,15 @@ class Seen:
             self._masks[state] = text
             self._new.append((state, mask.copy()))
 
-    def told(self) -> Masks | None:
-        """Return the masks that are new since the last call; None if there is none."""
+    def told(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None:
+        """Return states that are new since the last call, with their masks; None if there is none.
+
+        Returns
+        -------
+        (int64 (m,), bool (m, n_actions)), optional
+        """
         if not self._new:
             return None
         states, masks = zip(*self._new, strict=True)
         self._new = []
-        return Masks(np.array(states, np.int64), np.array(masks))
+        return np.array(states, np.int64), np.array(masks)
