@@ -29,6 +29,7 @@ from dqlearn.stages.settings.kinds import (
     Rule,
     Scheduled,
     Seconds,
+    Values,
 )
 
 __all__ = ["hyperparameter_options"]
@@ -67,6 +68,8 @@ def _type(name: str, kind: Kind) -> Any:
             return Whole(least, most)
         case Number(least, most):
             return click.FloatRange(least, most) if math.isfinite(least + most) else click.FLOAT
+        case Values():
+            return click.FLOAT
         case Seconds():
             return click.FloatRange(0, min_open=True)
         case OneOf() | FloatType() | Rule():

@@ -21,6 +21,7 @@ from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.ties import ties
 from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.stages.initial.values import InitialValues
 from dqlearn.stages.packing import PackedOnce
 from dqlearn.table.columns import Column, columns_of
 from dqlearn.table.grid import ChunkGrid, table_nbytes
@@ -62,6 +63,8 @@ class Plan(PackedOnce):
         The grid that the run began with, and that its repository has; None while it equals `grid`.
     algorithm : Algorithm
         The learning rule.
+    initial : array or callable, optional
+        Initial values of the pairs, in place of `initial_value`.
     """
 
     env: TabularEnv | PythonEnv
@@ -83,6 +86,7 @@ class Plan(PackedOnce):
     balanced: bool = False
     begun: ChunkGrid | None = None
     algorithm: Algorithm = Q_LEARNING
+    initial: InitialValues | None = None
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""
@@ -106,6 +110,7 @@ class Plan(PackedOnce):
                 "a sparse table needs exchange='gather': the maxima of all its states are never "
                 f"made; got {self.exchange!r}"
             )
+        self._check_initial()
         if self.grid.n_columns > 1 and not self.algorithm.splits_actions:
             raise ConfigurationError(
                 f"algorithm={self.algorithm.name!r} adds over the actions of a state, which rounds "
@@ -117,6 +122,23 @@ class Plan(PackedOnce):
                 "on_env_error='restart' needs a factory of single environments, make() -> "
                 "gymnasium.Env, got one that takes num_envs: those of a VectorEnv cannot be built "
                 "anew one by one; pass on_env_error='raise'"
+            )
+
+    def _check_initial(self) -> None:
+        """Refuse initial values that are not those of this table."""
+        if self.initial is None:
+            return
+        if self.sparse:
+            raise ConfigurationError(
+                "a sparse table has one initial_value, a number: states without a row have it too; "
+                "pass sparse=False, or load a table"
+            )
+        (n_states, n_actions), members = self.grid.shape, self.grid.members
+        shapes = [(n_states, n_actions), (n_states, members, n_actions)][: 1 + (members > 1)]
+        if not callable(self.initial) and self.initial.shape not in shapes:
+            raise ConfigurationError(
+                f"initial_value must be a number or of the shape {shapes[0]}, got an array of "
+                f"shape {self.initial.shape}"
             )
 
     @property

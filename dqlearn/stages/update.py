@@ -17,7 +17,7 @@ from operator import add
 
 from dqlearn.kernels.update import Step, td, update_by
 from dqlearn.schedules import Schedule, VisitCount
-from dqlearn.stages.masks import Masking
+from dqlearn.stages.initial.masks import Masking
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.insert import settle
 from dqlearn.table.paged import copy

@@ -49,6 +49,8 @@ def values_of(kind: k.Kind) -> st.SearchStrategy[Any]:
             return st.integers(least, 2**40 if most is None else most)
         case k.Number(least, most):
             return st.floats(max(least, -1e9), min(most, 1e9))
+        case k.Values():
+            return st.floats(-1e9, 1e9)
         case k.Seconds():
             return st.floats(1e-3, 1e6)
         case k.Flag():

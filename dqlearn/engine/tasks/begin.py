@@ -18,7 +18,8 @@ from dqlearn.envs.python.gymnasium_env import (
     open_python_shard,
     thaw,
 )
-from dqlearn.stages.masks import Masking
+from dqlearn.stages.initial.masks import Masking
+from dqlearn.stages.initial.values import begun_with
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.rollout import CompiledShard, open_shard
 from dqlearn.storage.reader import (
@@ -94,6 +95,8 @@ def fill_task(plan: Plan, c: int) -> Chunk:
         chunk = filled(
             plan.grid.chunk_shape(c), plan.initial_value, plan.dtype, zeros, plan.columns
         )
+        if plan.initial is not None:
+            chunk = begun_with(chunk, plan.initial, plan.extent(c))
     else:
         chunk = read_chunk(plan.origin, plan.grid, c, plan.dtype, plan.columns)
     if not plan.sparse:

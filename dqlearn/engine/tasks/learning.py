@@ -16,7 +16,7 @@ from dqlearn.envs.python.gymnasium_env import PythonShard
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.events import RoundReport
 from dqlearn.schedules import Schedule
-from dqlearn.stages.masks import Masking
+from dqlearn.stages.initial.masks import Masking
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Part, Policy
 from dqlearn.stages.rollout import CompiledShard, Walk, rollout, walk_and_route

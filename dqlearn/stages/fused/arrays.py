@@ -25,7 +25,7 @@ from dqlearn.kernels.buffers import copy, empty
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.kernels.ties import empty_sets
 from dqlearn.schedules import Constant, Schedule, VisitCount
-from dqlearn.stages.masks import Masking
+from dqlearn.stages.initial.masks import Masking
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import state_dtype

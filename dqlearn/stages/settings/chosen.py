@@ -93,6 +93,8 @@ class Settings:
             "exchange": exchange,
             "policy_lag": lag,
         }
+        if not isinstance(begun := it["initial_value"], float | int):
+            settled |= {"initial": begun, "initial_value": 0.0}
         used = {field.name for field in fields(Plan)}  # the others make its parts
         return Plan(
             env=resolved.env,

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from dqlearn.algorithms import Algorithm
 from dqlearn.schedules import Schedule, VisitCount
+from dqlearn.stages.initial.values import InitialValues
 from dqlearn.stages.settings.kinds import (
     ChunkSizes,
     Flag,
@@ -35,6 +36,7 @@ from dqlearn.stages.settings.kinds import (
     Scheduled,
     Seconds,
     Seed,
+    Values,
 )
 from dqlearn.table.grid import Chunks
 
@@ -188,11 +190,12 @@ class Hyperparameters(TypedDict, total=False):
         ),
     ]
     initial_value: Annotated[
-        float | None,
+        float | InitialValues | None,
         Hyperparameter(
-            Number(),
+            Values(),
             0.0,
-            "Q of every pair at the beginning. By default 0.",
+            "Q of every pair at the beginning. By default 0. In place of a number, an array "
+            "(n_states, n_actions), or a function of states (m,) that returns (m, n_actions).",
             unit="reward",
             advised=True,
         ),

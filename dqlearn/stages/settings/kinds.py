@@ -38,6 +38,7 @@ __all__ = [
     "Scheduled",
     "Seconds",
     "Seed",
+    "Values",
     "number",
     "whole_number",
 ]
@@ -150,6 +151,44 @@ class Number:
     def dump(self, value: float) -> float:
         """Return the number."""
         return value
+
+    def load(self, stored: Any) -> float:
+        """Return the number."""
+        return number(stored)
+
+
+@dataclass(frozen=True)
+class Values:
+    """A finite number for all pairs, an array of them, or a function of states.
+
+    Only a number is stored: with an array or a function every value is in the table itself.
+    """
+
+    label = "float, array or callable"
+
+    def check(self, name: str, value: Any) -> Any:
+        """Check that there are numbers, or a function."""
+        if callable(value):
+            return value
+        if np.ndim(value) == 0:
+            return check_number(name, value)
+        try:
+            values = np.array(value, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"{name} must be a number, an array (n_states, n_actions) or a function of states, "
+                f"got {shortened(value)}"
+            ) from error
+        if not (np.isfinite(values) | np.isneginf(values)).all():
+            raise ConfigurationError(
+                f"{name} must be finite, or minus infinity where an action is not valid, got "
+                f"{shortened(value)}"
+            )
+        return values
+
+    def dump(self, value: Any) -> float:
+        """Return the number, or 0 in place of others."""
+        return value if isinstance(value, float | int) else 0.0
 
     def load(self, stored: Any) -> float:
         """Return the number."""
