@@ -16,10 +16,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from dqlearn.algorithms.fields import Best
+from dqlearn.algorithms.fields import Best, BestOfAll
 from dqlearn.algorithms.rule import Algorithm
 from dqlearn.algorithms.scores import AGGREGATES, Members, parse_ensemble
 from dqlearn.checks import check_choice, check_whole
+from dqlearn.errors import ConfigurationError
 
 __all__ = ["TARGETS", "ensemble", "find_ensemble"]
 
@@ -37,7 +38,8 @@ def ensemble(n: int, aggregate: str = "sum", target: str = "own") -> Algorithm:
     n : int
         Number of members, 1 .. 64.
     aggregate : str
-        What is maximised when acting: ``"sum"``, ``"max"`` or ``"min"`` of the members' values.
+        What is maximised when acting: ``"sum"``, ``"max"`` or ``"min"`` of the members' values, or
+        the number of members that would take the action, ``"vote"``.
     target : str
         What member i takes a next state to be worth: ``"own"``, its own greatest value, so that the
         members learn alone; ``"shared"``, its value of the action that all of them would take;
@@ -63,6 +65,11 @@ def ensemble(n: int, aggregate: str = "sum", target: str = "own") -> Algorithm:
     n = check_whole("n", n, 1, _MOST)
     check_choice("aggregate", aggregate, AGGREGATES)
     check_choice("target", target, TARGETS)
+    if (aggregate, target) == ("vote", "aggregate"):
+        raise ConfigurationError(
+            "target='aggregate' bootstraps from the aggregate, which must be a return, and votes "
+            "are none: pass target='own', 'shared' or 'mean'"
+        )
     return _ensemble(n, aggregate, target)
 
 
@@ -71,20 +78,22 @@ def find_ensemble(name: str) -> Algorithm | None:
     parts = parse_ensemble(name)
     if parts is None or parts[2] not in TARGETS or not 1 <= parts[0] <= _MOST:
         return None
+    if parts[1:] == ("vote", "aggregate"):
+        return None
     return _ensemble(*parts)
 
 
 @cache
 def _ensemble(n: int, aggregate: str, target: str) -> Algorithm:
-    members = Members(n)
-    acting: tuple[Best, ...] = (Best(members.score(aggregate)),)
+    members, best = Members(n), BestOfAll if aggregate == "vote" else Best
+    acting: tuple[Best, ...] = (best(members.score(aggregate)),)
     worth: Any = _of_acting
     if target == "own":
         acting += tuple(Best(members.value(i)) for i in range(n))
         worth = _of_member
     elif target == "shared":
         # A function for each field: Numba takes two inlined copies of one for each other.
-        acting = tuple(Best(members.score(aggregate), value=members.value(i)) for i in range(n))
+        acting = tuple(best(members.score(aggregate), value=members.value(i)) for i in range(n))
         worth = _of_choice
     elif target == "mean" and aggregate != "sum":
         acting += (Best(members.score("sum")),)

@@ -29,7 +29,7 @@ from dqlearn.kernels.summary import (
 )
 from dqlearn.kernels.ties import empty_sets, pick_of_each
 
-__all__ = ["Best", "Columns", "Extent", "Field", "Sum"]
+__all__ = ["Best", "BestOfAll", "Columns", "Extent", "Field", "Sum"]
 
 Columns = tuple[npt.NDArray[Any], ...]
 """What a field knows of some states, one row a state."""
@@ -186,6 +186,16 @@ class Best:
         int
         """
         return dtype.itemsize + 1 + dtype.itemsize * (self.value is not None)
+
+
+@dataclass(frozen=True)
+class BestOfAll(Best):
+    """The actions with the greatest score, which depends on all actions of a state.
+
+    The parameters are those of :class:`Best`. All actions of a state are in one chunk.
+    """
+
+    splits: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)

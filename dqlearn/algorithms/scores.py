@@ -54,7 +54,9 @@ class Members:
     def score(self, aggregate: str) -> Score:
         """Return the aggregate of all members' values, which are taken in their order.
 
-        That of the sum is the mean, which is a return, and orders actions in the same way.
+        That of the sum is the mean, which is a return, and orders actions in the same way. That of
+        votes is the share of the members that call the action one of their best; it depends on all
+        actions of the state.
         """
         n = self.n
 
@@ -76,10 +78,19 @@ class Members:
                 found = np.minimum(found, q[s, i, a])
             return found
 
-        return {"sum": average, "max": greatest, "min": least}[aggregate]
+        def votes(q: Any, s: Any, a: Any) -> Any:
+            found = 0.0
+            for i in range(n):
+                best = q[s, i, 0]
+                for b in range(1, q.shape[2]):
+                    best = np.maximum(best, q[s, i, b])
+                found = found + (q[s, i, a] == best) / n
+            return found
+
+        return {"sum": average, "max": greatest, "min": least, "vote": votes}[aggregate]
 
 
-AGGREGATES = ("sum", "max", "min")
+AGGREGATES = ("sum", "max", "min", "vote")
 """What the environments of an ensemble maximise when they act."""
 
 _SCORES: dict[str, tuple[int, Score]] = {

@@ -48,7 +48,7 @@ _STATES_WITH_COORDINATES = 2**22
 _GROUPS = ("known", "environments", "batches", "history")
 """Groups beside a stored table."""
 
-_VARIABLES = [*(column.name for column in (*COLUMNS, *DERIVED)), "valid"]
+_VARIABLES = [*(column.name for column in (*COLUMNS, *DERIVED)), "valid", "spread"]
 
 _LABELS_WRITTEN_OUT = 100_000
 
@@ -92,6 +92,8 @@ def dataset(
     variables = {it.name: (it.dims, arrays[it.name], {**it.about}) for it in (*columns, *DERIVED)}
     if attrs.get("masked"):
         variables["valid"] = _valid(arrays["q"])
+    if arrays["q"].ndim > 2:
+        variables["spread"] = _spread(arrays["q"])
     if labels is not None:
         variables["policy"][2].update(_flags(labels, arrays["policy"].dtype))
     return xr.Dataset(variables, coords, _plain(attrs))
@@ -102,6 +104,19 @@ def _valid(q: da.Array) -> tuple[tuple[str, str], da.Array, dict[str, str]]:
     of_member: Any = q if q.ndim == 2 else q[:, 0]
     about = {"long_name": "whether the action is valid", "units": "1"}
     return ("state", "action"), ~da.isneginf(of_member), about
+
+
+def _spread(q: da.Array) -> tuple[tuple[str, str], da.Array, dict[str, str]]:
+    """Return the standard deviation of the members' values; NaN where they are not finite."""
+    between: Any = da.map_blocks(_deviation, q, dtype=q.dtype, drop_axis=1)
+    about = {"long_name": "standard deviation over the members", "units": "reward"}
+    return ("state", "action"), between, about
+
+
+def _deviation(q: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    with np.errstate(invalid="ignore"):
+        apart: npt.NDArray[Any] = q.std(axis=1)
+    return apart
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
