@@ -184,6 +184,6 @@ class Balancer:
         if not (room and of_blocks) or plan.grid.n_chunks == 1 or executor.width == 1:
             return None
         visits = self._placement.fetch(*visits_graph(self._ownership.state))
-        n_transitions, maxima = plan.num_envs * plan.steps_per_round, plan.exchange == "broadcast"
+        n_transitions, maxima = plan.round_size, plan.exchange == "broadcast"
         loads = load(np.concatenate(visits), plan.laid_out, n_transitions, maxima=maxima)
         return evener(plan.laid_out, plan.at_rest, loads, executor.uneven)
