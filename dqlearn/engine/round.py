@@ -118,22 +118,23 @@ def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Dr
 
 def _federated_graph(plan: Plan, state: State, memories: int) -> Drawn:
     """Draw the rounds of all members up to their merge."""
-    r, draw, chunks = state.round, Draw(state.plan, state.round, memories=memories), []
+    r, draw, whole = state.round, Draw(state.plan, state.round, memories=memories), state.chunks
     made, shards = [], []
     for k in range(plan.members):
         own = [state.shards[w] for w in plan.shards_of(k)]
-        args = draw.plan, k, own, list(state.chunks), r
+        args = draw.plan, k, own, list(whole), r
         made.append(draw.task("member", members.member_task, *args, at=(k,)))
         shards += [
             draw.task("shard", members.member_shard_task, made[k], i, at=(w,))
             for i, w in enumerate(plan.shards_of(k))
         ]
-    sent = draw.sent("parts", members.parts_task, made, len(state.chunks))
-    for c, chunk in enumerate(state.chunks):
-        args = draw.plan, c, chunk, sent[c]
-        chunks.append(draw.task("merge", members.merge_task, *args, at=(c,)))
-    after = State(r + 1, state.plan, (), tuple(chunks), tuple(shards))
-    return draw.to(after, draw.noted(chunks, r))
+    sent = draw.sent("parts", members.parts_task, made, len(whole))
+    merged = [
+        draw.task("merge", members.merge_task, draw.plan, c, chunk, sent[c], at=(c,))
+        for c, chunk in enumerate(whole)
+    ]
+    after = State(r + 1, state.plan, (), tuple(merged), tuple(shards))
+    return draw.to(after, draw.noted(merged, r))
 
 
 def rounds_graph(state: State, n_rounds: int, threads: int, in_place: tuple[bool, bool]) -> Drawn:
