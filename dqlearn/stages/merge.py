@@ -9,7 +9,6 @@ round r is not written to; a chunk that no member has touched is kept as it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -25,6 +24,7 @@ from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.merging.means import merge_by, trim
 from dqlearn.kernels.merging.weights import (
+    powers_of,
     weigh_by_rate,
     weigh_by_visit_rates,
     weigh_by_visits,
@@ -113,17 +113,17 @@ def _stacked(
 
 def _kernel(
     federated: Federated, learning_rate: Schedule | VisitCount
-) -> tuple[Callable[..., None], tuple[float, ...]]:
+) -> tuple[Callable[..., None], Any]:
     """Return the kernel of a merge, and the numbers of the learning rate that it takes."""
     if federated.merge == "trimmed_mean":
-        return trim, (math.nan,)
+        return trim, None
     if federated.merge == "equal":
-        return merge_by(weigh_equally), (math.nan,)
+        return merge_by(weigh_equally), None
     if federated.merge == "visits":
-        return merge_by(weigh_by_visits), (math.nan,)
+        return merge_by(weigh_by_visits), None
     if isinstance(learning_rate, VisitCount):
         return merge_by(weigh_by_visit_rates), learning_rate.numbers
-    return merge_by(weigh_by_rate), (learning_rate(0),)
+    return merge_by(weigh_by_rate), powers_of(learning_rate(0))
 
 
 def check_mergeable(

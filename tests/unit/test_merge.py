@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dqlearn.algorithms.federated import MERGES, Federated
-from dqlearn.kernels.merging.weights import log_weight, weigh_by_rate, weigh_by_visit_rates
+from dqlearn.kernels.merging.weights import (
+    log_weight,
+    powers_of,
+    weigh_by_rate,
+    weigh_by_visit_rates,
+)
 from dqlearn.schedules import Constant, Schedule, VisitCount
 from dqlearn.stages.merge import Learned, merge
 from dqlearn.statistics import RoundStats
@@ -135,8 +140,11 @@ def test_one_member_is_itself(kind: str, rate: Schedule | VisitCount) -> None:
 def test_weights_of_many_visits_are_numbers(visits: int) -> None:
     """(1 - .1)^-N overflows beyond 6,736 visits."""
     w = np.zeros(4)
-    weigh_by_rate(0, np.array([visits, visits - 1, 0, visits]), (0.1,), w)
+    weigh_by_rate(0, np.array([visits, visits - 1, 0, visits]), powers_of(0.1), w)
     np.testing.assert_allclose(w, [1.0, 0.9, 0.0, 1.0], rtol=1e-12)
+    weigh_by_rate(0, np.array([visits, visits - 200_000, 0, visits]), powers_of(1e-5), w)
+    np.testing.assert_allclose(w[:2], [1.0, np.exp(2e5 * np.log1p(-1e-5))], rtol=1e-10)
+    assert np.isfinite(w).all()
 
 
 def test_visit_rates_of_a_million_visits() -> None:
@@ -151,14 +159,14 @@ def test_visit_rates_of_a_million_visits() -> None:
 
 def test_an_idle_member_counts_as_before_and_not_nothing() -> None:
     w = np.zeros(2)
-    weigh_by_rate(0, np.array([1, 0]), (0.25,), w)
+    weigh_by_rate(0, np.array([1, 0]), powers_of(0.25), w)
     np.testing.assert_allclose(w, [1.0, 0.75])
 
 
 def test_a_step_that_leaves_nothing_counts_infinitely() -> None:
     """Its members share equally at a constant rate; with visits, by what they did besides."""
     w = np.zeros(3)
-    weigh_by_rate(0, np.array([5, 0, 1]), (1.0,), w)
+    weigh_by_rate(0, np.array([5, 0, 1]), powers_of(1.0), w)
     assert w.tolist() == [1.0, 0.0, 1.0]
     weigh_by_visit_rates(0, np.array([6, 0, 3]), VisitCount().numbers, w)  # alpha = 1, 1/2, 1/3, ..
     np.testing.assert_allclose(w, [1.0, 0.0, 0.5])

@@ -17,12 +17,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
+
 from dqlearn.jit.compiled import njit
 from dqlearn.kernels.update import visit_rate
 
-__all__ = ["weigh_by_rate", "weigh_by_visit_rates", "weigh_by_visits", "weigh_equally"]
+__all__ = [
+    "powers_of",
+    "weigh_by_rate",
+    "weigh_by_visit_rates",
+    "weigh_by_visits",
+    "weigh_equally",
+]
 
 _SMALL = 1e-200
+_NOTHING_LEFT = 750.0  # exp(-750) is 0
+_POWERS = 2**14
 
 
 @njit(nogil=True, cache=True)
@@ -39,18 +50,29 @@ def weigh_by_visits(before, since, rate, w):
         w[k] = since[k]
 
 
+def powers_of(alpha: float) -> npt.NDArray[np.float64]:
+    """Return what 0, 1, 2, .. steps of alpha leave, up to nothing, or to a length."""
+    if alpha >= 1.0:
+        return np.zeros(0)
+    step = -math.log1p(-alpha)
+    n = min(_NOTHING_LEFT / step, _POWERS) if step > 0.0 else 2
+    return np.exp(-step * np.arange(2 + int(n)))
+
+
 @njit(nogil=True, cache=True)
-def weigh_by_rate(before, since, rate, w):
-    """Weigh members by their steps at one learning rate, the number in `rate`."""
-    alpha = rate[0]
+def weigh_by_rate(before, since, powers, w):
+    """Weigh members by their steps at one learning rate, of which `powers` are."""
     most = 0
     for k in range(len(w)):
         most = max(most, since[k])
-    step = -math.log1p(-alpha) if alpha < 1.0 else 0.0
     for k in range(len(w)):
-        w[k] = math.exp((since[k] - most) * step)
-        if alpha >= 1.0 and since[k] == 0:
-            w[k] = 0.0
+        fewer = most - since[k]
+        if len(powers) == 0:  # alpha = 1
+            w[k] = 1.0 if since[k] > 0 else 0.0
+        elif fewer < len(powers):
+            w[k] = powers[fewer]
+        else:
+            w[k] = powers[1] ** fewer
 
 
 @njit(nogil=True, cache=True)
