@@ -56,7 +56,8 @@ def powers_of(alpha: float) -> npt.NDArray[np.float64]:
         return np.zeros(0)
     step = -math.log1p(-alpha)
     n = min(_NOTHING_LEFT / step, _POWERS) if step > 0.0 else 2
-    return np.exp(-step * np.arange(2 + int(n)))
+    powers: npt.NDArray[np.float64] = np.exp(-step * np.arange(2 + int(n)))
+    return powers
 
 
 @njit(nogil=True, cache=True)
