@@ -11,6 +11,7 @@ from . import (
     spaces,
     testing,
 )
+from .algorithms.federated import Federated
 from .certificates.certificate import Certificate
 from .certificates.certify import certify
 from .certificates.estimate import ResidualEstimate, estimate_residual
@@ -36,6 +37,7 @@ __all__ = [
     "Decision",
     "EvaluationResult",
     "Every",
+    "Federated",
     "Policy",
     "QLearner",
     "ResidualEstimate",

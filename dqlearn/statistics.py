@@ -264,6 +264,30 @@ class RoundStats(_Counted, _Before):
         return columns
 
     @classmethod
+    def of_rounds(cls, timesteps: int, epsilon: float, columns: Columns) -> Self:
+        """Pool the reports of successive rounds, given as columns; see :class:`RoundReport`.
+
+        Parameters
+        ----------
+        timesteps : int
+            Transitions made before the first round.
+        epsilon : float
+            Probability of exploring in the first round.
+        columns : mapping of str to array (rounds,)
+            A column for each statistic.
+
+        Returns
+        -------
+        RoundStats
+        """
+        pooled = {
+            it.name: _TYPES[it.type](_UFUNCS[combine].reduce(columns[it.name]))
+            for it in fields(cls)
+            if (combine := statistic_of(it).combine)
+        }
+        return cls(timesteps=timesteps, epsilon=epsilon, **pooled)
+
+    @classmethod
     def of_kernel(cls, episodes: Iterable[float], **others: Any) -> Self:
         """Take over what a kernel counted of episodes, which begins as :func:`no_episodes`.
 

@@ -18,6 +18,7 @@ import click
 
 from dqlearn.cli.options import Parsed, Whole, parse_chunks, parse_schedule
 from dqlearn.stages.settings import HYPERPARAMETERS, Hyperparameter
+from dqlearn.stages.settings.federation import Federation
 from dqlearn.stages.settings.kinds import (
     ChunkSizes,
     Flag,
@@ -36,6 +37,7 @@ __all__ = ["hyperparameter_options"]
 
 _TEXTS: dict[type[Kind], tuple[str, Callable[[str], Any]]] = {
     Scheduled: ("schedule", parse_schedule),
+    Federation: ("members:rounds:merge", str),
     ChunkSizes: ("auto|n|states,actions", parse_chunks),
 }
 """What the help calls a value, and how its text is read, of kinds that Click does not know."""

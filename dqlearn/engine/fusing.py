@@ -40,7 +40,7 @@ def fuses(plan: Plan, executor: Executor) -> bool:
 
     ``dask.config.set({"dqlearn.fuse": False})`` says that none are.
     """
-    plain = plan.exchange == "broadcast" and not plan.policy_lag
+    plain = plan.exchange == "broadcast" and not (plan.policy_lag or plan.federated)
     whole = not plan.out_of_core and plan.grid.n_columns == 1
     if not (plain and whole and dask.config.get("dqlearn.fuse", True)):
         return False

@@ -31,7 +31,8 @@ class State:
         The run's plan.
     policy : tuple of Key
         Keys of the policy of Q_round, or of its parts (:class:`~dqlearn.stages.policy.Part`), one
-        for each memory that has chunks; ``()`` on the gather path, which makes no policy.
+        for each memory that has chunks; ``()`` on the gather path, and of federated members, which
+        need no policy of all.
     chunks, shards : tuple of Key
         Keys of the table's chunks, and of the shards of environments.
     batches : tuple of Key
@@ -226,6 +227,11 @@ class Draw:
             given = (self.plan, c, chunk, sent[c], state.round, *args)
             chunks.append(self.task(name, task, *given, at=(c,)))
         return replace(state, chunks=tuple(chunks))
+
+    def noted(self, chunks: Sequence[Key], round_: int) -> Key:
+        """Add the report of a round, from what the chunks counted."""
+        notes = [self.task("note", asking.note_task, key, at=(c,)) for c, key in enumerate(chunks)]
+        return self.task("report", asking.notes_task, self.plan, notes, round_)
 
     def _said(self, chunks: Sequence[Key], w: int) -> list[Key]:
         n = self.memories

@@ -73,6 +73,8 @@ def _first_batches(plan: Plan, draw: Draw, state: State) -> State:
         batches, shards, parcels = draw.turns(draw.asked(state))
         moved = replace(state, shards=tuple(shards), batches=tuple(batches))
         return draw.answered("first", asking.answer_task, moved, parcels)
+    if plan.federated:
+        return state
     policy = state.policy or draw.policy(state.chunks, state.round)
     if not plan.policy_lag:
         return replace(state, policy=policy)
@@ -118,6 +120,8 @@ def load_graph(plan: Plan, run: str, memories: int, snapshot: Snapshot, fresh: b
         if plan.policy_lag
     ]
     state = State(snapshot.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
+    if plan.federated:
+        return draw.to(state)
     if plan.exchange == "broadcast":
         return draw.to(replace(state, policy=draw.policy(chunks, snapshot.round)))
     # Without shards nobody asks; the function that puts shards in adds their questions.

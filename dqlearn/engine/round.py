@@ -24,6 +24,13 @@ what each shard asked of them, and are asked again along with what they learn::
 
 A turn waits for all chunks and a chunk for all turns: nothing overlaps, but each waits once. These
 are 3 W + 2 W M + 2 C + 1 tasks; in one memory 2 W fewer.
+
+Federated members (one round of the run is E rounds of each of K members, and a merge)::
+
+    chunks of round r, shards of k ─► member k ─► parts (m, k) ─► merge c: chunk c of round r+1
+                                         └─► shards of round r+1
+
+These are K + K M + 2 C + W + 1 tasks; in one memory, where nothing is sent, K M fewer.
 Invariant: every task is a pure function of its inputs, donated shards excepted, which check theirs.
 """
 
@@ -33,7 +40,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from dqlearn.engine.graph import Draw, Drawn, Key, State, beside
-from dqlearn.engine.tasks import asking, fusing, learning, looking
+from dqlearn.engine.tasks import asking, fusing, learning, looking, members
 from dqlearn.stages.evaluation import EpisodePlan
 from dqlearn.stages.plan import Plan
 
@@ -70,6 +77,8 @@ def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = Fa
     """
     if plan.exchange == "gather":
         return _gather_graph(plan, state, memories, in_place)
+    if plan.federated:
+        return _federated_graph(plan, state, memories)
     r, policy = state.round, list(state.policy)
     draw = Draw(state.plan, r, donated=plan.donated, memories=memories)
     if plan.policy_lag:
@@ -104,11 +113,28 @@ def _gather_graph(plan: Plan, state: State, memories: int, in_place: bool) -> Dr
     batches, shards, parcels = draw.turns(state)
     moved = replace(state, round=state.round + 1, shards=tuple(shards), batches=tuple(batches))
     after = draw.answered("learn", asking.learn_task, moved, parcels, in_place)
-    notes = [
-        draw.task("note", asking.note_task, key, at=(c,)) for c, key in enumerate(after.chunks)
+    return draw.to(after, draw.noted(after.chunks, state.round))
+
+
+def _federated_graph(plan: Plan, state: State, memories: int) -> Drawn:
+    """Draw the rounds of all members up to their merge."""
+    r, draw, whole = state.round, Draw(state.plan, state.round, memories=memories), state.chunks
+    made, shards = [], []
+    for k in range(plan.members):
+        own = [state.shards[w] for w in plan.shards_of(k)]
+        args = draw.plan, k, own, list(whole), r
+        made.append(draw.task("member", members.member_task, *args, at=(k,)))
+        shards += [
+            draw.task("shard", members.member_shard_task, made[k], i, at=(w,))
+            for i, w in enumerate(plan.shards_of(k))
+        ]
+    sent = draw.sent("parts", members.parts_task, made, len(whole))
+    merged = [
+        draw.task("merge", members.merge_task, draw.plan, c, chunk, sent[c], at=(c,))
+        for c, chunk in enumerate(whole)
     ]
-    report = draw.task("report", asking.notes_task, draw.plan, notes, state.round)
-    return draw.to(after, report)
+    after = State(r + 1, state.plan, (), tuple(merged), tuple(shards))
+    return draw.to(after, draw.noted(merged, r))
 
 
 def rounds_graph(state: State, n_rounds: int, threads: int, in_place: tuple[bool, bool]) -> Drawn:

@@ -700,7 +700,7 @@ class QLearner:
         return (
             f"QLearner({self._resolved.called}: {n_states} states x {n_actions} actions, "
             f"{self._plan.num_envs} environments in {self._plan.shards} shards, "
-            f"{self._plan.num_envs * self._plan.steps_per_round} transitions a round, "
+            f"{self._plan.round_size} transitions a round, "
             f"{self._plan.kind}, "
             f"{'out of core, ' if self._placed_plan.out_of_core else ''}"
             f"{self.num_timesteps} transitions made)"
@@ -722,7 +722,7 @@ class QLearner:
                 "learning rate": repr(plan.learning_rate),
                 "epsilon": repr(plan.epsilon),
                 "seed": f"{plan.seed}",
-                "round": f"{plan.num_envs * plan.steps_per_round:,} transitions, {plan.kind}",
+                "round": f"{plan.round_size:,} transitions, {plan.kind}",
                 "learned from": f"{self.num_timesteps:,} transitions",
                 "recent mean return": f"{self._history.recent_mean_return():.4g}",
                 "runs on": self._run.executor.name if self._run else "not begun",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from dqlearn.algorithms import Q_LEARNING, Algorithm, Extent
+from dqlearn.algorithms.federated import Federated
 from dqlearn.algorithms.rule import Found
 from dqlearn.envs.python.faults import RAISE, Faults
 from dqlearn.envs.python.gymnasium_env import PythonEnv
@@ -22,6 +24,7 @@ from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.ties import ties
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.initial.values import InitialValues
+from dqlearn.stages.merge import check_mergeable
 from dqlearn.stages.packing import PackedOnce
 from dqlearn.table.columns import Column, columns_of
 from dqlearn.table.grid import ChunkGrid, table_nbytes
@@ -65,6 +68,11 @@ class Plan(PackedOnce):
         The learning rule.
     initial : array or callable, optional
         Initial values of the pairs, in place of `initial_value`.
+    federated : Federated, optional
+        How tables that learn apart are merged; None if there is one table.
+    first_env, beside : int
+        In the plan of one of these tables, the run's number of its first environment, and the
+        transitions that all others make in one of its rounds.
     """
 
     env: TabularEnv | PythonEnv
@@ -87,6 +95,9 @@ class Plan(PackedOnce):
     begun: ChunkGrid | None = None
     algorithm: Algorithm = Q_LEARNING
     initial: InitialValues | None = None
+    federated: Federated | None = None
+    first_env: int = 0
+    beside: int = 0
 
     def __post_init__(self) -> None:
         """Check what no single part can check for itself."""
@@ -117,6 +128,9 @@ class Plan(PackedOnce):
                 f"in the order of the sum, so chunks must not split the {self.n_actions} actions; "
                 f"got {self.grid.n_columns} chunks of them: pass chunks=(states, {self.n_actions})"
             )
+        if self.federated:
+            self._check_members(self.federated)
+            check_mergeable(self.federated, self.learning_rate, self.algorithm)
         if self.faults.on_error == "restart" and not self._one_by_one:
             raise ConfigurationError(
                 "on_env_error='restart' needs a factory of single environments, make() -> "
@@ -139,6 +153,31 @@ class Plan(PackedOnce):
             raise ConfigurationError(
                 f"initial_value must be a number or of the shape {shapes[0]}, got an array of "
                 f"shape {self.initial.shape}"
+            )
+
+    def _check_members(self, federated: Federated) -> None:
+        """Check that members can learn apart, each of them on a whole table and all alike."""
+        said = f"federated={federated}"
+        if self.donated:
+            raise ConfigurationError(
+                f"{said} needs a compiled model, whose environments are data that any worker can "
+                "step again: pass a TabularEnv, or leave federated= out"
+            )
+        if (self.exchange, self.policy_lag) != ("broadcast", 0):
+            raise ConfigurationError(
+                f"{said} needs exchange='broadcast', policy_lag=0 and no sparse table, as each "
+                "member has a whole table, and acts on it as it is; got "
+                f"exchange={self.exchange!r} and policy_lag={self.policy_lag}"
+            )
+        if self.grid.n_columns > 1:
+            raise ConfigurationError(
+                f"{said} needs chunks that do not split the {self.n_actions} actions of a state, "
+                f"got {self.grid.n_columns} chunks of them: pass chunks=(states, {self.n_actions})"
+            )
+        if self.shards % federated.members:
+            raise ConfigurationError(
+                f"each of {federated.members} members has equally many shards, so that shards must "
+                f"be a multiple of that, got {self.shards}: leave it out for one each"
             )
 
     @property
@@ -189,6 +228,8 @@ class Plan(PackedOnce):
     @property
     def kind(self) -> str:
         """The exchange, and whether the table is sparse, for people to read."""
+        if it := self.federated:
+            return f"{it.members} members, merged every {it.local_rounds} rounds ({it.merge})"
         return f"{self.exchange}, sparse" if self.sparse else self.exchange
 
     @property
@@ -217,11 +258,44 @@ class Plan(PackedOnce):
         A round that writes in place must not fail or hang halfway. That holds when every step has
         been made before the first update, by compiled code, or when a round makes only one step.
         """
-        return self.exchange == "gather" or not (self.policy_lag or self.donated)
+        return self.exchange == "gather" or not (self.policy_lag or self.donated or self.federated)
+
+    @property
+    def members(self) -> int:
+        """Number of tables that learn apart."""
+        return self.federated.members if self.federated else 1
+
+    @property
+    def local_rounds(self) -> int:
+        """Rounds that members make between two merges, which are one round of the run; else 1."""
+        return self.federated.local_rounds if self.federated else 1
+
+    @property
+    def round_size(self) -> int:
+        """Number of transitions in a round of the run."""
+        return self.num_envs * self.steps_per_round * self.local_rounds
+
+    def shards_of(self, k: int) -> range:
+        """Return the shards of member k."""
+        each = self.shards // self.members
+        return range(k * each, (k + 1) * each)
+
+    def of_member(self, k: int) -> Plan:
+        """Return the plan by which member k learns alone."""
+        own = self.shards_of(k)
+        first, last = (self.first_envs[w] for w in (own.start, own.stop))
+        return replace(
+            self,
+            num_envs=last - first,
+            shards=len(own),
+            federated=None,
+            first_env=first,
+            beside=(self.num_envs - (last - first)) * self.steps_per_round,
+        )
 
     @property
     def steady(self) -> bool:
-        """Whether every round makes ``num_envs * steps_per_round`` transitions."""
+        """Whether every round makes :attr:`round_size` transitions."""
         restarts = self.donated and self.faults.on_error == "restart"
         return self._one_by_one and not restarts
 
@@ -245,8 +319,22 @@ class Plan(PackedOnce):
 
     @cached_property
     def first_envs(self) -> tuple[int, ...]:
-        """First environment of each shard, then `num_envs`; multiples of 64 where possible."""
-        unit = 64 if self.num_envs >= 64 * self.shards else 1
-        blocks = -(-self.num_envs // unit)
-        edges = [w * blocks // self.shards * unit for w in range(self.shards)]
-        return (*edges, self.num_envs)
+        """First environment of each shard, then `num_envs`; multiples of 64 where possible.
+
+        Members have equally many, and begin anywhere.
+        """
+        members = self.members
+        firsts = [k * self.num_envs // members for k in range(members + 1)]
+        own = (
+            first + w
+            for first, last in pairwise(firsts)
+            for w in _dealt(last - first, self.shards // members)
+        )
+        return (*own, self.num_envs)
+
+
+def _dealt(num_envs: int, shards: int) -> list[int]:
+    """Return the first environment of each of some shards."""
+    unit = 64 if num_envs >= 64 * shards else 1
+    blocks = -(-num_envs // unit)
+    return [w * blocks // shards * unit for w in range(shards)]

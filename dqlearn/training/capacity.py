@@ -30,7 +30,15 @@ from dqlearn.training.interrupt import uninterrupted
 from dqlearn.training.ownership import Ownership
 from dqlearn.training.placement import Placement
 
-__all__ = ["Balancer", "check_left", "check_room", "fitted", "granted", "least_left"]
+__all__ = [
+    "Balancer",
+    "check_left",
+    "check_members",
+    "check_room",
+    "fitted",
+    "granted",
+    "least_left",
+]
 
 _LEFT = 0.05  # share of this machine's memory
 _FIRST_LOOK = 8  # number of rounds until the loads of chunks are compared
@@ -93,6 +101,25 @@ def check_room(
     return True
 
 
+def check_members(plan: Plan, executor: Executor) -> None:
+    """Compare the tables that learn apart with the memory that there is.
+
+    Raises
+    ------
+    TableTooLargeError
+        If there is too little. Such tables are never out of core.
+    """
+    # Each memory has the merged table; members' tables are twice there while they are merged.
+    tables = executor.memories + 2 * plan.members + 1
+    needed, memory = tables * plan.nbytes, granted(executor)
+    if needed > memory:
+        raise TableTooLargeError(
+            f"{plan.members} members that learn apart have whole tables, and so need "
+            f"{tables} times the memory of one, {format_bytes(needed)}, got {format_bytes(memory)} "
+            f"({executor.name}): use fewer members, a cluster with more memory, or no federated="
+        )
+
+
 def granted(executor: Executor) -> int:
     """Return the bytes of memory for a table; Dask's ``dqlearn.memory-limit`` takes precedence."""
     limit = dask.config.get("dqlearn.memory-limit", None)
@@ -125,6 +152,9 @@ def fitted(plan: Plan, executor: Executor) -> Plan:
     """Return a plan that fits the room at a place; see :func:`check_room`."""
     if plan.sparse:
         return plan  # a sparse table may grow to any size
+    if plan.federated:
+        check_members(plan, executor)
+        return plan
     out_of_core = check_room(
         plan.grid.shape,
         plan.dtype,
@@ -184,6 +214,6 @@ class Balancer:
         if not (room and of_blocks) or plan.grid.n_chunks == 1 or executor.width == 1:
             return None
         visits = self._placement.fetch(*visits_graph(self._ownership.state))
-        n_transitions, maxima = plan.num_envs * plan.steps_per_round, plan.exchange == "broadcast"
+        n_transitions, maxima = plan.round_size, plan.exchange == "broadcast"
         loads = load(np.concatenate(visits), plan.laid_out, n_transitions, maxima=maxima)
         return evener(plan.laid_out, plan.at_rest, loads, executor.uneven)

@@ -123,7 +123,7 @@ class Loop:
     def _until_somebody_waits(self, made: int) -> int:
         """Return the number of rounds up to the next that somebody waits for."""
         plan, round_ = self._run.plan, self._run.round + self._run.under_way
-        per_round = plan.num_envs * plan.steps_per_round
+        per_round = plan.round_size
         return min(
             -(-(self._total - made) // per_round),
             self._callbacks.until_due(round_),
@@ -134,7 +134,7 @@ class Loop:
     def _expected(self) -> int:
         """Number of transitions when the rounds under way are over."""
         plan, made = self._run.plan, _timesteps(self._run, self._history)
-        return made + self._run.under_way * plan.num_envs * plan.steps_per_round
+        return made + self._run.under_way * plan.round_size
 
     def _begin(self) -> None:
         """Begin the first checkpoint of a repository, so that there is always one to go back to.

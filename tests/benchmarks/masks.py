@@ -18,15 +18,16 @@ from dqlearn import QLearner, exact
 from dqlearn.envs import from_table
 
 NEAR = 0.05  # in units of return
-GAMMA, LOOK, MOST = 0.99, 5_120, 2_000_000
+GAMMA, LOOK = 0.99, 5_120
 
 
-def needed(seed: int, masks: bool, chances: np.ndarray, best: float) -> float:
+def needed(seed: int, masks: bool, start: tuple[np.ndarray, float], most: int) -> float:
     """Return the transitions after which the greedy policy is near the optimum."""
     settings = {"epsilon": 0.1, "learning_rate": 0.5, "gamma": GAMMA, "dtype": "float64"}
     learner = QLearner("Taxi-v4", action_masks=masks, seed=seed, shards=1, **settings)
     model = from_table("Taxi-v4", masks=False)
-    while learner.num_timesteps < MOST:
+    chances, best = start
+    while learner.num_timesteps < most:
         learner.learn(learner.num_timesteps + LOOK)
         policy = learner.table.policy.compute().astype(np.int64)
         if best - chances @ exact.policy_value(model, policy, GAMMA, tolerance=1e-3) < NEAR:
@@ -35,14 +36,15 @@ def needed(seed: int, masks: bool, chances: np.ndarray, best: float) -> float:
 
 
 @click.command(help=__doc__)
+@click.option("--most", default=2_000_000, show_default=True, help="Transitions to give up at.")
 @options
-def main(repeats: int, json_path: str | None) -> None:
+def main(most: int, repeats: int, json_path: str | None) -> None:
     report = Report("masks", near=NEAR, repeats=repeats)
     env = gymnasium.make("Taxi-v4")
     chances = env.unwrapped.initial_state_distrib  # type: ignore[attr-defined]
     best = float(chances @ exact.solve(env, GAMMA).value)
     samples = {
-        masks: [needed(seed, masks, chances, best) for seed in range(repeats)]
+        masks: [needed(seed, masks, (chances, best), most) for seed in range(repeats)]
         for masks in (True, False)
     }
     report.add("with the mask", samples[True], "transitions")

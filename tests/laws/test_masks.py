@@ -352,3 +352,14 @@ def test_taxi_is_learned_with_its_mask() -> None:
     value = exact.policy_value(model, learner.table.policy.compute(), gamma=0.999)
     optimum = exact.solve(model, gamma=0.999).value
     assert chances @ value == pytest.approx(chances @ optimum, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("merge", ["equal", "importance", "visits", "trimmed_mean"])
+def test_federated_members_learn_within_the_mask(merge: Any) -> None:
+    rule = dqlearn.Federated(members=3, local_rounds=4, merge=merge)
+    learner = QLearner(MODEL, federated=rule, num_envs=12, seed=1, epsilon=1.0).learn(20_000)
+    q, visits = learner.table.q.compute(), learner.table.visits.compute()
+    np.testing.assert_array_equal(np.isneginf(q), ~MASKS)
+    assert not np.isnan(q).any()
+    assert not visits[~MASKS].any()

@@ -71,6 +71,32 @@ def test_small_rounds(tmp_path: Path) -> None:
     assert len(rates) == 7
 
 
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_federated_workers(tmp_path: Path) -> None:
+    options = ["--tiny", "--repeats", "1", "--processes", "2", "--local-rounds", "4"]
+    rates = figures("federated", ["workers", *options], tmp_path)
+    assert min(rates["2 workers, apart"]) > 0.0
+
+
+def test_federated_heterogeneity(tmp_path: Path) -> None:
+    options = ["--tiny", "--repeats", "1", "--plot", str(tmp_path)]
+    floors = figures("federated", ["heterogeneity", *options], tmp_path)
+    assert min(floors["importance, 16 members: floor"]) > 0.0
+    assert (tmp_path / "federated.svg").stat().st_size > 10_000
+
+
+def test_federated_model(tmp_path: Path) -> None:
+    rates = figures("federated", ["model"], tmp_path)
+    shared, longer = ([n for n in rates if f"{size} M a member" in n] for size in ("4.2", "33.6"))
+    assert len(shared) == len(longer) == 18
+
+
+def test_masks(tmp_path: Path) -> None:
+    made = figures("masks", ["--repeats", "1", "--most", "5_000"], tmp_path)
+    assert made["with the mask"] == made["without"] == [5_120]
+
+
 def test_few_envs(tmp_path: Path) -> None:
     few = ["--env", "CliffWalking-v1"]
     rates = figures("few_envs", ["rate", *few, "--repeats", "1", "--transitions", "500"], tmp_path)

@@ -18,6 +18,7 @@ from numpydoc.docscrape import NumpyDocString
 
 import dqlearn
 from dqlearn import QLearner, envs
+from dqlearn.algorithms.federated import MERGES, Federated
 from dqlearn.cli.hyperparameters import hyperparameter_options
 from dqlearn.cli.learning import train
 from dqlearn.envs import torus
@@ -35,6 +36,7 @@ from dqlearn.stages.settings import (
     loaded,
 )
 from dqlearn.stages.settings import kinds as k
+from dqlearn.stages.settings.federation import Federation
 from dqlearn.stages.settings.hyperparameters import REQUIRED
 
 ROOT = Path(dqlearn.__path__[0]).parent
@@ -64,6 +66,10 @@ def values_of(kind: k.Kind) -> st.SearchStrategy[Any]:
         case k.ChunkSizes():
             sizes = st.lists(st.integers(1, 9), min_size=1).map(tuple)
             return st.one_of(st.integers(1, 99), st.tuples(sizes, sizes))
+        case Federation():
+            counts = st.integers(3, 99), st.integers(1, 99)
+            some = st.builds(Federated, *counts, st.sampled_from(MERGES))
+            return st.one_of(some, some.map(lambda it: it.text), counts[0].map(str))
     raise AssertionError(f"no values of {kind}")
 
 

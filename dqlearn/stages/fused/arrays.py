@@ -59,6 +59,8 @@ class Arrays:
     ----------
     policy : Policy
         The policy that the rounds begin with.
+    owned : list of Chunk
+        The chunks, whose arrays the rounds write to.
     values, tied : arrays (n_states, ...)
         The numbers and the set of every state, which the rounds keep current.
     timesteps : int64 (n_rounds + 1,)
@@ -87,7 +89,7 @@ class Arrays:
         in_place: tuple[bool, bool],
     ) -> None:
         self._plan, self._round, self.policy = plan, round_, policy
-        self._owned = [self._own(chunk, in_place[0]) for chunk in chunks]
+        self.owned = [self._own(chunk, in_place[0]) for chunk in chunks]
         self.values, self.tied = _summaries(plan, chunks, policy, in_place[1])
         self.timesteps = np.full(n_rounds + 1, policy.timesteps)
         self.epsilons, self.rates = np.zeros(n_rounds), np.zeros(n_rounds)
@@ -109,7 +111,7 @@ class Arrays:
     def count(self, first: int, last: int, counts: npt.NDArray[np.int64]) -> None:
         """Note the transitions of rounds `first` .. `last` - 1, each shard's, and what follows."""
         self.counts[first:last] = counts
-        per_round = self.counts[first:last].sum(axis=1)
+        per_round = self.counts[first:last].sum(axis=1) + self._plan.beside
         self.timesteps[first + 1 : last + 1] = self.timesteps[first] + np.cumsum(per_round)
 
     def schedule(self, first: int, last: int) -> None:
@@ -125,7 +127,7 @@ class Arrays:
         """Mask pairs that are not valid, and make the summaries of their states again."""
         rule = self._plan.algorithm
         piece = Piece((np.empty(0, _OFFSETS),), RoundStats(0, 0.0), masks=masks)
-        for c, chunk in enumerate(self._owned):
+        for c, chunk in enumerate(self.owned):
             extent = self._plan.extent(c)
             Masking(self._plan.env, extent).learn(chunk, [piece])
             first = extent.first_state
@@ -137,7 +139,7 @@ class Arrays:
 
     def stamp(self, made: int | None) -> None:
         """Say how many rounds the arrays of the chunks have learned; None while they change."""
-        for chunk in self._owned:
+        for chunk in self.owned:
             cast("Stamp", chunk.stamp).round = -1 if made is None else self._round + made
 
     def table(self) -> tuple[Any, ...]:
@@ -147,7 +149,7 @@ class Arrays:
         axes = (locator.arrays for locator in grid.locators)
         shape = grid.bases, grid.widths, grid.members, grid.shape[1]
         addresses = np.array(
-            [[array.ctypes.data for array in (it.q, it.visits)] for it in self._owned], np.int64
+            [[array.ctypes.data for array in (it.q, it.visits)] for it in self.owned], np.int64
         )
         gamma, tie_key = self.values.dtype.type(plan.gamma), plan.extent().tie_key
         return gamma, by_visits, (*axes, *shape), addresses, grid.row_edges, tie_key
@@ -188,7 +190,7 @@ class Arrays:
                 changed=int(self.timesteps[r]) if r else chunk.changed,
                 answers=(),
             )
-            for c, (chunk, r) in enumerate(zip(self._owned, self.changed.tolist(), strict=True))
+            for c, (chunk, r) in enumerate(zip(self.owned, self.changed.tolist(), strict=True))
         )
 
     def _tally(self, r: int) -> RoundStats:
@@ -208,6 +210,11 @@ class Arrays:
                 )
             ),
         )
+
+    def tally_of(self, made: int) -> RoundStats:
+        """Return the counts of so many rounds together."""
+        before, epsilon = int(self.timesteps[0]), float(self.epsilons[0])
+        return RoundStats.of_rounds(before, epsilon, self.reports(made))
 
     def policy_after(self, made: int) -> Policy:
         """Return the policy after so many rounds."""

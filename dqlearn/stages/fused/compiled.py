@@ -36,7 +36,7 @@ from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import CompiledShard
 from dqlearn.table.chunk import Chunk
 
-__all__ = ["make_rounds"]
+__all__ = ["make_all", "make_rounds"]
 
 
 def make_rounds(
@@ -76,17 +76,29 @@ def make_rounds(
     """
     arrays, began = Walks(plan, state, round_, n_rounds, in_place), time.monotonic()
     threads = min(threads, max(arrays.sizes)) if NAPS else 1
-    made = _run(plan, arrays, round_, n_rounds, threads)
+    made = _run(plan, arrays, n_rounds, threads)
     if made == 0:
-        _raise_fault(cast("TabularEnv", plan.env), arrays)
+        _raise_fault(plan, arrays)
     table = arrays.table
     reports = RoundReports(table.reports(made), threads, time.monotonic() - began)
     shards = arrays.shards_after(made)
     return Rounds(table.chunks_after(made), shards, table.policy_after(made), reports)
 
 
-def _run(plan: Plan, arrays: Walks, round_: int, n_rounds: int, threads: int) -> int:
-    """Make rounds; return how many were made."""
+def make_all(plan: Plan, arrays: Walks, n_rounds: int) -> None:
+    """Make rounds on one thread, and no fewer than are asked for.
+
+    Raises
+    ------
+    EnvironmentFault
+        If any of the rounds meets a fault.
+    """
+    if _run(plan, arrays, n_rounds, 1, whole=True) < n_rounds:
+        _raise_fault(plan, arrays)
+
+
+def _run(plan: Plan, arrays: Walks, n_rounds: int, threads: int, whole: bool = False) -> int:
+    """Make rounds; return how many were made. An error is raised before the first, or `whole`."""
     kernels, numbers = rounds_of_model(cast("TabularEnv", plan.env), plan.algorithm), board()
     sizes, run = arrays.sizes, arrays.arguments()
     # A call that does nothing: what may fail to compile does so before the first write.
@@ -106,7 +118,7 @@ def _run(plan: Plan, arrays: Walks, round_: int, n_rounds: int, threads: int) ->
         made = phase >> 1
         _take_back(kernels, arrays, made)
         arrays.table.stamp(made)
-        if made == 0:
+        if made == 0 or whole:
             raise
     arrays.table.stamp(made)
     return made
@@ -118,11 +130,14 @@ def _take_back(kernels: ModuleType, arrays: Walks, r: int) -> None:
         kernels.keep(arrays.before, arrays.envs, arrays.edges[w], arrays.edges[w + 1])
 
 
-def _raise_fault(env: TabularEnv, arrays: Walks) -> None:
+def _raise_fault(plan: Plan, arrays: Walks) -> None:
     """Raise the error of the first environment that met a fault."""
+    env = cast("TabularEnv", plan.env)
     w = int(np.flatnonzero(arrays.faults[:, 0] >= 0)[0])
     e, s, a, after = arrays.faults[w].tolist()
-    check_transition(env, f"environment {e}", s, a, after, float(arrays.fault_reward[w]))
+    check_transition(
+        env, f"environment {plan.first_env + e}", s, a, after, float(arrays.fault_reward[w])
+    )
 
 
 @cache

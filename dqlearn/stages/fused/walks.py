@@ -81,7 +81,7 @@ class Walks:
     def arguments(self) -> tuple[Any, ...]:
         """Return the arrays as ``kernels/templates/rounds_template.py`` takes them."""
         plan, table, env = self._plan, self.table, cast("TabularEnv", self._plan.env)
-        keys = streams(np.uint64(plan.seed), STEPS, 0, plan.num_envs)
+        keys = streams(np.uint64(plan.seed), STEPS, plan.first_env, plan.num_envs)
         by_env = plan.algorithm.by_env
         steps = self._shards[0].steps, plan.steps_per_round, BLOCK, self._tile
         return (
@@ -110,8 +110,11 @@ class Walks:
         steps = self._shards[0].steps + made * self._plan.steps_per_round
         state, elapsed, returns = self.envs
         return tuple(
-            CompiledShard(first, state[first:last], elapsed[first:last], returns[first:last], steps)
-            for first, last in pairwise(self.edges.tolist())
+            CompiledShard(number, state[own], elapsed[own], returns[own], steps)
+            for own, number in (
+                (slice(first, last), self._plan.first_env + first)
+                for first, last in pairwise(self.edges.tolist())
+            )
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from dqlearn.algorithms import as_algorithm
+from dqlearn.algorithms.federated import Federated
 from dqlearn.envs.problems.recipe import Recipe
 from dqlearn.envs.python.faults import Faults
 from dqlearn.envs.resolve import Resolved
@@ -76,19 +77,22 @@ class Settings:
         compiled = isinstance(resolved.env, TabularEnv)
         grid, exchange = self._grid(n_states, n_actions), self._exchange(n_states, n_actions)
         lag = int(exchange == "gather") if it["policy_lag"] is None else it["policy_lag"]
-        num_envs, steps = round_size(
+        apart = it["federated"].members if isinstance(it["federated"], Federated) else 1
+        envs = it["num_envs"] and max(1, it["num_envs"] // apart)  # of each table
+        envs, steps = round_size(
             n_states * n_actions,
-            it["num_envs"],
+            envs,
             it["steps_per_round"],
             compiled=compiled,
             gather=exchange == "gather",
             fusible=not lag and grid.n_columns == 1,
             shards=it["shards"] or width,
         )
+        num_envs = it["num_envs"] or envs * apart
         settled: dict[str, Any] = {
             **it,
             "num_envs": num_envs,
-            "shards": it["shards"] or min(width, num_envs),
+            "shards": it["shards"] or (apart if apart > 1 else min(width, num_envs)),
             "steps_per_round": steps,
             "exchange": exchange,
             "policy_lag": lag,
@@ -101,7 +105,7 @@ class Settings:
             grid=grid,
             origin=origin,
             faults=Faults(it["on_env_error"], it["env_timeout"]),
-            balanced=compiled and not it["sparse"] and self._chosen,
+            balanced=compiled and not (it["sparse"] or it["federated"]) and self._chosen,
             **{name: value for name, value in settled.items() if name in used},
         )
 
@@ -131,6 +135,8 @@ class Settings:
         it = self.values
         if it["exchange"] != "auto":
             return it["exchange"]
+        if it["federated"] and not it["sparse"]:
+            return "broadcast"
         large = n_states >= max(_GATHER_STATES * (it["num_envs"] or 1), _GATHER_STATES_AT_LEAST)
         lags = it["policy_lag"] in ((None, 1) if n_states * n_actions > LARGE_PAIRS else (1,))
         one_step = it["steps_per_round"] == 1 and lags

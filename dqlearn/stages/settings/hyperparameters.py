@@ -22,8 +22,10 @@ from typing import Annotated, Any, Final, Literal, TypedDict, get_args, get_type
 import numpy.typing as npt
 
 from dqlearn.algorithms import Algorithm
+from dqlearn.algorithms.federated import Federated
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.initial.values import InitialValues
+from dqlearn.stages.settings.federation import Federation
 from dqlearn.stages.settings.kinds import (
     ChunkSizes,
     Flag,
@@ -263,6 +265,18 @@ class Hyperparameters(TypedDict, total=False):
             "The rule to learn by. One of one's own is an `Algorithm`; see "
             ":doc:`/explanation/algorithms`.",
             earlier="q_learning",
+        ),
+    ]
+    federated: Annotated[
+        str | Federated | None,
+        Hyperparameter(
+            Federation(),
+            None,
+            "Tables that learn apart, each on one worker, and are merged after some rounds. All "
+            "together they have `num_envs` environments, by default as many for each as a single "
+            "table has, and by default a shard each. By default there is one table. See "
+            ":doc:`/explanation/algorithms`.",
+            earlier="",
         ),
     ]
     dtype: Annotated[
