@@ -84,7 +84,7 @@ def test_info(lake: Path) -> None:
     assert said["visited pairs"] == f"{visited:.4g}% of 64"
     assert said["learned from"] == "20,032 transitions in 313 rounds"
     assert said["environment"] == "FrozenLake-v1 is_slippery=false (compiled from its table)"
-    assert (HYPERPARAMETERS.keys() - said.keys()) <= {"dtype", "env_timeout"}
+    assert (HYPERPARAMETERS.keys() - said.keys()) <= {"dtype", "env_timeout", "federated"}
     assert said["num_envs"] == "16"
     assert said["epsilon"] == "linear:1.0:0.1:10000"
     assert said["learning_rate"] == "visits:0.6:1.0:1.0"
