@@ -21,6 +21,7 @@ from .learner.reopen import load, resume
 from .policy.decision import Decision, TableVersion
 from .policy.policy import Policy
 from .stages.evaluation import EvaluationResult
+from .stages.observed.outcome import Observed
 from .stages.reference_policy import evaluate_policy
 from .storage.reading import open_history, open_table
 from .table.history import learning_curve
@@ -36,6 +37,7 @@ __all__ = [
     "Decision",
     "EvaluationResult",
     "Every",
+    "Observed",
     "Policy",
     "QLearner",
     "ResidualEstimate",

@@ -147,6 +147,15 @@ class Ownership:
         """Whether rounds may write to the policy of a state, once readers are kept out."""
         return self._placement.in_place and state is not self._shown
 
+    def writable_without_steps(self, state: State) -> tuple[bool, bool]:
+        """Whether a round in which no environment steps may write to a state's chunks, and policy.
+
+        Such a round cannot fail halfway because of an environment; so it may, wherever the client's
+        process has the table.
+        """
+        here = self._placement.in_place or self._placement.executor.shares_memory
+        return here and state is not self._shared, here and state is not self._shown
+
     def advance(self, state: State, needed: Iterable[Key]) -> None:
         """Go on to the state of the next round, and drop what is not needed of the last one."""
         before, self._state = self._state, state

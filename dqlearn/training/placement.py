@@ -22,6 +22,7 @@ from dqlearn.engine.executor import Executor
 from dqlearn.engine.fusing import fuses
 from dqlearn.engine.graph import Drawn, Key, State
 from dqlearn.engine.lifecycle import begin_graph, load_graph, rebuild_graph, recut_graph, thaw_graph
+from dqlearn.stages.observed.sources import Sources
 from dqlearn.stages.plan import Plan
 from dqlearn.storage.protocol import Version
 from dqlearn.table.hash_grid import Grid
@@ -48,6 +49,8 @@ class RecoveryPoint:
         The checkpoint that holds the other values.
     grid : ChunkGrid or HashGrid, optional
         The grid of the chunks that are among the values.
+    observed : Sources, optional
+        The counters of observed sources; those of a checkpoint are in the checkpoint.
     """
 
     round: int
@@ -55,6 +58,7 @@ class RecoveryPoint:
     values: dict[Key, Any] = field(default_factory=dict)
     version: Version | None = None
     grid: Grid | None = None
+    observed: Sources | None = None
 
     @classmethod
     def at(cls, version: Version) -> RecoveryPoint:
