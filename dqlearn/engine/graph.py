@@ -82,6 +82,9 @@ class Drawn:
         :class:`~dqlearn.stages.fused.reports.RoundReports` of the rounds; ``()`` for other graphs.
     given : tuple of Key
         Keys of data that was placed for this graph alone.
+    serial : bool
+        Whether one task does all the work: then threads of this process are of no use, and handing
+        a task to one costs more than a task of a few transitions.
     """
 
     tasks: dict[Key, Task]
@@ -89,6 +92,7 @@ class Drawn:
     state: State
     report: Key = ()
     given: tuple[Key, ...] = ()
+    serial: bool = False
 
     def reads(self, keys: Iterable[Key]) -> bool:
         """Whether a task refers to one of these keys."""

@@ -136,4 +136,5 @@ def fused_observed_graph(
     policy = draw.task("policy", fusing.made_policy_task, made)
     report = draw.task("report", fusing.reports_task, made)
     waiting = _waiting(plan, draw, state)
-    return draw.to(replace(waiting, policy=(policy,), chunks=chunks), report)
+    drawn = draw.to(replace(waiting, policy=(policy,), chunks=chunks), report)
+    return replace(drawn, serial=True)
