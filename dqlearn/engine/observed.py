@@ -90,7 +90,13 @@ def _gather_graph(
     seen = draw.answered("see", asking.answer_task, state, looks)
     parcels = [
         draw.task(
-            "route", observing.route_told_task, draw.plan, w, piece, draw.said(seen.chunks, w), at=(w,)
+            "route",
+            observing.route_told_task,
+            draw.plan,
+            w,
+            piece,
+            draw.said(seen.chunks, w),
+            at=(w,),
         )
         for w, piece in enumerate(pieces)
     ]

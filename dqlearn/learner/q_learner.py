@@ -396,9 +396,7 @@ class QLearner:
         """The highest number of each source of :meth:`observe`: from there on, a log is new."""
         return dict(self._at_hand().journal.sources.marks)
 
-    def _attach(
-        self, store: StoreLike | None, changes: Mapping[str, Any]
-    ) -> Checkpointer | None:
+    def _attach(self, store: StoreLike | None, changes: Mapping[str, Any]) -> Checkpointer | None:
         """Return the writer of checkpoints to a repository, if there is one."""
         where = None if store is None else store_of(store)
         known = self._checkpointer

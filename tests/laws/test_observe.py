@@ -104,9 +104,9 @@ def test_python_environments_wait_while_their_learner_observes(client: Client) -
         learner.learn(16).observe([3, 4], [0, 1], [0.0, 1.0], [4, 5], [False, True])
         return contents(learner.learn(learner.num_timesteps + 32))
 
-    here = learned()
-    with dask.config.set(scheduler="threads"), client.as_current():
-        assert learned() == here
+    with dask.config.set(scheduler="threads"):
+        here = learned()
+    assert learned() == here
 
 
 @pytest.mark.cluster

@@ -251,9 +251,7 @@ def flags(name: str, values: npt.NDArray[Any], bad: Bad) -> npt.NDArray[np.bool_
     return plain == 1
 
 
-def _each(
-    values: npt.NDArray[Any], kind: Callable[[Any], Any], otherwise: Any
-) -> npt.NDArray[Any]:
+def _each(values: npt.NDArray[Any], kind: Callable[[Any], Any], otherwise: Any) -> npt.NDArray[Any]:
     """Return objects as numbers, one by one; texts are none."""
 
     def plain(value: Any) -> Any:

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from gymnasium import Space, spaces
 
 from dqlearn.errors import ConfigurationError, SpaceError
-from dqlearn.spaces import SpaceIndex
 from dqlearn.text import shortened
 
 __all__ = ["REQUIRED", "Told", "array_of", "column", "is_frame", "told", "told_by_frame"]
@@ -64,15 +63,11 @@ def is_frame(value: Any) -> bool:
     return isinstance(value, Mapping) or hasattr(value, "columns")
 
 
-def told(
-    states: SpaceIndex, observed: Space[Any], action: Space[Any], given: Mapping[str, Any]
-) -> Told:
-    """Take one transition, or a batch of them, as it is given.
+def told(observed: Space[Any], action: Space[Any], given: Mapping[str, Any]) -> Told:
+    """Take one transition, whose reward is one number, or a batch of them, as it is given.
 
     Parameters
     ----------
-    states : SpaceIndex
-        The observations, whose layout tells one from a batch of them.
     observed, action : gymnasium.Space
         The spaces of the observations and of the actions.
     given : mapping
@@ -89,7 +84,7 @@ def told(
         If something is missing, or not laid out in rows.
     """
     _check_there(given, [name for name in REQUIRED if given.get(name) is not None])
-    if not states.is_element(given["obs"]):
+    if isinstance(given["reward"], list | tuple) or np.ndim(given["reward"]):
         return _rows(given)
     parts = {"obs": observed, "next_obs": observed, "action": action}
     single = {
@@ -215,7 +210,11 @@ def column(name: str, values: Any, n: int | None) -> npt.NDArray[Any]:
     """
     array = array_of(values)
     if array.ndim != 1 or (n is not None and len(array) != n):
-        expected = "one value for each row" if n is None else f"one value for each of {n} rows"
+        expected = (
+            "one value for each row"
+            if n is None
+            else f"one value for each of {n} rows, as reward has"
+        )
         raise ConfigurationError(f"{name} must have {expected}, got the shape {array.shape}")
     return array
 

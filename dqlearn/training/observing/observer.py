@@ -56,7 +56,7 @@ class Observer:
         if given["action"] is None and is_frame(given["obs"]):
             rest = {name: value for name, value in given.items() if name != "obs"}
             return told_by_frame(given["obs"], rest, states.space)
-        return told(states.index, states.space, actions.space, given)
+        return told(states.space, actions.space, given)
 
     def observe(
         self,
