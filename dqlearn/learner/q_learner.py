@@ -297,7 +297,7 @@ class QLearner:
         Returns
         -------
         Observed
-            How many rows were learned, dropped and skipped, how many numbers are missing, and where.
+            How many rows were learned, dropped and skipped, and how many numbers are missing.
 
         Raises
         ------
@@ -314,7 +314,7 @@ class QLearner:
         >>> learner = dqlearn.QLearner("FrozenLake-v1")
         >>> learner.observe(14, 2, 1.0, 15, True, False)
         Observed(learned=1, duplicates=0, gaps=0, skipped=0)
-        >>> learner.observe([9, 13], [1, 2], [0, 0], [13, 14], [False, False], source="a", seq=[7, 8])
+        >>> learner.observe([9, 13], [1, 2], [0, 0], [13, 14], [0, 0], source="a", seq=[7, 8])
         Observed(learned=2, duplicates=0, gaps=0, skipped=0)
         """
         given = dict(obs=obs, action=action, reward=reward, next_obs=next_obs)

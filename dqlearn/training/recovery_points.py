@@ -24,8 +24,8 @@ from dqlearn.stages.observed.sources import Sources
 from dqlearn.stages.plan import Plan
 from dqlearn.text import warn_caller
 from dqlearn.training.environments import Environments
-from dqlearn.training.ownership import Ownership
 from dqlearn.training.observing.journal import Journal, sources_of
+from dqlearn.training.ownership import Ownership
 from dqlearn.training.placement import NOWHERE, Placement, RecoveryPoint
 
 __all__ = ["Lineage", "RecoveryPoints"]
@@ -33,6 +33,7 @@ __all__ = ["Lineage", "RecoveryPoints"]
 _TASKS = 2_000
 _LONG = 16  # tasks of many rounds, which are made again one by one
 _TASKS_AT_MOST = 50_000
+_JOURNAL = 2**29  # bytes of observed batches
 _SHARE = 0.03  # largest share of the time for copies of the state
 
 
@@ -104,8 +105,12 @@ class RecoveryPoints:
 
     @property
     def due(self) -> bool:
-        """Whether the scheduler has so many tasks that the state must be pinned."""
-        return self.lineage.long and not self._placement.executor.shares_memory
+        """Whether the scheduler has so many tasks that the state must be pinned.
+
+        Or the client has so many batches that it must get a copy of what was learned from them.
+        """
+        heavy = self._journal.nbytes > _JOURNAL and not (self.last and self.last.version)
+        return (self.lineage.long or heavy) and not self._placement.executor.shares_memory
 
     @property
     def round(self) -> int:

@@ -55,6 +55,11 @@ class Batch:
     outcome: Observed
     marks: dict[str | int, int | None] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows."""
+        return sum(piece.__sizeof__() for piece in self.pieces)
+
 
 def batch_of(
     told: Told,
@@ -153,18 +158,19 @@ def _pieces(
     elif members > 1:
         key = streams(np.uint64(plan.seed), STEPS, 0, 1)
         columns_of_walk(key, timesteps, len(action), 1, -1, members, n_actions, action)
-    kinds = (place, action_dtype(n_actions * members), reward.dtype, place)
-    typed = [
-        column.astype(kind, copy=False)
-        for column, kind in zip((state, action, reward, after), kinds, strict=True)
-    ]
+    state, after = state.astype(place, copy=False), after.astype(place, copy=False)
+    action = action.astype(action_dtype(n_actions * members), copy=False)
     tally = RoundStats(timesteps=timesteps, epsilon=plan.epsilon(timesteps))
+    cuts = (slice(first, first + PIECE) for first in range(0, len(state), PIECE))
     return tuple(
-        Transitions(*own, replace(tally, n_transitions=len(own[0])))
-        for own in (
-            [column[first : first + PIECE] for column in typed]
-            for first in range(0, len(state), PIECE)
+        Transitions(
+            state[own],
+            action[own],
+            reward[own],
+            after[own],
+            replace(tally, n_transitions=len(state[own])),
         )
+        for own in cuts
     )
 
 

@@ -61,7 +61,8 @@ class Bad:
         """
         if self.asked is not None and not self.asked[row]:
             return
-        what = f"row {row}: {name} must be {expected}, got {shortened(got)}"
+        plain = got.item() if isinstance(got, np.generic) else got
+        what = f"row {row}: {name} must be {expected}, got {shortened(plain)}"
         if not self._skip:
             raise BadRowError(
                 f"{what}; nothing of the batch is learned: correct the row, or pass "
@@ -248,7 +249,8 @@ def flags(name: str, values: npt.NDArray[Any], bad: Bad) -> npt.NDArray[np.bool_
     plain = _each(values, float, np.nan) if values.dtype.kind == "O" else values
     for row in np.flatnonzero((plain != 0) & (plain != 1)).tolist():
         bad.add(row, name, "true or false (bool, 0 or 1)", values[row])
-    return plain == 1
+    ones: npt.NDArray[np.bool_] = plain == 1
+    return ones
 
 
 def _each(values: npt.NDArray[Any], kind: Callable[[Any], Any], otherwise: Any) -> npt.NDArray[Any]:

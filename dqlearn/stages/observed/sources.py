@@ -149,8 +149,8 @@ def _distinct(source: Any, n: int) -> tuple[list[str | int], npt.NDArray[np.int6
         return [source], np.zeros(n, np.int64)
     if source.dtype.kind == "O":
         places: dict[str | int, int] = {}
-        own = [places.setdefault(it, len(places)) for it in source.tolist()]
-        return list(places), np.array(own, np.int64)
+        seen = [places.setdefault(it, len(places)) for it in source.tolist()]
+        return list(places), np.array(seen, np.int64)
     if (source == source[0]).all():
         return [source[0].item()], np.zeros(n, np.int64)
     names, first, own = np.unique(source, return_index=True, return_inverse=True)

@@ -63,15 +63,20 @@ class Journal:
     ----------
     sources : Sources
         The counters of the collected state.
+    nbytes : int
+        Bytes of the batches.
     """
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
         self._rounds: dict[int, Batch] = {}
+        self.nbytes = 0
 
     def write(self, round_: int, batch: Batch) -> None:
         """Write down what a round is to learn."""
+        self.cancel(round_)
         self._rounds[round_] = batch
+        self.nbytes += batch.nbytes
 
     def at(self, round_: int) -> Batch | None:
         """Return what a round is to learn; None if environments make it."""
@@ -91,13 +96,14 @@ class Journal:
             self.sources.advance(batch.marks)
 
     def cancel(self, round_: int) -> None:
-        """Forget a round that was not learned."""
-        self._rounds.pop(round_, None)
+        """Forget what a round is to learn."""
+        if batch := self._rounds.pop(round_, None):
+            self.nbytes -= batch.nbytes
 
     def forget_before(self, round_: int) -> None:
         """Forget the rounds that the run cannot go back before."""
         for known in [it for it in self._rounds if it < round_]:
-            del self._rounds[known]
+            self.cancel(known)
 
     def go_back(self, sources: Sources) -> None:
         """Go back to the counters of an earlier state."""
@@ -107,8 +113,3 @@ class Journal:
     def attributes(self) -> dict[str, str]:
         """The counters, as an attribute of what is stored; none, if nothing was observed."""
         return {_NAME: self.sources.to_json()} if self.sources.marks else {}
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the batches."""
-        return sum(piece.__sizeof__() for it in self._rounds.values() for piece in it.pieces)
