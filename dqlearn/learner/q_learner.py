@@ -306,7 +306,8 @@ class QLearner:
         ConfigurationError
             If the arguments are not laid out in rows, or the learner learns just now.
         StoreError
-            If the repository cannot be used; what was observed is learned all the same.
+            If the repository cannot be used, or a checkpoint could not be written;
+            `num_timesteps` and :attr:`sources` say whether the batch is learned.
 
         Examples
         --------
@@ -591,12 +592,13 @@ class QLearner:
     def table(self) -> Table | SparseTable:
         """The table after the newest round collected: live Dask arrays, of one round."""
         plan = self._plan
-        if isinstance(plan.grid, HashGrid):
-            state, nodes, visited = self._ask(lambda run: run.reader.visited())
-        else:
-            grid, state, nodes = self._ask(lambda run: run.reader.nodes())
-        counted = self._at_hand().journal.attributes
-        labels = self._labels(round=state.round, timesteps=self.num_timesteps, **counted)
+        with self._observer.lock:  # its counters are those of this state
+            if isinstance(plan.grid, HashGrid):
+                state, nodes, visited = self._ask(lambda run: run.reader.visited())
+            else:
+                grid, state, nodes = self._ask(lambda run: run.reader.nodes())
+            counted = self._at_hand().journal.attributes
+            labels = self._labels(round=state.round, timesteps=self.num_timesteps, **counted)
         run = state.plan[1]
         if isinstance(plan.grid, HashGrid):
             told = (labels, nodes, run, plan.seed, visited, plan.algorithm)

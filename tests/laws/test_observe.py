@@ -16,6 +16,7 @@ from observing import Resent, Walk, batches, contents, recorded, tell
 import dqlearn
 from dqlearn import QLearner
 from dqlearn.schedules import Linear, VisitCount
+from dqlearn.stages.observed.batch import PIECE
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -79,6 +80,21 @@ def test_the_sources_of_an_ensemble_are_its_environments() -> None:
 @pytest.mark.parametrize("name", ["fused", *GRIDS])
 def test_no_grid_shows_in_what_is_observed_and_stepped_in_turns(name: str) -> None:
     assert contents(mixed(**GRIDS.get(name, {}))) == undisturbed(name)
+
+
+def test_no_grid_shows_in_a_batch_of_several_pieces() -> None:
+    (rows,) = batches(1, n=PIECE + 1_000)
+
+    def observed(fuse: bool, **settings: Any) -> list[bytes]:
+        learner = Resent(Path(), settings, 0).learner()
+        with dask.config.set({"dqlearn.fuse": fuse}):
+            learner.observe(**rows)
+        return contents(learner)
+
+    whole = observed(True)
+    assert observed(True, chunks=((7, 9, 9), (4,))) == whole
+    assert observed(False, chunks=((7, 9, 9), (2, 2))) == whole
+    assert observed(False, exchange="gather", chunks=(7, 4)) == whole
 
 
 def test_a_sparse_table_observes_what_a_dense_one_does() -> None:
