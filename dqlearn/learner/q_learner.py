@@ -451,7 +451,7 @@ class QLearner:
 
     @contextmanager
     def _learn_in_progress(self) -> Iterator[None]:
-        with self._moving:
+        with self._observer.lock, self._moving:  # after whoever observes
             self._learner = threading.current_thread()
         try:
             yield

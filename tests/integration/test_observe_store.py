@@ -92,11 +92,15 @@ def test_ctrl_c_comes_after_the_batch() -> None:
     learner.observe(**rows(10))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT))
+
+    def observe() -> None:
+        timer.start()
+        while True:
+            learner.observe(**whole)
+
     try:
         with pytest.raises(KeyboardInterrupt):
-            timer.start()
-            while True:
-                learner.observe(**whole)
+            observe()
     finally:
         timer.join()
         signal.signal(signal.SIGINT, before)
