@@ -106,6 +106,15 @@ def test_a_sparse_table_observes_what_a_dense_one_does() -> None:
     assert known["visits"].values[order].tobytes() == dense.visits.compute().tobytes()
 
 
+@pytest.mark.parametrize("name", ["both", "lag, both", "gather, both"])
+def test_a_table_out_of_core_observes_what_one_in_memory_does(name: str) -> None:
+    maxima = 2 * 25 * 5  # bytes
+    with dask.config.set({"dqlearn.memory-limit": f"{maxima + 1} B"}):
+        learner = mixed(**GRIDS[name])
+        assert learner._placed_plan.out_of_core
+        assert contents(learner) == undisturbed(name)
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("name", ["fused", "rows", "lag, both", "gather, both"])
 def test_a_cluster_observes_what_a_process_does(name: str, client: Client) -> None:
@@ -114,9 +123,14 @@ def test_a_cluster_observes_what_a_process_does(name: str, client: Client) -> No
 
 
 @pytest.mark.cluster
-def test_python_environments_wait_while_their_learner_observes(client: Client) -> None:
+@pytest.mark.parametrize(
+    "settings", [{"steps_per_round": 2}, {"policy_lag": 1}, {"exchange": "gather"}], ids=str
+)
+def test_python_environments_wait_while_their_learner_observes(
+    settings: dict[str, Any], client: Client
+) -> None:
     def learned() -> list[bytes]:
-        learner = QLearner(Walk, num_envs=4, shards=2, seed=5, steps_per_round=2)
+        learner = QLearner(Walk, num_envs=4, shards=2, seed=5, **settings)
         learner.learn(16).observe([3, 4], [0, 1], [0.0, 1.0], [4, 5], [False, True])
         return contents(learner.learn(learner.num_timesteps + 32))
 

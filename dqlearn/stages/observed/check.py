@@ -327,7 +327,7 @@ def sources(values: Any, n: int, bad: Bad) -> Any:
             f"source must be text or an integer, or one for each row, got {shortened(values)}"
         )
     array = np.asarray(values)
-    if array.dtype.kind in "OUSf":
+    if array.dtype.kind not in "iu":
         array = np.empty(len(values), object)
         array[:] = [it.item() if isinstance(it, np.generic) else it for it in values]
         for row, it in enumerate(array.tolist()):

@@ -117,8 +117,8 @@ def told_by_frame(frame: Any, given: Mapping[str, Any], observed: Space[Any]) ->
     ConfigurationError
         If a column is missing.
     """
-    # A Dataset's own names are its variables; its `columns` do not exist.
-    names = [str(name) for name in (frame if isinstance(frame, Mapping) else frame.columns)]
+    columns = frame if isinstance(frame, Mapping) else frame.columns
+    names = [str(name) for name in getattr(frame, "variables", columns)]  # coordinates, too
     found: dict[str, Any] = {}
     for name in (*REQUIRED, *_OPTIONAL):
         if given.get(name) is not None:
