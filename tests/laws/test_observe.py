@@ -10,7 +10,7 @@ import dask
 import numpy as np
 import pytest
 from distributed import Client
-from killing import Moment, kill_a_worker, live, two_workers
+from killing import Killer, Moment, kill_a_worker, live, two_workers
 from observing import Resent, Walk, batches, contents, recorded, tell
 
 import dqlearn
@@ -152,6 +152,27 @@ def test_what_was_observed_outlives_the_workers() -> None:
     peaceful = Resent(Path(), {}, 0).learner()
     tell(peaceful, log)
     assert (made, sources) == (contents(peaceful), peaceful.sources)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("settings", [{}, {"exchange": "gather"}], ids=["broadcast", "gather"])
+def test_a_run_that_goes_back_observes_again_what_lies_between(settings: dict[str, Any]) -> None:
+    """Rounds of environments, observed ones, and others, in which workers die."""
+    first, second = batches(8)[:4], batches(8)[4:]
+
+    def learned(*killers: Killer) -> tuple[list[bytes], object]:
+        learner = Resent(Path(), {"chunks": (7, 4), **settings}, 0).learner().learn(80)
+        for log in (first, second):
+            tell(learner, log)
+            learner.learn(learner.num_timesteps + 240, callback=killers)
+        return contents(learner), learner.sources
+
+    here = learned()
+    with two_workers() as cluster, Client(cluster):
+        killer = Killer(cluster, kills=3, seed=2, every_rounds=5)
+        assert learned(killer) == here
+        assert killer.killed
+        killer.join()
 
 
 def test_a_saved_table_has_the_numbers_of_its_sources(tmp_path: Path) -> None:
