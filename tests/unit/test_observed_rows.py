@@ -159,6 +159,24 @@ def test_an_end_has_no_next_state_and_a_cut_has() -> None:
     assert q_of(cut)[3, 1] == pytest.approx(1.0 + alpha * (gamma - 1.0), rel=1e-6)
 
 
+def test_a_call_is_a_round_of_q_learning() -> None:
+    """Against the equations: targets of the values before the call, updates in the rows' order."""
+    draw, gamma, alpha = np.random.default_rng(3), 0.9, 0.25
+    learner = learner_of(gamma=gamma, learning_rate=alpha, dtype="float64")
+    q, visits = np.zeros((10, 3)), np.zeros((10, 3), np.uint32)
+    for n in (1, 7, 200):
+        s, after = draw.integers(10, size=(2, n))
+        a, r, over = draw.integers(3, size=n), draw.normal(size=n), draw.random(n) < 0.2
+        value = q.max(axis=1)
+        for t in range(n):
+            y = r[t] if over[t] else r[t] + gamma * value[after[t]]
+            q[s[t], a[t]] += alpha * (y - q[s[t], a[t]])
+            visits[s[t], a[t]] += 1
+        learner.observe(s, a, r, after, over)
+        np.testing.assert_array_equal(q_of(learner), q)
+        np.testing.assert_array_equal(learner.table.visits.compute(), visits)
+
+
 def test_no_rows_make_no_round() -> None:
     learner = learner_of()
     assert learner.observe(**rows(0)).learned == 0
