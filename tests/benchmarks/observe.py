@@ -1,9 +1,11 @@
-"""How fast a learner observes: transitions a second in batches, and what one transition costs.
+"""How fast a learner observes, on two threads.
 
-    python tests/benchmarks/observe.py
+::
 
-A table of 10^6 states x 4 actions, integer observations; best of several, as noise only adds. Then
-the same on a table that a small problem has, and beside `predict`, as a live loop calls both.
+    batches     transitions a second, in batches of several sizes, without and with source and seq
+    one         what a call with one transition takes, and one with `predict` before it
+
+Observations are integers, which lie in arrays. The best of some calls is a sample.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import click
 import dask
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from harness import Report, interleave, options
 
 from dqlearn import QLearner
 
 BATCHES = (1_000, 10_000, 100_000, 1_000_000)
-SEEN = 4_000_000  # transitions for each size
-REPEATS = 3
+AT_LEAST = 5.0  # millions a second, in large batches
 
 
 class Live(gymnasium.Env[Any, Any]):
@@ -33,8 +36,7 @@ class Live(gymnasium.Env[Any, Any]):
     def __init__(self, n_states: int) -> None:
         self.observation_space = spaces.Discrete(n_states)
 
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[int, dict[str, Any]]:
-        """Begin in a state that stands for all."""
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
         return 0, {}
 
 
@@ -43,8 +45,8 @@ def learner_of(n_states: int) -> QLearner:
     return QLearner(partial(Live, n_states), num_envs=1, shards=1, gamma=0.9, learning_rate=0.1)
 
 
-def batch_of(n: int, n_states: int) -> dict[str, Any]:
-    """Draw transitions, as they lie in memory."""
+def rows_of(n: int, n_states: int) -> dict[str, Any]:
+    """Draw transitions."""
     draw = np.random.default_rng(0)
     return {
         "obs": draw.integers(n_states, size=n),
@@ -56,59 +58,94 @@ def batch_of(n: int, n_states: int) -> dict[str, Any]:
     }
 
 
-def best(work: Callable[[], object], n: int) -> float:
-    """Return seconds a call: the best of several times n calls, after one."""
-    work()
+def best(work: Callable[[], object], calls: int) -> float:
+    """Return the seconds of the fastest of some calls."""
     seconds = []
-    for _ in range(REPEATS):
+    for _ in range(calls):
         began = time.perf_counter()
-        for _ in range(n):
-            work()
-        seconds.append((time.perf_counter() - began) / n)
+        work()
+        seconds.append(time.perf_counter() - began)
     return min(seconds)
 
 
-def in_batches(n_states: int) -> None:
-    """Print rates in batches, with and without numbers of a source."""
+class Batches:
+    """Batches of one size, which a learner observes again and again.
+
+    Parameters
+    ----------
+    learner : QLearner
+        The learner.
+    n, n_states : int
+        Rows of a batch, and states that they are of.
+    calls : int
+        Calls of a sample.
+    """
+
+    def __init__(self, learner: QLearner, n: int, n_states: int, calls: int) -> None:
+        self.learner, self.rows, self.n, self.calls = learner, rows_of(n, n_states), n, calls
+        self.seq = np.arange(n)
+        self.plain(), self.numbered()
+
+    def plain(self) -> float:
+        """Millions of transitions a second."""
+        return self.n / best(lambda: self.learner.observe(**self.rows), self.calls) / 1e6
+
+    def numbered(self) -> float:
+        """As many, with a source and numbers that rise."""
+
+        def observe() -> None:
+            self.learner.observe(**self.rows, source=f"log {self.n}", seq=self.seq)
+            self.seq += self.n
+
+        return self.n / best(observe, self.calls) / 1e6
+
+
+def add_batches(report: Report, n_states: int, transitions: int, repeats: int) -> None:
+    """Measure batches."""
     learner = learner_of(n_states)
+    cases: dict[str, Callable[[], float]] = {}
     for n in BATCHES:
-        rows, calls = batch_of(n, n_states), max(SEEN // n // REPEATS, 1)
-        plain = best(lambda rows=rows: learner.observe(**rows), calls)
-        seq, source = np.arange(n), f"log {n}"
-
-        def numbered(rows: Any = rows, seq: Any = seq, source: str = source) -> None:
-            seq += len(seq)
-            learner.observe(**rows, source=source, seq=seq)
-
-        told = best(numbered, calls)
-        print(
-            f"{n_states:>9,} states, batches of {n:>9,}: {n / plain / 1e6:6.2f} M/s, "
-            f"with source and seq {n / told / 1e6:6.2f} M/s"
-        )
+        if n <= transitions:
+            batches = Batches(learner, n, n_states, transitions // n)
+            cases[f"batches of {n:,}"] = batches.plain
+            cases[f"batches of {n:,}, source and seq"] = batches.numbered
+    for name, samples in interleave(cases, repeats).items():
+        large = max(BATCHES) <= transitions and f"{max(BATCHES):,}" in name
+        report.add(name, samples, "M/s", **({"at_least": AT_LEAST} if large else {}))
 
 
-def one_by_one(n_states: int) -> None:
-    """Print what one transition costs, alone and after a `predict`."""
+def add_singles(report: Report, n_states: int, calls: int, repeats: int) -> None:
+    """Measure calls with one transition."""
     learner = learner_of(n_states)
+
+    def observe() -> None:
+        learner.observe(7, 1, 0.5, 3, False, False)
 
     def live() -> None:
         action, _ = learner.predict(7)
         learner.observe(7, int(action), 0.5, 3, False, False)
 
-    alone = best(lambda: learner.observe(7, 1, 0.5, 3, False, False), 300)
-    both = best(live, 100)
-    print(
-        f"{n_states:>9,} states, one transition: {alone * 1e6:6.0f} us, "
-        f"with predict {both * 1e6:6.0f} us"
-    )
+    live()
+    cases = {
+        "one transition": lambda: best(observe, calls) * 1e6,
+        "predict and one": lambda: best(live, calls) * 1e6,
+    }
+    for name, samples in interleave(cases, repeats).items():
+        report.add(name, samples, "us")
 
 
-def main() -> None:
-    """Measure on two threads."""
+@click.command()
+@click.option("--states", default=1_000_000, show_default=True, help="States of the table.")
+@click.option("--transitions", default=2_000_000, show_default=True, help="Of a sample of batches.")
+@click.option("--calls", default=300, show_default=True, help="Calls of a sample of single ones.")
+@options
+def main(states: int, transitions: int, calls: int, repeats: int, json_path: str | None) -> None:
+    """Measure how fast a learner observes."""
+    report = Report("observe", states=states, transitions=transitions, repeats=repeats)
     with dask.config.set(scheduler="threads", num_workers=2):
-        in_batches(1_000_000)
-        for n_states in (1_000, 1_000_000):
-            one_by_one(n_states)
+        add_batches(report, states, transitions, repeats)
+        add_singles(report, states, calls, repeats)
+    report.finish(json_path)
 
 
 if __name__ == "__main__":

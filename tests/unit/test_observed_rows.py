@@ -140,6 +140,16 @@ def test_boxes_are_cut_into_bins() -> None:
         learner.observe(np.array([[np.nan, 0]]), [0], [1.0], np.array([[0.0, 0.1]]), [True])
 
 
+def test_real_numbers_are_those_that_an_environment_returns() -> None:
+    """Gymnasium casts what an environment returns to the space's dtype, here float32: below 0.7."""
+    space = spaces.Box(0.0, 1.0, (1,))
+    learner = QLearner(
+        partial(Live, space), bins=dqlearn.spaces.Bins([[0.7]]), num_envs=1, shards=1
+    )
+    learner.observe([[0.7]], [0], [1.0], [[0.7]], [True])
+    assert q_of(learner)[:, 0].tolist() == pytest.approx([0.1, 0.0])
+
+
 def test_whole_numbers_may_be_floats_where_a_column_has_holes() -> None:
     holes, plain = learner_of(), learner_of()
     frame = pd.DataFrame(rows(terminated=np.array([False, True, False, True])))

@@ -12,6 +12,7 @@ terminated has no next state, and its next observation is not looked at.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,12 @@ class Known:
     """
 
     def __init__(self, index: SpaceIndex) -> None:
-        self.index, self.space = index, index.space
+        self.index = index
+
+    @cached_property
+    def space(self) -> Space[Any]:
+        """The space."""
+        return self.index.space
 
     def encode(
         self, name: str, batch: Any, n: int, rows: npt.NDArray[np.int64] | None, bad: Bad
@@ -184,9 +190,15 @@ def _leaf(name: str, space: Space[Any], values: Any, n: int) -> npt.NDArray[Any]
 
 
 def _numeric(space: Space[Any], array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return an array of numbers; whole ones as integers, if the space has integers."""
+    """Return an array of numbers, as environments are made to return them.
+
+    Real numbers are of the space's dtype; whole ones are integers, if the space has integers.
+    """
     if array.dtype.kind == "O":
         array = np.array(array.tolist())
+    if array.dtype.kind == "f" and np.dtype(space.dtype).kind == "f":
+        with np.errstate(over="ignore"):  # what is infinite then is in an outermost bin
+            return array.astype(space.dtype, copy=False)
     whole = array.dtype.kind == "f" and np.dtype(space.dtype).kind in "iu"
     if whole and (np.abs(array) < _WHOLE).all() and (array == np.floor(array)).all():
         return array.astype(np.int64)
