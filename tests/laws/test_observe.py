@@ -71,10 +71,12 @@ def test_observing_what_an_environment_did_makes_its_table(name: str) -> None:
 def test_the_sources_of_an_ensemble_are_its_environments() -> None:
     rule = {"algorithm": "ensemble:3:sum:own", "seed": 5}
     log = recorded(num_envs=3, steps_per_round=4, **rule)
-    learner = QLearner(Walk, num_envs=3, shards=1, **rule)
+    named, in_turn = (QLearner(Walk, num_envs=3, shards=1, **rule) for _ in range(2))
     for rows in log.rounds:
-        learner.observe(**rows, source=np.arange(len(rows["obs"])) % 3)
-    assert contents(learner) == contents(log.learner)
+        named.observe(**rows, source=np.arange(len(rows["obs"])) % 3)
+        in_turn.observe(**rows)
+    assert contents(named) == contents(log.learner)
+    assert contents(in_turn) == contents(log.learner)
 
 
 @pytest.mark.parametrize("name", ["fused", *GRIDS])

@@ -6,8 +6,8 @@
 
 The number of a transition in the run stands for the step of environment 0 in the draws of
 :mod:`dqlearn.kernels.members`; with a member for each environment, the index of its source stands
-for the environment. Invariant: the pieces, in their order, are the rows in theirs; how they are cut
-depends on the rows alone.
+for the environment, or, without sources, that number. Invariant: the pieces, in their order, are
+the rows in theirs; how they are cut depends on the rows alone.
 """
 
 from __future__ import annotations
@@ -101,10 +101,11 @@ def batch_of(
     sifted = _sifted(counters, source, seq, bad, n)
     bad.asked = sifted.new
     columns = _checked(told, spaces, plan.dtype, bad)
-    learn = sifted.new & bad.good(n)
-    index = sifted.index
+    learn, index = sifted.new & bad.good(n), sifted.index
     if not learn.all():
         columns, index = tuple(column[learn] for column in columns), index[learn]
+    if source is None:
+        index = timesteps + np.arange(len(index))
     pieces = _pieces(plan, columns, index, timesteps)
     return Batch(pieces, _outcome(sifted, learn, bad), sifted.marks)
 
