@@ -140,7 +140,7 @@ class Pipeline:
         before = self._newest.round
         self._trim()
         if (batch := self.journal.at(before)) is not None:
-            return self._submit_observed(self._newest, batch)
+            return self._submit_observed(batch)
         most = self.journal.until(before, most)
         self.environments.prepare()
         if self.plan.sparse and self.executor.shares_memory:
@@ -181,11 +181,12 @@ class Pipeline:
                 self._over.append(self._collect_oldest())
         return drawn
 
-    def _submit_observed(self, state: State, batch: Batch) -> int:
+    def _submit_observed(self, batch: Batch) -> int:
         """Submit a round that was observed; return its number."""
         plan = self.plan
         if plan.exchange == "gather":
             self.environments.prepare()  # shards ask again
+        state = self._newest
         if plan.sparse and self.executor.shares_memory:
             check_left()
         owned = self.ownership.writable_without_steps(state)

@@ -1,4 +1,4 @@
-"""Observing with a repository, and what is left when something goes wrong meanwhile."""
+"""Observing between other calls: with a repository, with environments closed, and after errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import dqlearn
 from dqlearn import Every, QLearner
 from dqlearn.algorithms import Q_LEARNING
-from dqlearn.errors import ConfigurationError, RunInUseError, StoreError
+from dqlearn.errors import ConfigurationError, EnvironmentFault, RunInUseError, StoreError
 from dqlearn.runs import checkpoints
 
 
@@ -127,3 +129,51 @@ def test_a_rule_that_raises_leaves_counters_that_fit_the_table(tmp_path: Path) -
     assert (learner.num_timesteps, learner.sources) == (10, {"a": 9})
     told = learner.observe(**rows(10, 1), source="a", seq=range(10, 20))
     assert (told.learned, bits(learner)) == (10, bits(peaceful))
+
+
+class Failing(gymnasium.Env[Any, Any]):
+    """An environment that is out of order after some steps."""
+
+    observation_space, action_space = spaces.Discrete(16), spaces.Discrete(4)
+
+    def __init__(self, good: int = 5) -> None:
+        self.good = good
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        self.good -= 1
+        if self.good < 0:
+            raise OSError("out of order")
+        return 3, 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("settings", [{}, {"policy_lag": 1}, {"exchange": "gather"}], ids=str)
+def test_a_learner_observes_while_its_environments_are_closed(settings: dict[str, Any]) -> None:
+    def learned(*, close: bool) -> int:
+        learner = QLearner(lambda: Failing(10**6), num_envs=2, shards=1, seed=1, **settings)
+        learner.learn(20)
+        if close:
+            learner.close()
+        learner.observe(**rows(10))
+        if close:
+            learner.close()
+        learner.learn(learner.num_timesteps + 20)
+        assert learner.table.visits.sum().compute() == learner.num_timesteps
+        return learner.num_timesteps
+
+    assert learned(close=True) == learned(close=False)
+
+
+def test_a_learner_observes_after_its_environments_have_failed() -> None:
+    learner = QLearner(Failing, num_envs=1, shards=1)
+    for n in (1, 2, 3):
+        with (
+            pytest.warns(UserWarning, match="built and reset anew"),
+            pytest.raises(EnvironmentFault, match="out of order"),
+        ):
+            learner.learn(100)
+        learner.observe(**rows(10, n))
+        assert learner.num_timesteps == 15 * n == learner.table.visits.sum().compute()
