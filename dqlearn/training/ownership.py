@@ -150,10 +150,9 @@ class Ownership:
     def writable_without_steps(self, state: State) -> tuple[bool, bool]:
         """Whether a round in which no environment steps may write to a state's chunks, and policy.
 
-        Such a round cannot fail halfway because of an environment; so it may, wherever the client's
-        process has the table.
+        Readers must be kept out.
         """
-        here = self._placement.in_place or self._placement.executor.shares_memory
+        here = self._placement.in_place_without_steps
         return here and state is not self._shared, here and state is not self._shown
 
     def advance(self, state: State, needed: Iterable[Key]) -> None:

@@ -189,15 +189,15 @@ class Pipeline:
         state = self._newest
         if plan.sparse and self.executor.shares_memory:
             check_left()
-        owned = self.ownership.writable_without_steps(state)
         place = state.plan[1], state.round, uuid.uuid4().hex[:8]
         given = {("dqlearn-piece", *place, w): piece for w, piece in enumerate(batch.pieces)}
-        if any(owned):
-            self.ownership.acquire()
+        here = self._placement.in_place_without_steps
+        if here:
+            self.ownership.acquire()  # before it is asked who else has the state
         try:
             self.executor.put(given)
-            drawn = replace(self._draw_observed(state, list(given), owned), given=tuple(given))
-            self._run_observed(drawn, here=any(owned))
+            drawn = replace(self._draw_observed(state, list(given)), given=tuple(given))
+            self._run_observed(drawn, here=here)
         except BaseException:
             self.executor.drop(given)
             self.ownership.release()
@@ -205,7 +205,8 @@ class Pipeline:
         self.points.lineage.grow(len(drawn.tasks))
         return state.round
 
-    def _draw_observed(self, state: State, pieces: list[Key], owned: tuple[bool, bool]) -> Drawn:
+    def _draw_observed(self, state: State, pieces: list[Key]) -> Drawn:
+        owned = self.ownership.writable_without_steps(state)
         if self._placement.fused:
             return fused_observed_graph(self.plan, state, pieces, owned)
         return observed_graph(self.plan, state, pieces, self.executor.memories, owned[0])

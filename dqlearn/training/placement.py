@@ -112,6 +112,11 @@ class Placement:
         bound = self.executor.shares_memory or self.plan.exchange == "gather"
         return bound and self.plan.in_place
 
+    @property
+    def in_place_without_steps(self) -> bool:
+        """Whether rounds in which no environment steps may do so: no environment can fail then."""
+        return self.in_place or self.executor.shares_memory
+
     def fetch(self, drawn: Drawn, keys: Sequence[Key]) -> list[Any]:
         """Run a graph whose results are not kept, and return them."""
         return self.executor.background(drawn, keys)()

@@ -163,9 +163,7 @@ class Recovery:
     def _torn(self) -> bool:
         """Whether a round in place failed after it had begun to write."""
         state = self._ownership.state
-        # Observed rounds are in place wherever the client's process has the table.
-        here = self._placement.in_place or self._placement.executor.shares_memory
-        if not here or state is NOWHERE:
+        if not self._placement.in_place_without_steps or state is NOWHERE:
             return False
         rounds = self._placement.fetch(*stamps_graph(state))
         return any(found not in (None, state.round) for found in rounds)

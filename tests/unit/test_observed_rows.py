@@ -409,3 +409,24 @@ def test_threads_take_turns() -> None:
         thread.join()
     assert (sum(told), learner.num_timesteps) == (800, 800)
     assert learner.table.visits.sum().compute() == 800
+
+
+def test_tables_are_whole_while_others_observe() -> None:
+    """Whoever looks has the table of one round: batches of 40 rows, none of them torn."""
+    learner, over, sums = learner_of(), threading.Event(), list[int]()
+    learner.observe(**rows())
+
+    def look() -> None:
+        while not over.is_set():
+            sums.append(int(learner.table.visits.compute().sum()))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    draw = np.random.default_rng(0)
+    for _ in range(300):
+        obs = draw.integers(10, size=40)
+        learner.observe(**rows(40, obs=obs, next_obs=obs))
+    over.set()
+    thread.join()
+    assert all((n - 4) % 40 == 0 for n in sums)
+    assert len(set(sums)) > 2

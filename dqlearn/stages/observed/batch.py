@@ -22,7 +22,7 @@ from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.kernels.members import columns_of_walk
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.random import STEPS, streams
-from dqlearn.stages.observed.check import Bad, Known, flags, numbers, rewards, sources
+from dqlearn.stages.observed.check import Bad, Elements, flags, numbers, rewards, sources
 from dqlearn.stages.observed.outcome import Observed
 from dqlearn.stages.observed.sources import Sifted, Sources
 from dqlearn.stages.observed.told import Told
@@ -63,7 +63,7 @@ class Batch:
 
 def batch_of(
     told: Told,
-    spaces: tuple[Known, Known],
+    spaces: tuple[Elements, Elements],
     counters: Sources,
     plan: Plan,
     timesteps: int,
@@ -75,7 +75,7 @@ def batch_of(
     ----------
     told : Told
         The rows.
-    spaces : (Known, Known)
+    spaces : (Elements, Elements)
         The observations and the actions.
     counters : Sources
         The numbers of the sources so far.
@@ -125,7 +125,7 @@ def _sifted(
 
 
 def _checked(
-    told: Told, spaces: tuple[Known, Known], dtype: np.dtype[Any], bad: Bad
+    told: Told, spaces: tuple[Elements, Elements], dtype: np.dtype[Any], bad: Bad
 ) -> tuple[npt.NDArray[Any], ...]:
     """Return state, action, reward and next state of each row that is new, if it is not bad."""
     n, (states, actions), new = told.n, spaces, cast("npt.NDArray[np.bool_]", bad.asked)

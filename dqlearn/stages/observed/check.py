@@ -26,7 +26,7 @@ from dqlearn.stages.observed.sources import LARGEST
 from dqlearn.stages.observed.told import array_of, column
 from dqlearn.text import shortened
 
-__all__ = ["Bad", "Known", "flags", "numbers", "rewards", "sources"]
+__all__ = ["Bad", "Elements", "flags", "numbers", "rewards", "sources"]
 
 _WHOLE = 2**53  # whole numbers below it are floats
 
@@ -80,7 +80,7 @@ class Bad:
         return good
 
 
-class Known:
+class Elements:
     """A space whose elements are numbered, and its batches.
 
     Parameters

@@ -17,7 +17,7 @@ from typing import Any
 
 from dqlearn.spaces import SpaceIndex
 from dqlearn.stages.observed.batch import Batch, batch_of
-from dqlearn.stages.observed.check import Known
+from dqlearn.stages.observed.check import Elements
 from dqlearn.stages.observed.outcome import Observed
 from dqlearn.stages.observed.told import Told, is_frame, told, told_by_frame
 from dqlearn.training.loop import Loop
@@ -41,7 +41,7 @@ class Observer:
     """
 
     def __init__(self, states: SpaceIndex, actions: SpaceIndex) -> None:
-        self._spaces = Known(states), Known(actions)
+        self._spaces = Elements(states), Elements(actions)
         self.lock = threading.RLock()
 
     def told(self, given: Mapping[str, Any]) -> Told:
