@@ -18,7 +18,7 @@ def _rows() -> npt.NDArray[np.int64]:
 class Observed:
     """What became of the rows that were observed: each is learned, a duplicate, or skipped.
 
-    Attributes
+    Parameters
     ----------
     learned : int
         Rows that the table has learned.
