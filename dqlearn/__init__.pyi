@@ -22,6 +22,7 @@ from .learner.reopen import load, resume
 from .policy.decision import Decision, TableVersion
 from .policy.policy import Policy
 from .stages.evaluation import EvaluationResult
+from .stages.observed.outcome import Observed
 from .stages.reference_policy import evaluate_policy
 from .storage.reading import open_history, open_table
 from .table.history import learning_curve
@@ -38,6 +39,7 @@ __all__ = [
     "EvaluationResult",
     "Every",
     "Federated",
+    "Observed",
     "Policy",
     "QLearner",
     "ResidualEstimate",

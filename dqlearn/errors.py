@@ -4,6 +4,7 @@
 
     DQLearnError
     ├── ConfigurationError   a parameter that can never work      (also ValueError)
+    │   ├── BadRowError      an observed transition that cannot be learned
     │   ├── SpaceError       a space, or an element of one
     │   ├── GridError        a chunk grid
     │   ├── NotEnumerableError  an environment whose outcomes cannot be listed
@@ -35,6 +36,7 @@ from __future__ import annotations
 
 __all__ = [
     "ActionMaskError",
+    "BadRowError",
     "CheckError",
     "CheckpointError",
     "ClusterError",
@@ -72,6 +74,22 @@ class CheckError(DQLearnError, AssertionError):
 
 class ConfigurationError(DQLearnError, ValueError):
     """A parameter has a value that can never work."""
+
+
+class BadRowError(ConfigurationError):
+    """A row of observed transitions cannot be learned; none of its batch is.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong.
+    row : int
+        Position of the row in its batch.
+    """
+
+    def __init__(self, message: str, row: int = -1) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class SpaceError(ConfigurationError):

@@ -178,8 +178,19 @@ class LocalExecutor:
 
     def submit(self, drawn: Drawn, keep: Sequence[Key]) -> None:
         """Run a graph to its end. A task that raises leaves what was kept before as it was."""
+        if drawn.serial:
+            self._values.update(self._one_by_one(drawn, keep))
+            return
         results = self.get(self._whole(drawn), list(keep))
         self._values.update(zip(keep, results, strict=True))
+
+    def _one_by_one(self, drawn: Drawn, keep: Sequence[Key]) -> dict[Key, Any]:
+        """Run tasks in the order in which they were drawn, in this thread; return some results."""
+        made: dict[Key, Any] = {}
+        for key, task in drawn.tasks.items():
+            needed = task.dependencies
+            made[key] = task({it: made[it] if it in made else self._values[it] for it in needed})
+        return {key: made[key] for key in keep}
 
     def background(self, drawn: Drawn, keys: Sequence[Key]) -> Callable[[], list[Any]]:
         """Fetch what a graph needs; return a function that runs it, beside later rounds."""

@@ -81,12 +81,19 @@ class Drawn:
     report : Key
         Key of the :class:`~dqlearn.events.RoundReport` of the round, or of the
         :class:`~dqlearn.stages.fused.reports.RoundReports` of the rounds; ``()`` for other graphs.
+    given : tuple of Key
+        Keys of data that was placed for this graph alone.
+    serial : bool
+        Whether one task does all the work: then threads of this process are of no use, and handing
+        a task to one costs more than a task of a few transitions.
     """
 
     tasks: dict[Key, Task]
     pinned: frozenset[Key]
     state: State
     report: Key = ()
+    given: tuple[Key, ...] = ()
+    serial: bool = False
 
     def reads(self, keys: Iterable[Key]) -> bool:
         """Whether a task refers to one of these keys."""
@@ -204,7 +211,7 @@ class Draw:
         """Add the shards' turns on the answers of a state; return batches, shards and parcels."""
         made = []
         for w, shard in enumerate(state.shards):
-            said, batch = self._said(state.chunks, w), state.batches[w : w + 1]
+            said, batch = self.said(state.chunks, w), state.batches[w : w + 1]
             args = (self.plan, w, shard, said, state.round, *batch)
             made.append(self.shard_task("turn", asking.turn_task, *args, w=w))
         return *self.split(made), made
@@ -233,7 +240,8 @@ class Draw:
         notes = [self.task("note", asking.note_task, key, at=(c,)) for c, key in enumerate(chunks)]
         return self.task("report", asking.notes_task, self.plan, notes, round_)
 
-    def _said(self, chunks: Sequence[Key], w: int) -> list[Key]:
+    def said(self, chunks: Sequence[Key], w: int) -> list[Key]:
+        """Add what chunks answer to shard w; return it, by memory where there are several."""
         n = self.memories
         if n == 1:
             return list(chunks)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import gymnasium
 import numpy as np
@@ -28,7 +28,7 @@ import xarray as xr
 from dqlearn.algorithms import as_algorithm
 from dqlearn.algorithms.contract import check_compiles
 from dqlearn.callbacks import CallbackLike, CallbackList, Stop, as_callbacks
-from dqlearn.checks import check_amount
+from dqlearn.checks import check_amount, check_choice
 from dqlearn.engine.cluster import LostWork, current_executor
 from dqlearn.engine.graph import Key
 from dqlearn.engine.round import evaluation_graph
@@ -40,6 +40,7 @@ from dqlearn.learner.arguments import shows_hyperparameters
 from dqlearn.learner.masked import as_masks, best_valid, random_valid
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.stages.evaluation import EpisodePlan, EvaluationResult
+from dqlearn.stages.observed.outcome import Observed
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import KnownPolicy, Policy
 from dqlearn.stages.settings import Hyperparameters, Settings, attributes, check_names
@@ -64,6 +65,7 @@ from dqlearn.training.checkpointer import Checkpointer
 from dqlearn.training.every import EveryLike, Saving, as_every
 from dqlearn.training.interrupt import interruptible
 from dqlearn.training.loop import Loop
+from dqlearn.training.observing.observer import Observer
 from dqlearn.training.pipeline import Pipeline
 from dqlearn.training.placement import RecoveryPoint
 from dqlearn.training.progress import ProgressBar
@@ -153,6 +155,7 @@ class QLearner:
         self._policy: tuple[Key, Policy | KnownPolicy] | None = None
         self._checkpointer: Checkpointer | None = None
         self._sampler = np.random.default_rng(chosen["seed"])
+        self._observer = Observer(self._resolved.states, self._resolved.actions)
         self._began = time.monotonic()
 
     # learning
@@ -222,7 +225,9 @@ class QLearner:
         self._callbacks = as_callbacks(callback)
         run, began = self._at_hand(), time.monotonic()
         with ExitStack() as stack:
-            checkpointer = stack.enter_context(self._checkpointing(run, store, changes))
+            checkpointer = self._attach(store, changes)
+            if checkpointer:
+                stack.enter_context(self._opened(run, checkpointer))
             shown = ProgressBar(
                 total_timesteps, self._history, initial=self.num_timesteps, disable=not progress_bar
             )
@@ -239,11 +244,163 @@ class QLearner:
             raise KeyboardInterrupt
         return self
 
+    def observe(
+        self,
+        obs: Any,
+        action: Any = None,
+        reward: Any = None,
+        next_obs: Any = None,
+        terminated: Any = None,
+        truncated: Any = None,
+        *,
+        source: Any = None,
+        seq: Any = None,
+        on_bad_row: Literal["raise", "skip"] = "raise",
+        store: StoreLike | None = None,
+        checkpoint_every: EveryLike | None = None,
+        keep_checkpoints: int | None = None,
+    ) -> Observed:
+        """Learn transitions that your own code has made: one, or a batch of them in their order.
+
+        One call is one round. All its targets are of the values before the call, as those of a
+        shard's batch are; it counts in `num_timesteps`, in the schedules and in `history`. It may
+        be called between calls of `learn`, and from several threads, which take turns.
+
+        Parameters
+        ----------
+        obs : element of the observation space, batch of them, or frame
+            Before the step; a batch is laid out as a ``VectorEnv`` returns it. A frame stands for
+            all arguments: an `xarray.Dataset`, a data frame or a mapping with columns of their
+            names. A part of an observation has a column ``obs_0``, ``obs_key``.
+        action : element of the action space, or batch
+            The action taken.
+        reward : float or array (n,)
+            What it paid.
+        next_obs : element of the observation space, or batch
+            After the step; at the end of an episode its last observation, not the next one's first.
+            Where `terminated`, it is not looked at.
+        terminated : bool or array (n,)
+            Whether the episode ended, so that nothing comes after.
+        truncated : bool or array (n,), optional
+            Whether it was cut off; it bootstraps all the same.
+        source : str, int or array of these (n,), optional
+            Where the rows come from: a device, a log.
+        seq : int or array (n,), optional
+            Number of each row, which rises with each row of its source. A row whose number is not
+            above all that were seen of its source is a duplicate, and is dropped.
+        on_bad_row : {"raise", "skip"}
+            What to do about a row that cannot be learned. "raise": learn nothing of the call;
+            "skip": leave the row out, and count it.
+        store, checkpoint_every, keep_checkpoints : optional
+            As in :meth:`learn`. A checkpoint that is due is made after the call; it has the
+            highest number of each source, so a log that is sent again is learned once.
+            :meth:`checkpoint` makes one now.
+
+        Returns
+        -------
+        Observed
+            How many rows were learned, dropped and skipped, and how many numbers are missing.
+
+        Raises
+        ------
+        BadRowError
+            If a row is bad: not an element of its space, a reward that is not finite.
+        ConfigurationError
+            If the arguments are not laid out in rows, or the learner learns just now.
+        StoreError
+            If the repository cannot be used, or a checkpoint could not be written;
+            `num_timesteps` and :attr:`sources` say whether the batch is learned.
+
+        Examples
+        --------
+        >>> import dqlearn
+        >>> learner = dqlearn.QLearner("FrozenLake-v1")
+        >>> learner.observe(14, 2, 1.0, 15, True, False)
+        Observed(learned=1, duplicates=0, gaps=0, skipped=0)
+        >>> learner.observe([9, 13], [1, 2], [0, 0], [13, 14], [0, 0], source="a", seq=[7, 8])
+        Observed(learned=2, duplicates=0, gaps=0, skipped=0)
+        """
+        given = dict(obs=obs, action=action, reward=reward, next_obs=next_obs)
+        given |= dict(terminated=terminated, truncated=truncated, source=source, seq=seq)
+        skip = check_choice("on_bad_row", on_bad_row, ["raise", "skip"]) == "skip"
+        rows = self._observer.told(given)
+        every = None if checkpoint_every is None else as_every(checkpoint_every)
+        changes = {"checkpoint_every": every, "keep_checkpoints": keep_checkpoints}
+        with self._observer.lock:
+            if self._learner:
+                raise ConfigurationError(
+                    "observe() is for a learner that does not learn just now: call it before or "
+                    "after learn()"
+                )
+            run = self._at_hand()
+            known = self._attach(store, changes)
+            self._callbacks = CallbackList()
+            with self._learn_in_progress(), interruptible() as interrupted:
+                with _interruptible(run, interrupted):
+                    loop = partial(self._observing, run, known)
+                    told = self._observer.observe(
+                        rows, run, lambda: self.num_timesteps, loop, skip=skip
+                    )
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        return told
+
     @contextmanager
-    def _checkpointing(
-        self, run: Pipeline, store: StoreLike | None, changes: Mapping[str, Any]
-    ) -> Iterator[Checkpointer | None]:
-        """Hold the repository open, if there is one."""
+    def _observing(self, run: Pipeline, known: Checkpointer | None, n: int) -> Iterator[Loop]:
+        """Make a loop for an observed round of `n` transitions, with the store, if it is due."""
+        made = self.num_timesteps
+        due = known and (not known.begun or known.passed(run.round, made, made + n))
+        bar = ProgressBar(0, self._history, disable=True)
+        told = self, run, self._history, self._callbacks, bar, known
+        if not (known and due):
+            yield Loop(*told, hold=True)
+            return
+        known.finish(at_once=True)  # opening it would hide an error
+        with self._opened(run, known):
+            yield Loop(*told)
+
+    def checkpoint(self, store: StoreLike | None = None) -> Self:
+        """Write a checkpoint of what was learned, now.
+
+        It has what :meth:`observe` has counted of its sources.
+
+        Parameters
+        ----------
+        store : str, path-like, icechunk.Storage or CheckpointStore, optional
+            As in :meth:`learn`.
+
+        Returns
+        -------
+        QLearner
+            Itself.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no store.
+        StoreError
+            If the repository cannot be used.
+
+        Examples
+        --------
+        >>> import dqlearn, tempfile
+        >>> learner, run = dqlearn.QLearner("FrozenLake-v1"), tempfile.mkdtemp()
+        >>> _ = learner.observe(14, 2, 1.0, 15, True, source="lake", seq=1)
+        >>> _ = learner.checkpoint(store=run)
+        >>> dqlearn.resume(run).observe(14, 2, 1.0, 15, True, source="lake", seq=1)
+        Observed(learned=0, duplicates=1, gaps=0, skipped=0)
+        """
+        if store is None and self._checkpointer is None:
+            raise ConfigurationError("checkpoint() needs a store=, got none so far")
+        return self.learn(0, store=store)
+
+    @property
+    def sources(self) -> dict[str | int, int | None]:
+        """The highest number of each source of :meth:`observe`: from there on, a log is new."""
+        return dict(self._at_hand().journal.sources.marks)
+
+    def _attach(self, store: StoreLike | None, changes: Mapping[str, Any]) -> Checkpointer | None:
+        """Return the writer of checkpoints to a repository, if there is one."""
         where = None if store is None else store_of(store)
         known = self._checkpointer
         if where is not None and not (known and known.store == where):
@@ -251,15 +408,19 @@ class QLearner:
         if known is None:
             if given := [name for name, value in changes.items() if value is not None]:
                 raise ConfigurationError(f"without a store= there are no checkpoints, got {given}")
-            yield None
-            return
+            return None
         known.saving = known.saving.changed(changes)
+        return known
+
+    @contextmanager
+    def _opened(self, run: Pipeline, known: Checkpointer) -> Iterator[None]:
+        """Hold a repository open."""
         try:
             known.open(self._plan, self._described(), run.round)
         finally:
             run.points.adopt(known.hand_over())
         try:
-            yield known
+            yield
         finally:
             known.close()
 
@@ -272,7 +433,7 @@ class QLearner:
             "origin": json.dumps(origin_of(self._plan.origin)),
         }
 
-    def _labels(self, **counters: int) -> Labels:
+    def _labels(self, **counters: int | str) -> Labels:
         attrs = attributes(self._plan, self._resolved) | {"dqlearn_format": FORMAT} | counters
         return Labels(self._resolved.factors, self._resolved.action_labels, attrs)
 
@@ -292,7 +453,7 @@ class QLearner:
 
     @contextmanager
     def _learn_in_progress(self) -> Iterator[None]:
-        with self._moving:
+        with self._observer.lock, self._moving:  # after whoever observes
             self._learner = threading.current_thread()
         try:
             yield
@@ -454,11 +615,13 @@ class QLearner:
     def table(self) -> Table | SparseTable:
         """The table after the newest round collected: live Dask arrays, of one round."""
         plan = self._plan
-        if isinstance(plan.grid, HashGrid):
-            state, nodes, visited = self._ask(lambda run: run.reader.visited())
-        else:
-            grid, state, nodes = self._ask(lambda run: run.reader.nodes())
-        labels = self._labels(round=state.round, timesteps=self.num_timesteps)
+        with self._observer.lock:  # its counters are those of this state
+            if isinstance(plan.grid, HashGrid):
+                state, nodes, visited = self._ask(lambda run: run.reader.visited())
+            else:
+                grid, state, nodes = self._ask(lambda run: run.reader.nodes())
+            counted = self._at_hand().journal.attributes
+            labels = self._labels(round=state.round, timesteps=self.num_timesteps, **counted)
         run = state.plan[1]
         if isinstance(plan.grid, HashGrid):
             told = (labels, nodes, run, plan.seed, visited, plan.algorithm)

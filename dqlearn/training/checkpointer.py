@@ -202,6 +202,7 @@ class Checkpointer:
             "round": state.round,
             "timesteps": timesteps,
             **self.saving.attributes,
+            **run.journal.attributes,
             **self._bests.counters(state.round, self.base),
         }
         rows, flushing = new_rows(history, self.base), self._flushing

@@ -54,6 +54,9 @@ class Loop:
         A progress bar.
     checkpointer : Checkpointer, optional
         Writer of checkpoints.
+    hold : bool
+        Whether no checkpoint is begun, as the repository is not open; those that were begun before
+        become recovery points.
     """
 
     def __init__(
@@ -64,12 +67,13 @@ class Loop:
         callbacks: CallbackList,
         bar: ProgressBar,
         checkpointer: Checkpointer | None = None,
+        *,
+        hold: bool = False,
     ) -> None:
         self._learner, self._run, self._history = learner, run, history
         self._callbacks, self._bar = callbacks, bar
-        self._checkpoints = (
-            Checkpoints(run, history, checkpointer) if checkpointer else NoCheckpoints(run)
-        )
+        kind = EarlierCheckpoints if hold else Checkpoints
+        self._checkpoints = kind(run, history, checkpointer) if checkpointer else NoCheckpoints(run)
         self._began, self._total = time.monotonic(), 0
 
     def run(
@@ -102,6 +106,19 @@ class Loop:
         self._announce()
         return stop
 
+    def catch_up(self, round_: int) -> None:
+        """Make rounds until the next one is `round_`, as the journal of the run has them.
+
+        Parameters
+        ----------
+        round_ : int
+            The round that is not made.
+        """
+        self._begin()
+        while self._run.round < round_:
+            self._advance()
+        self._announce()
+
     def _advance(self) -> Stop | None:
         """Make a round, tell the callbacks that are due, write the checkpoint that is due."""
         self._begin()
@@ -116,7 +133,7 @@ class Loop:
         with self._whole():
             before = self._expected
             round_ = self._run.submit(self._until_somebody_waits(before))
-            wait = self._callbacks.due(round_) or not self._run.plan.steady
+            wait = self._callbacks.due(round_) or not self._run.steady
             return self._take(wait=wait or self._checkpoints.due(round_, before, self._expected))
         return None
 
@@ -288,6 +305,23 @@ class Checkpoints:
     def pop_news(self) -> Iterator[Version]:
         """Yield the checkpoints that callbacks were not told of."""
         return self._checkpointer.pop_news()
+
+
+class EarlierCheckpoints(Checkpoints):
+    """The checkpoints of a loop that begins none: those that are under way."""
+
+    @property
+    def begun(self) -> bool:
+        """Return True."""
+        return True
+
+    def due(self, round_: int, before: int, after: int) -> bool:
+        """Return False."""
+        return False
+
+    def until_due(self, round_: int, made: int, per_round: int) -> int:
+        """Return a number of rounds without an end."""
+        return sys.maxsize
 
 
 class NoCheckpoints:

@@ -147,6 +147,14 @@ class Ownership:
         """Whether rounds may write to the policy of a state, once readers are kept out."""
         return self._placement.in_place and state is not self._shown
 
+    def writable_without_steps(self, state: State) -> tuple[bool, bool]:
+        """Whether a round in which no environment steps may write to a state's chunks, and policy.
+
+        Readers must be kept out.
+        """
+        here = self._placement.in_place_without_steps
+        return here and state is not self._shared, here and state is not self._shown
+
     def advance(self, state: State, needed: Iterable[Key]) -> None:
         """Go on to the state of the next round, and drop what is not needed of the last one."""
         before, self._state = self._state, state

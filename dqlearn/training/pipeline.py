@@ -12,6 +12,7 @@ The parts of a run, each of which uses those above it::
     placement      where the run is: plan, executor, keys
     ownership      the collected state, and who holds it; reader: questions of others about it
     environments   Python environments, which live outside of the table
+    journal        the rounds that were observed, and how far their sources are
     points         the recovery points of the run
     recovery       the way back
     pipeline       rounds ahead
@@ -23,6 +24,7 @@ report was collected.
 from __future__ import annotations
 
 import sys
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -31,14 +33,18 @@ from dataclasses import replace
 from dqlearn.engine.cluster import current_executor
 from dqlearn.engine.executor import Executor
 from dqlearn.engine.fusing import Pace
-from dqlearn.engine.graph import Drawn, State
+from dqlearn.engine.graph import Drawn, Key, State
+from dqlearn.engine.observed import fused_observed_graph, observed_graph
 from dqlearn.engine.round import round_graph, rounds_graph
 from dqlearn.events import RoundReport
 from dqlearn.stages.fused.reports import RoundReports
+from dqlearn.stages.observed.batch import Batch
+from dqlearn.stages.observed.sources import Sources
 from dqlearn.stages.plan import Plan
 from dqlearn.training.capacity import Balancer, check_left, fitted
 from dqlearn.training.environments import Environments
 from dqlearn.training.interrupt import uninterrupted
+from dqlearn.training.observing.journal import Journal
 from dqlearn.training.ownership import Ownership, Reader
 from dqlearn.training.placement import Placement, RecoveryPoint
 from dqlearn.training.recovery import Recovery
@@ -67,6 +73,8 @@ class Pipeline:
         Answers questions about that state.
     environments : Environments
         The run's Python environments.
+    journal : Journal
+        The rounds that were observed, which are not made by environments.
     points : RecoveryPoints
         The recovery points of the run.
     recovery : Recovery
@@ -86,7 +94,8 @@ class Pipeline:
         self.ownership = owns = Ownership(place)
         self.reader = Reader(place, owns)
         self.environments = Environments(place, owns)
-        self.points = RecoveryPoints(place, owns, self.environments, point)
+        self.journal = Journal(Sources())  # whose counters are those of what is placed
+        self.points = RecoveryPoints(place, owns, self.environments, self.journal, point)
         self.recovery = Recovery(place, owns, self.environments, self.points)
         self._balancer = Balancer(place, owns)
         self._pending: deque[Drawn] = deque()
@@ -129,6 +138,10 @@ class Pipeline:
         Rounds in one task are fewer where the next one would meet a fault of the model.
         """
         before = self._newest.round
+        self._trim()
+        if (batch := self.journal.at(before)) is not None:
+            return self._submit_observed(batch)
+        most = self.journal.until(before, most)
         self.environments.prepare()
         if self.plan.sparse and self.executor.shares_memory:
             check_left()
@@ -168,6 +181,55 @@ class Pipeline:
                 self._over.append(self._collect_oldest())
         return drawn
 
+    def _submit_observed(self, batch: Batch) -> int:
+        """Submit a round that was observed; return its number."""
+        plan = self.plan
+        if plan.exchange == "gather":
+            self.environments.prepare()  # shards ask again
+        state = self._newest
+        if plan.sparse and self.executor.shares_memory:
+            check_left()
+        place = state.plan[1], state.round, uuid.uuid4().hex[:8]
+        given = {("dqlearn-piece", *place, w): piece for w, piece in enumerate(batch.pieces)}
+        here = self._placement.in_place_without_steps
+        if here:
+            self.ownership.acquire()  # before it is asked who else has the state
+        try:
+            self.executor.put(given)
+            drawn = replace(self._draw_observed(state, list(given)), given=tuple(given))
+            self._run_observed(drawn, here=here)
+        except BaseException:
+            self.executor.drop(given)
+            self.ownership.release()
+            raise
+        self.points.lineage.grow(len(drawn.tasks))
+        return state.round
+
+    def _draw_observed(self, state: State, pieces: list[Key]) -> Drawn:
+        owned = self.ownership.writable_without_steps(state)
+        if self._placement.fused:
+            return fused_observed_graph(self.plan, state, pieces, owned)
+        return observed_graph(self.plan, state, pieces, self.executor.memories, owned[0])
+
+    def _run_observed(self, drawn: Drawn, *, here: bool) -> None:
+        """Run the graph of an observed round; one in place is collected at once."""
+        with uninterrupted() if here else nullcontext():
+            new = [key for key in (*drawn.state.keys, drawn.report) if key in drawn.tasks]
+            self.executor.submit(drawn, new)
+            self._pending.append(drawn)
+            if here:
+                self._over.append(self._collect_oldest())
+
+    def _trim(self) -> None:
+        """Forget the observed rounds that no loss can reach."""
+        last = self.round if self.executor.shares_memory else self.points.round
+        self.journal.forget_before(last)
+
+    @property
+    def steady(self) -> bool:
+        """Whether each of the next rounds makes as many transitions as the plan says."""
+        return self.plan.steady and self.journal.end(self.round) == self.round
+
     def collect(self, *, wait: bool) -> Iterator[RoundReports]:
         """Yield the reports of rounds that are over: all when waiting, else those beyond depth."""
         wait = wait or self.points.due or self._balancer.due(self._newest.round)
@@ -197,7 +259,8 @@ class Pipeline:
         needed = [key for later in self._pending for key in later.state.keys]
         self.ownership.advance(after, needed)
         self.recovery.losses.reached(after.round)
-        self.executor.drop([drawn.report])
+        self.executor.drop([drawn.report, *drawn.given])
+        self.journal.learned(after.round - 1)
         self.ownership.release()
         return reports
 
@@ -210,7 +273,7 @@ class Pipeline:
         """Give up the rounds under way."""
         kept = {*self.ownership.state.keys}
         for drawn in self._pending:
-            keys = (drawn.report, *drawn.state.keys)
+            keys = (drawn.report, *drawn.given, *drawn.state.keys)
             self.executor.drop(key for key in keys if key not in kept)
         self._pending.clear()
         self.ownership.release()

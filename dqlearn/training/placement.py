@@ -22,6 +22,7 @@ from dqlearn.engine.executor import Executor
 from dqlearn.engine.fusing import fuses
 from dqlearn.engine.graph import Drawn, Key, State
 from dqlearn.engine.lifecycle import begin_graph, load_graph, rebuild_graph, recut_graph, thaw_graph
+from dqlearn.stages.observed.sources import Sources
 from dqlearn.stages.plan import Plan
 from dqlearn.storage.protocol import Version
 from dqlearn.table.hash_grid import Grid
@@ -48,6 +49,8 @@ class RecoveryPoint:
         The checkpoint that holds the other values.
     grid : ChunkGrid or HashGrid, optional
         The grid of the chunks that are among the values.
+    observed : Sources, optional
+        The counters of observed sources; those of a checkpoint are in the checkpoint.
     """
 
     round: int
@@ -55,6 +58,7 @@ class RecoveryPoint:
     values: dict[Key, Any] = field(default_factory=dict)
     version: Version | None = None
     grid: Grid | None = None
+    observed: Sources | None = None
 
     @classmethod
     def at(cls, version: Version) -> RecoveryPoint:
@@ -107,6 +111,11 @@ class Placement:
         """Whether rounds may write to the table in place; on a cluster only on the gather path."""
         bound = self.executor.shares_memory or self.plan.exchange == "gather"
         return bound and self.plan.in_place
+
+    @property
+    def in_place_without_steps(self) -> bool:
+        """Whether rounds in which no environment steps may do so: no environment can fail then."""
+        return self.in_place or self.executor.shares_memory
 
     def fetch(self, drawn: Drawn, keys: Sequence[Key]) -> list[Any]:
         """Run a graph whose results are not kept, and return them."""

@@ -163,7 +163,7 @@ class Recovery:
     def _torn(self) -> bool:
         """Whether a round in place failed after it had begun to write."""
         state = self._ownership.state
-        if not self._placement.in_place or state is NOWHERE:
+        if not self._placement.in_place_without_steps or state is NOWHERE:
             return False
         rounds = self._placement.fetch(*stamps_graph(state))
         return any(found not in (None, state.round) for found in rounds)
@@ -209,6 +209,7 @@ class Recovery:
         placed = self._placement.place(point)
         shared = point is not None and bool(point.values)  # with the point, whose copies these are
         self._environments.note_placed()
+        self._points.go_back()
         self._adrift = False
         self._ownership.replace(placed, shared=shared)
 

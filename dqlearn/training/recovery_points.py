@@ -20,8 +20,11 @@ from typing import Any
 
 from dqlearn.engine.graph import Key
 from dqlearn.errors import ClusterError, TableTooLargeError
+from dqlearn.stages.observed.sources import Sources
+from dqlearn.stages.plan import Plan
 from dqlearn.text import warn_caller
 from dqlearn.training.environments import Environments
+from dqlearn.training.observing.journal import Journal, sources_of
 from dqlearn.training.ownership import Ownership
 from dqlearn.training.placement import NOWHERE, Placement, RecoveryPoint
 
@@ -30,6 +33,7 @@ __all__ = ["Lineage", "RecoveryPoints"]
 _TASKS = 2_000
 _LONG = 16  # tasks of many rounds, which are made again one by one
 _TASKS_AT_MOST = 50_000
+_JOURNAL = 2**29  # bytes of observed batches
 _SHARE = 0.03  # largest share of the time for copies of the state
 
 
@@ -73,6 +77,8 @@ class RecoveryPoints:
         The holder of the collected state.
     environments : Environments
         The environments of that state.
+    journal : Journal
+        The rounds of the run that were observed.
     last : RecoveryPoint, optional
         The point that the run begins with; without one, round 0 or a stored table.
 
@@ -89,17 +95,22 @@ class RecoveryPoints:
         placement: Placement,
         ownership: Ownership,
         environments: Environments,
+        journal: Journal,
         last: RecoveryPoint | None,
     ) -> None:
         self._placement, self._ownership = placement, ownership
-        self._environments = environments
+        self._environments, self._journal = environments, journal
         self.last, self.lineage = last, Lineage()
         self._warned = False
 
     @property
     def due(self) -> bool:
-        """Whether the scheduler has so many tasks that the state must be pinned."""
-        return self.lineage.long and not self._placement.executor.shares_memory
+        """Whether the scheduler has so many tasks that the state must be pinned.
+
+        Or the client has so many batches that it must get a copy of what was learned from them.
+        """
+        heavy = self._journal.nbytes > _JOURNAL and not (self.last and self.last.version)
+        return (self.lineage.long or heavy) and not self._placement.executor.shares_memory
 
     @property
     def round(self) -> int:
@@ -159,7 +170,8 @@ class RecoveryPoints:
             values = self._environments.copies()
             rest = [key for key in state.keys if key not in values]
             values |= self._placement.executor.gather(rest)
-            point = RecoveryPoint(state.round, state, values, grid=self._placement.plan.grid)
+            grid, observed = self._placement.plan.grid, self._journal.sources.copy()
+            point = RecoveryPoint(state.round, state, values, grid=grid, observed=observed)
         self.lineage.cost(time.monotonic() - began)
         return point
 
@@ -216,6 +228,10 @@ class RecoveryPoints:
             f"learn(store=...) where it is, at {executor.name}, or dqlearn.resume elsewhere"
         )
 
+    def go_back(self) -> None:
+        """Let the counters of observed sources go back to the last point."""
+        self._journal.go_back(_observed(self._placement.plan, self.last))
+
     def warn_without_store(self) -> None:
         """Warn once that a table which the client cannot hold is nowhere but on the cluster."""
         plan, executor = self._placement.plan, self._placement.executor
@@ -225,3 +241,11 @@ class RecoveryPoints:
                 "the table is out of core, and the client keeps no copy of it: if a worker dies, "
                 f"the run goes back to round {self.round}; pass store=",
             )
+
+
+def _observed(plan: Plan, point: RecoveryPoint | None) -> Sources:
+    """Return the counters of observed sources at a point, or of what the run begins with."""
+    if point is not None and point.observed is not None:
+        return point.observed.copy()
+    stored = point.version if point and point.version else plan.origin
+    return sources_of(stored.attributes, stored.name) if stored else Sources()

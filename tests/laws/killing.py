@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import dask
 import numpy as np
@@ -286,7 +286,17 @@ class Moment:
                         yield entry.inode(), entry.stat().st_mtime_ns
 
 
-def live(job: Job, until: Moment | None = None, alone: bool = True) -> Ending | None:
+class Task(Protocol):
+    """What a client process does, and where its repository is."""
+
+    @property
+    def store(self) -> Path: ...
+
+    def do(self, answers: Connection) -> None:
+        """Be that process: say "begun", then how it ended."""
+
+
+def live(job: Task, until: Moment | None = None, alone: bool = True) -> Any:
     """Run a client to its end, or kill it at a moment; return the ending, None if it was killed.
 
     What it has started is killed with it, unless it is to die `alone`.
@@ -303,7 +313,7 @@ def live(job: Job, until: Moment | None = None, alone: bool = True) -> Ending | 
             until.wait(client, job.store)
             if client.is_alive():
                 (os.kill if alone else os.killpg)(client.pid or 0, signal.SIGKILL)
-        ending: Ending = ours.recv()
+        ending = ours.recv()
         client.join()
         return ending
     client.join()

@@ -22,7 +22,7 @@ import dqlearn
 from dqlearn import Policy, QLearner, TabularEnv, exact
 from dqlearn.envs.faces.gym_view import TabularGymEnv
 from dqlearn.envs.from_tables import from_table
-from dqlearn.errors import ActionMaskError, ConfigurationError, SpaceError
+from dqlearn.errors import ActionMaskError, BadRowError, ConfigurationError, SpaceError
 from dqlearn.random import integers
 from dqlearn.schedules import VisitCount
 
@@ -363,3 +363,26 @@ def test_federated_members_learn_within_the_mask(merge: Any) -> None:
     np.testing.assert_array_equal(np.isneginf(q), ~MASKS)
     assert not np.isnan(q).any()
     assert not visits[~MASKS].any()
+
+
+def test_a_log_with_an_action_that_is_not_valid_is_refused() -> None:
+    good, bad = int(np.flatnonzero(MASKS[3])[0]), int(np.flatnonzero(~MASKS[3])[0])
+    learner = QLearner(MODEL, seed=1)
+    with pytest.raises(BadRowError, match=r"row 1: action must be valid in state 3"):
+        learner.observe([3, 3], [good, bad], [0.0, 0.0], [4, 4], [False, False])
+    told = learner.observe([3, 3], [good, bad], [0.0, 0.0], [4, 4], [0, 0], on_bad_row="skip")
+    assert (told.learned, told.skipped) == (1, 1)
+    assert learner.table.visits.compute()[3].sum() == 1
+
+
+@pytest.mark.parametrize("chunks", ["auto", (7, 2)])
+@pytest.mark.filterwarnings("ignore:round \\d+ failed:UserWarning")
+def test_a_log_of_python_environments_follows_the_masks_that_were_seen(chunks: Any) -> None:
+    learner = QLearner(Face, num_envs=8, steps_per_round=1, seed=1, chunks=chunks).learn(4_000)
+    before = learner.table.q.compute()
+    bad = int(np.flatnonzero(~MASKS[3])[0])
+    with pytest.raises(ActionMaskError, match="must be valid"):
+        learner.observe([3], [bad], [1.0], [4], [False])
+    np.testing.assert_array_equal(learner.table.q.compute(), before)
+    good = int(np.flatnonzero(MASKS[3])[0])
+    assert learner.observe([3], [good], [1.0], [4], [False]).learned == 1

@@ -217,6 +217,13 @@ def test_decisions(tmp_path: Path) -> None:
     assert min(measured["batch"]) > 0.0
 
 
+def test_observe(tmp_path: Path) -> None:
+    options = ["--states", "1_000", "--transitions", "2_000", "--calls", "20", "--repeats", "1"]
+    measured = figures("observe", options, tmp_path)
+    assert {"batches of 1,000", "one transition", "predict and one"} < measured.keys()
+    assert min(measured["batches of 1,000"]) > 0.0
+
+
 @pytest.mark.slow
 def test_startup(tmp_path: Path) -> None:
     assert min(figures("startup", ["--repeats", "1"], tmp_path)["import dqlearn"]) > 0.0

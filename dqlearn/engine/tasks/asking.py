@@ -30,6 +30,7 @@ __all__ = [
     "note_task",
     "notes_task",
     "parcels_task",
+    "policy_told",
     "told_task",
     "turn_task",
 ]
@@ -48,22 +49,27 @@ def turn_task(
     The first time there is no batch: the step is that of the round itself, not of the next.
     """
     asked = _ask(plan, shard, round_, *batch)
+    policy = policy_told(plan, w, asked, said)
+    routed = [sorted_by_owner(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
+    policy = replace(policy, rows=asked.of_env)
+    after, shard = rolled_out(plan, shard, policy, round_ + len(batch))
+    again = _ask(plan, shard, round_ + len(batch), after)
+    return after, shard, Parcel(routed[0] if routed else None, again)
+
+
+def policy_told(plan: Plan, w: int, asked: Asked, said: list[Any]) -> Policy:
+    """Return the policy of the states that were asked for, from what all chunks answered."""
     answers, extent = _answers(said, w), plan.extent()
     best = told(asked, answers, plan.grid, plan.algorithm, extent)
     decided = plan.decide(best.found, best.timesteps)
     told_of = replace(extent, states=asked.state)
-    policy = Policy(
+    return Policy(
         *decided,
         best.timesteps,
         RoundStats(best.timesteps, 0.0),
         told_of,
         by_env=plan.algorithm.by_env,
     )
-    routed = [sorted_by_owner(plan, replace(b, next_state=asked.of_next), policy) for b in batch]
-    policy = replace(policy, rows=asked.of_env)
-    after, shard = rolled_out(plan, shard, policy, round_ + len(batch))
-    again = _ask(plan, shard, round_ + len(batch), after)
-    return after, shard, Parcel(routed[0] if routed else None, again)
 
 
 def _ask(plan: Plan, shard: Shard, round_: int, batch: Transitions | None = None) -> Asked:

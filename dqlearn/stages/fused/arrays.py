@@ -25,14 +25,14 @@ from dqlearn.kernels.buffers import copy, empty
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.kernels.ties import empty_sets
 from dqlearn.schedules import Constant, Schedule, VisitCount
-from dqlearn.stages.initial.masks import Masking
+from dqlearn.stages.initial.masks import Masking, check_tried
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import state_dtype
 from dqlearn.statistics import RoundStats, no_episodes
 from dqlearn.table.chunk import Chunk, Stamp
 from dqlearn.table.grid import owner_dtype
-from dqlearn.table.transitions import Masks, Piece
+from dqlearn.table.transitions import Masks, Piece, Transitions
 
 __all__ = ["Arrays"]
 
@@ -136,6 +136,13 @@ class Arrays:
             self.tied[own] = rule.tied(found)
             for k, (field, columns) in enumerate(zip(rule.summary, found, strict=True)):
                 self.values[own, k] = field.value_of(columns)
+
+    def check_tried(self, batch: Transitions) -> None:
+        """Refuse transitions of pairs that are not valid; see :func:`check_tried`."""
+        for c, chunk in enumerate(self.owned):
+            rows = batch.state - self._plan.extent(c).first_state
+            own = (rows >= 0) & (rows < len(chunk.q))
+            check_tried(chunk.q.reshape(len(chunk.q), -1)[rows[own], batch.action[own]])
 
     def stamp(self, made: int | None) -> None:
         """Say how many rounds the arrays of the chunks have learned; None while they change."""

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from dqlearn.envs.python.gymnasium_env import PythonEnv, PythonShard
 from dqlearn.stages.fused.arrays import Arrays
-from dqlearn.stages.fused.kernels import rounds_of
+from dqlearn.stages.fused.learner import RoundLearner
 from dqlearn.stages.fused.reports import RoundReports
 from dqlearn.stages.fused.rounds import Rounds
 from dqlearn.stages.plan import Plan
@@ -74,7 +74,7 @@ def make_python_rounds(
     shards, chunks, policy = state
     began, threads = time.monotonic(), min(threads, len(shards))
     table = Arrays(plan, chunks, policy, round_, n_rounds, (False, False))
-    learner = _Learner(plan, table)
+    learner = RoundLearner(plan, table, np.diff(plan.first_envs) * plan.steps_per_round)
     made = 0
     while made < n_rounds:
         table.schedule(made, made + 1)
@@ -124,50 +124,3 @@ def _steps(
 def _steppers() -> ThreadPoolExecutor:
     """Return the threads of this process that step shards beside the one that learns."""
     return ThreadPoolExecutor(thread_name_prefix="dqlearn-stepper")
-
-
-class _Learner:
-    """The kernel that learns a round, and its arguments.
-
-    Parameters
-    ----------
-    plan : Plan
-        The plan of the run.
-    table : Arrays
-        The table, and what is counted.
-    """
-
-    def __init__(self, plan: Plan, table: Arrays) -> None:
-        self._table = table
-        edges = np.array(plan.first_envs, np.int64)
-        size = int(np.diff(edges).max()) * plan.steps_per_round
-        batch = table.batch(size, np.ones(plan.shards, np.int64))
-        self._columns = batch[0]
-        told = table.episodes, None, None, table.td_abs_sum, table.changed
-        self._run = (
-            *(edges, None, None, None),
-            (table.values, table.tied),
-            (0, plan.steps_per_round, 1, size, None, table.epsilons, table.alphas),
-            table.table(),
-            batch,
-            told,
-        )
-        self._learn: Any = rounds_of(plan.algorithm, plan.n_actions).learn_round
-        # A call for no shards: what may fail to compile does so before the first step.
-        self._learn(0, np.zeros(0, np.int64), self._run)
-
-    def learn(self, r: int, batches: Sequence[Transitions]) -> None:
-        """Learn what the shards did in the r-th of the rounds, and count it."""
-        table = self._table
-        for w, batch in enumerate(batches):
-            n = len(batch.state)
-            rows = batch.state, batch.action, batch.reward, batch.next_state
-            for column, row in zip(self._columns, rows, strict=True):
-                column[w, :n] = row
-            table.counts[r, w], table.restarts[r, w] = n, batch.tally.n_restarts
-            table.episodes[r, w] = batch.tally.of_episodes
-            if batch.masks is not None:
-                table.mask(batch.masks)
-        made = table.counts[r]
-        table.count(r, r + 1, made)
-        self._learn(r, made, self._run)

@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Extent
+from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ActionMaskError
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.transitions import Masks, Piece
 
-__all__ = ["Forbid", "Masking"]
+__all__ = ["Forbid", "Masking", "check_tried"]
 
 Forbid = Callable[[npt.NDArray[Any], npt.NDArray[Any]], None]
 """A function (rows of values, their states) that masks the rows, in place."""
@@ -106,7 +107,8 @@ class Masking:
         Raises
         ------
         ActionMaskError
-            If the mask of a state is not what another shard, or the table, says.
+            If the mask of a state is not what another shard, or the table, says, or a transition
+            is of a pair that is not valid.
         """
         q = _by_member(chunk.q)
         for masks in (piece.masks for piece in pieces if piece.masks is not None):
@@ -121,6 +123,9 @@ class Masking:
                     "action_masks=False"
                 )
             q[rows] = np.where(valid[:, None, :], q[rows], -np.inf)
+        if isinstance(self.env, PythonEnv) and self.env.masks:
+            for piece in pieces:
+                check_tried(chunk.q.ravel()[piece.alone().columns[0]])
 
     def _own(self, chunk: Chunk, masks: Masks) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Return the rows of a chunk that have pairs which are not valid, and the valid actions."""
@@ -134,6 +139,26 @@ class Masking:
             own = rows >= 1 << chunk.known.bits
         own &= ~valid.all(axis=1)
         return rows[own], valid[own]
+
+
+def check_tried(values: npt.NDArray[Any]) -> None:
+    """Refuse to learn pairs that are not valid, given the values that they have.
+
+    Parameters
+    ----------
+    values : float (m,)
+        The values.
+
+    Raises
+    ------
+    ActionMaskError
+        If one is minus infinity.
+    """
+    if np.isneginf(values).any():
+        raise ActionMaskError(
+            "an action that was taken must be valid, got transitions of actions that the mask of "
+            "their state forbids: correct the log, or learn with action_masks=False"
+        )
 
 
 def _by_member(q: npt.NDArray[Any]) -> npt.NDArray[Any]:
