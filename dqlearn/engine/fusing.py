@@ -45,7 +45,7 @@ def fuses(plan: Plan, executor: Executor) -> bool:
     if not (plain and whole and dask.config.get("dqlearn.fuse", True)):
         return False
     n = plan.num_envs * plan.steps_per_round
-    if plan.donated:  # its tasks learn on a copy; several processes step side by side
+    if plan.donated or plan.waits:  # tasks learn on a copy; several processes step side by side
         return executor.memories == 1 and n <= _LARGEST and plan.nbytes <= _TABLE_AWAY
     if executor.shares_memory:
         return n <= _LARGEST

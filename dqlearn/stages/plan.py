@@ -101,6 +101,12 @@ class Plan(PackedOnce):
                 f"steps_per_round={self.steps_per_round} and policy_lag={self.policy_lag}: "
                 "leave them out, or pass exchange='broadcast'"
             )
+        if self.exchange == "gather" and self.waits:
+            raise ConfigurationError(
+                f"algorithm={self.algorithm.name!r} needs exchange='broadcast' and a table that is "
+                "not sparse: its targets read the values of all states of a window, and on the "
+                "gather path a shard is told those of its present states only"
+            )
         if self.sparse and self.exchange != "gather":
             raise ConfigurationError(
                 "a sparse table needs exchange='gather': the maxima of all its states are never "
@@ -128,6 +134,17 @@ class Plan(PackedOnce):
     def donated(self) -> bool:
         """Whether shards are stepped in place."""
         return isinstance(self.env, PythonEnv)
+
+    @property
+    def waits(self) -> bool:
+        """Whether transitions wait for those that follow, before they are learned."""
+        return self.algorithm.returns is not None
+
+    @property
+    def most_learned(self) -> int:
+        """Transitions of one environment that a round learns from, at most."""
+        returns = self.algorithm.returns
+        return self.steps_per_round + (returns.n_steps - 1 if returns else 0)
 
     @property
     def sparse(self) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from dqlearn.kernels.choose import choose_actions
 from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.kernels.members import columns_of_step
 from dqlearn.kernels.summary import action_dtype
+from dqlearn.kernels.windows.links import BEGINS, ENDS
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import BLOCK, state_dtype
@@ -52,6 +54,8 @@ def python_rollout(
     seed: int,
     n_steps: int,
     round_: int,
+    *,
+    traced: bool = False,
 ) -> tuple[Transitions, PythonShard]:
     """Take `n_steps` vector steps in a shard, in place.
 
@@ -71,6 +75,8 @@ def python_rollout(
         Number of vector steps.
     round_ : int
         The round; the shard must be in it.
+    traced : bool
+        Whether the transitions say where episodes begin and end.
 
     Returns
     -------
@@ -112,7 +118,8 @@ def python_rollout(
     with shard.watch.at_work():
         timed(roll, shard.watch)
     shard.round = round_ + 1  # not in roll(): a thread that was given up must not set it
-    return rows.transitions(policy.timesteps, epsilon, shard.watch.tell()), shard
+    made = rows.transitions(policy.timesteps, epsilon, shard.watch.tell())
+    return replace(made, **rows.edges()) if traced else made, shard
 
 
 def _step(
@@ -225,6 +232,7 @@ class _Rows:
         self.state, self.next_state = np.empty(shape, place), np.empty(shape, place)
         self.action = np.empty(shape, action_dtype(n_actions))
         self.reward, self.real = np.empty(shape, dtype), np.empty(shape, np.bool_)
+        self.begins, self.ends = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
         self.returns: list[float] = []
         self.lengths: list[int] = []
 
@@ -254,6 +262,7 @@ class _Rows:
             )
         self.state[k], self.action[k], self.real[k] = shard.state, action, real
         self.next_state[k] = np.where(terminated, NO_BOOTSTRAP, final)
+        self.begins[k], self.ends[k] = shard.elapsed == 0, terminated | truncated
         shard.returns += np.where(real, reward, 0.0)
         shard.elapsed += real
         done = (terminated | truncated) & real
@@ -286,6 +295,13 @@ class _Rows:
             for column in (self.state, self.action, self.reward, self.next_state)
         )
         return Transitions(state, action, reward, next_state, tally)
+
+    def edges(self) -> dict[str, Any]:
+        """Return the lane and the edge of each of the transitions."""
+        real = _by_block(self.real)
+        lane = np.broadcast_to(np.arange(self.real.shape[1], dtype=np.int32), self.real.shape)
+        edge = np.where(self.begins, BEGINS, 0) | np.where(self.ends, ENDS, 0)
+        return {"lane": _by_block(lane)[real], "edge": _by_block(edge)[real].astype(np.uint8)}
 
 
 def _by_block(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:

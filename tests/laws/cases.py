@@ -131,6 +131,26 @@ RULES = {
     for algorithm in ("double_q", "expected_sarsa")
     if (name, algorithm) not in {("torus", "expected_sarsa"), ("lake", "expected_sarsa")}
 }
+# By rules that look several steps ahead, in windows shorter than a round, and longer.
+_SHORT = Run(
+    lambda: torus(side=12, max_episode_steps=7),
+    Settings(150, 2, 2, learning_rate=0.5, epsilon=Linear(1.0, 0.1, 2_000)),
+    4_000,
+    144,
+    4,
+)
+_LAKES = replace(ASKING["asking lake"], exchange="broadcast")
+WINDOWS = {
+    f"{name}, {algorithm}": replace(run, settings=replace(run.settings, algorithm=algorithm))
+    for name, run, algorithm in (
+        ("taxi", RUNS["taxi"], "watkins:0.9:4"),
+        ("lake", RUNS["lake"], "n_step:3"),
+        ("torus", RUNS["torus"], "peng:0.8:5"),
+        ("short torus", _SHORT, "watkins:0.9:16"),
+        ("resetting lake", _LAKES, "tree_backup:3"),
+    )
+}
+RULES |= WINDOWS
 ALL_RUNS = RUNS | ASKING | SPARSE | RULES
 
 

@@ -1,4 +1,4 @@
-r"""Fused rounds of Python environments: one task steps and learns round after round.
+r"""Fused rounds of environments that step by themselves: one task steps and learns, in turns.
 
 ::
 
@@ -6,8 +6,9 @@ r"""Fused rounds of Python environments: one task steps and learns round after r
       ▲                                                                                       │
       └──────────────────────────────── round r + 1 ◄─────────────────────────────────────────┘
 
-The table and the policy are copies, which are learned in place; a round costs its steps and some
-ten microseconds. Invariant: the bits are those of rounds made one after another by
+Those are Python environments, and models whose rule looks several steps ahead. The table and the
+policy are copies, which are learned in place; a round costs its steps and some ten microseconds.
+Invariant: the bits are those of rounds made one after another by
 :mod:`dqlearn.engine.tasks.learning`. A round whose environments fail is not made, and those before
 it are; the next task raises the error.
 """
@@ -22,6 +23,7 @@ from functools import cache, partial
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from dqlearn.envs.python.gymnasium_env import PythonEnv, PythonShard
 from dqlearn.stages.fused.arrays import Arrays
@@ -30,16 +32,22 @@ from dqlearn.stages.fused.reports import RoundReports
 from dqlearn.stages.fused.rounds import Rounds
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Policy
+from dqlearn.stages.returns import joined, returned, traced
+from dqlearn.stages.rollout import CompiledShard, rollout
 from dqlearn.stages.rollout_python import python_rollout
 from dqlearn.table.chunk import Chunk
 from dqlearn.table.transitions import Transitions
 
-__all__ = ["make_python_rounds"]
+__all__ = ["make_stepped_rounds"]
+
+Shards = Sequence[CompiledShard | PythonShard]
+Made = tuple[Transitions, Any, Transitions | None]
+"""What a shard made in a round: what is learned, the shard after it, and what waits."""
 
 
-def make_python_rounds(
+def make_stepped_rounds(
     plan: Plan,
-    state: tuple[Sequence[PythonShard], Sequence[Chunk], Policy],
+    state: tuple[Shards, Sequence[Chunk], Policy, Sequence[Transitions]],
     round_: int,
     n_rounds: int,
     threads: int,
@@ -51,7 +59,8 @@ def make_python_rounds(
     plan : Plan
         The plan of the run, in which one memory has everything.
     state : tuple
-        The shards, which are stepped in place, the chunks and the policy of round `round_`.
+        The shards, of which Python environments are stepped in place, the chunks and the policy of
+        round `round_`, and the transitions of each shard that wait, if the rule has any wait.
     round_ : int
         The first round.
     n_rounds : int
@@ -71,7 +80,7 @@ def make_python_rounds(
     Exception
         If a rule's own function raises; none of the rounds is made then.
     """
-    shards, chunks, policy = state
+    shards, chunks, policy, waiting = state
     began, threads = time.monotonic(), min(threads, len(shards))
     table = Arrays(plan, chunks, policy, round_, n_rounds, (False, False))
     learner = _Learner(plan, table)
@@ -79,45 +88,75 @@ def make_python_rounds(
     while made < n_rounds:
         table.schedule(made, made + 1)
         try:
-            batches = _steps(plan, table, shards, round_, made, threads)
+            turn = _Turn(plan, table, round_, made)
+            results = turn.of_all(shards, waiting, threads)
         except Exception as error:
             if made == 0:
                 raise
-            for shard in shards:
-                shard.failure = error
+            for shard in shards if plan.donated else ():
+                cast("PythonShard", shard).failure = error
             break
+        batches, shards, rest = zip(*results, strict=True)
+        waiting = rest if plan.waits else ()
         learner.learn(made, batches)  # an error leaves a copy half learned, which nobody sees
         made += 1
     table.stamp(made)
     reports = RoundReports(table.reports(made), threads, time.monotonic() - began)
-    return Rounds(table.chunks_after(made), shards, table.policy_after(made), reports)
+    return Rounds(table.chunks_after(made), shards, table.policy_after(made), reports, waiting)
 
 
-def _steps(
-    plan: Plan, table: Arrays, shards: Sequence[PythonShard], first: int, r: int, threads: int
-) -> list[Transitions]:
-    """Take the steps of all shards in the r-th of the rounds."""
-    roll = partial(
-        python_rollout,
-        cast("PythonEnv", plan.env),
+class _Turn:
+    """The steps of the r-th of some rounds."""
+
+    def __init__(self, plan: Plan, table: Arrays, first: int, r: int) -> None:
+        self._plan, self._table, self._round, self._r = plan, table, first + r, r
         # Rollouts read the sets, and never the values, which are made at the end.
-        policy=replace(table.policy, tied=table.tied, timesteps=int(table.timesteps[r])),
-        epsilon=float(table.epsilons[r]),
-        seed=plan.seed,
-        n_steps=plan.steps_per_round,
-        round_=first + r,
-    )
-    if threads == 1:
-        return [roll(shard)[0] for shard in shards]
-    others = [_steppers().submit(roll, shard) for shard in shards[1:]]
-    try:
-        own, _ = roll(shards[0])
-    finally:
-        results = [it.exception() or it.result()[0] for it in others]
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [own, *cast("list[Transitions]", results)]
+        self._policy = replace(table.policy, tied=table.tied, timesteps=int(table.timesteps[r]))
+
+    def of_all(self, shards: Shards, waiting: Sequence[Transitions], threads: int) -> list[Made]:
+        """Take the steps of all shards."""
+        rest: Sequence[Transitions | None] = waiting or [None] * len(shards)
+        turns = [partial(self._of_one, *each) for each in zip(shards, rest, strict=True)]
+        if threads == 1:
+            return [turn() for turn in turns]
+        others = [_steppers().submit(turn) for turn in turns[1:]]
+        try:
+            own = turns[0]()
+        finally:
+            results = [it.exception() or it.result() for it in others]
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [own, *cast("list[Made]", results)]
+
+    def _of_one(self, shard: Any, waiting: Transitions | None) -> Made:
+        """Take the steps of a shard; of returns over several steps make those that are whole."""
+        made, after = self._rolled_out(shard)
+        if waiting is None:
+            return made, after, None
+        plan, batch = self._plan, joined(waiting, made)
+        known = self._worth(batch.next_state), self._table.tied
+        settings = plan.gamma, plan.algorithm, plan.n_actions
+        learned, rest = returned(batch, len(after.state), known, *settings)
+        return learned, after, rest
+
+    def _rolled_out(self, shard: Any) -> tuple[Transitions, Any]:
+        plan, n_steps, epsilon = self._plan, self._plan.steps_per_round, self._epsilon
+        settings = self._policy, epsilon, plan.seed, n_steps
+        if isinstance(plan.env, PythonEnv):
+            return python_rollout(plan.env, shard, *settings, self._round, traced=plan.waits)
+        made, after = rollout(plan.env, shard, *settings)
+        return traced(made, shard.elapsed, n_steps, plan.env.limits[2]), after
+
+    def _worth(self, next_state: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return what next states are worth, found where it is needed."""
+        rule, n_actions = self._plan.algorithm, self._plan.n_actions
+        numbers = self._table.values[np.maximum(next_state, 0)]
+        return rule.worth(numbers, self._epsilon, n_actions).reshape(-1, rule.members)
+
+    @property
+    def _epsilon(self) -> float:
+        return float(self._table.epsilons[self._r])
 
 
 @cache
@@ -140,7 +179,7 @@ class _Learner:
     def __init__(self, plan: Plan, table: Arrays) -> None:
         self._table = table
         edges = np.array(plan.first_envs, np.int64)
-        size = int(np.diff(edges).max()) * plan.steps_per_round
+        size = int(np.diff(edges).max()) * plan.most_learned
         batch = table.batch(size, np.ones(plan.shards, np.int64))
         self._columns = batch[0]
         told = table.episodes, None, None, table.td_abs_sum, table.changed
@@ -158,14 +197,14 @@ class _Learner:
 
     def learn(self, r: int, batches: Sequence[Transitions]) -> None:
         """Learn what the shards did in the r-th of the rounds, and count it."""
-        table = self._table
+        table, rows_of = self._table, np.zeros(len(batches), np.int64)
         for w, batch in enumerate(batches):
-            n = len(batch.state)
+            rows_of[w] = n = len(batch.state)
             rows = batch.state, batch.action, batch.reward, batch.next_state
             for column, row in zip(self._columns, rows, strict=True):
                 column[w, :n] = row
-            table.counts[r, w], table.restarts[r, w] = n, batch.tally.n_restarts
+            table.counts[r, w] = batch.tally.n_transitions
+            table.restarts[r, w] = batch.tally.n_restarts
             table.episodes[r, w] = batch.tally.of_episodes
-        made = table.counts[r]
-        table.count(r, r + 1, made)
-        self._learn(r, made, self._run)
+        table.count(r, r + 1, table.counts[r])
+        self._learn(r, rows_of, self._run)
