@@ -31,7 +31,7 @@ from dqlearn.algorithms.rule import Algorithm
 from dqlearn.kernels.buffers import empty
 from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.kernels.summary import action_dtype
-from dqlearn.kernels.windows.links import edges_of_walk, link
+from dqlearn.kernels.windows.links import edges_of_walk, link, merge
 from dqlearn.kernels.windows.returns import find_returns, greedy_traces
 from dqlearn.stages.rollout import BLOCK, state_dtype
 from dqlearn.statistics import RoundStats
@@ -104,13 +104,22 @@ def joined(waiting: Transitions, made: Transitions) -> Transitions:
     """
     if not len(waiting.state):
         return made
-    both: dict[str, Any] = {
-        name: np.concatenate([getattr(waiting, name), getattr(made, name)]) for name in TRACED
-    }
-    if int(both["lane"].max()) >= BLOCK:
-        order = np.argsort(both["lane"] // BLOCK, kind="stable")
-        both = {name: column[order] for name, column in both.items()}
+    ends = _ends_of_blocks(cast("Array", waiting.lane), cast("Array", made.lane))
+    both: dict[str, Any] = {}
+    for name in TRACED:
+        first, second = getattr(waiting, name), getattr(made, name)
+        both[name] = empty(len(first) + len(second), second.dtype)
+        merge(first, second, ends, both[name])
     return replace(made, **both)
+
+
+def _ends_of_blocks(*lanes: Array) -> Array:
+    """Return where each block of 64 environments ends in some columns of lanes."""
+    blocks = [np.bincount(lane // BLOCK) for lane in lanes]
+    ends = np.zeros((max(map(len, blocks)), len(blocks)), np.int64)
+    for column, block in zip(ends.T, blocks, strict=True):
+        column[: len(block)] = block
+    return np.cumsum(ends, axis=0)
 
 
 def waiting(batch: Transitions, n_envs: int, rule: Algorithm) -> Transitions:
@@ -172,7 +181,7 @@ def returned(
     trace = _traces(batch, tied, n_actions, returns)
     y = empty(int(np.count_nonzero(whole)), batch.reward.dtype)
     discount = np.where(batch.next_state == NO_BOOTSTRAP, 0, y.dtype.type(gamma))
-    rows = batch.reward, discount, (batch.action // n_actions).astype(np.int64)
+    rows = batch.reward, discount, batch.action // n_actions
     find_returns(rows, worth, trace, after, whole, returns.n_steps, y)
     over = np.full(len(y), NO_BOOTSTRAP, batch.next_state.dtype)
     learned = Transitions(batch.state[whole], batch.action[whole], y, over, batch.tally)

@@ -15,7 +15,7 @@ import numpy as np
 
 from dqlearn.jit.compiled import njit
 
-__all__ = ["BEGINS", "END", "ENDS", "OPEN", "edges_of_walk", "link"]
+__all__ = ["BEGINS", "END", "ENDS", "OPEN", "edges_of_walk", "link", "merge"]
 
 BEGINS, ENDS = 1, 2
 """Bits of a row's edge: it begins an episode; it ends one, terminated or truncated."""
@@ -63,3 +63,19 @@ def link(lane, edge, n_lanes, n, after, whole):
         else:
             room[i] = min(room[after[i]] + 1, n)
         whole[i] = room[i] == n
+
+
+@njit(nogil=True, cache=True)
+def merge(first, second, ends, out):
+    """Put each block of a column behind the same block of another.
+
+    `ends[b]` are the ends of block b in both; the first begins at 0.
+    """
+    i, j = 0, 0
+    for b in range(len(ends)):
+        while i < ends[b, 0]:
+            out[i + j] = first[i]
+            i += 1
+        while j < ends[b, 1]:
+            out[i + j] = second[j]
+            j += 1

@@ -50,7 +50,7 @@ def find_returns(rows, worth, trace, after, whole, n, y):
     trace : float (m,)
         The trace l of each row's own action.
     after, whole : int (m,), bool (m,)
-        What `link` writes.
+        What :func:`dqlearn.kernels.windows.links.link` writes.
     n : int
         Longest window.
     y : float (whole rows,)
@@ -58,18 +58,28 @@ def find_returns(rows, worth, trace, after, whole, n, y):
     """
     reward, discount, member = rows
     one = y.dtype.type(1)
+    inner, last = (
+        np.empty_like(worth),
+        np.empty_like(worth),
+    )  # of a row, within a window and at its end
+    carried = np.empty_like(reward)  # weight of what follows a row
+    for j in range(len(reward)):
+        believed = trace[after[j]] if after[j] >= 0 else one - one
+        carried[j] = discount[j] * believed
+        for m in range(worth.shape[1]):
+            inner[j, m] = reward[j] + discount[j] * ((one - believed) * worth[j, m])
+            last[j, m] = reward[j] + discount[j] * worth[j, m]
     t = 0
     for i in range(len(reward)):
         if whole[i]:
             m, j, weight, total = member[i], i, one, one - one
-            for k in range(n):
-                following = after[j]
-                ends = k == n - 1 or following < 0
-                believed = one - one if ends else trace[following]
-                total += weight * (reward[j] + discount[j] * ((one - believed) * worth[j, m]))
-                weight *= discount[j] * believed
+            for _ in range(n - 1):
+                total += weight * inner[j, m]
+                weight *= carried[j]
                 if weight == 0:
                     break
-                j = following
+                j = after[j]
+            if weight != 0:
+                total += weight * last[j, m]
             y[t] = total
             t += 1
