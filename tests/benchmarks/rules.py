@@ -96,7 +96,7 @@ def corridor(length: int, seeds: int) -> Iterator[Row]:
     """Transitions until each state of a corridor knows the way, at epsilon 0.1."""
     for rule in ("q_learning", *AHEAD):
         needed = mean(transitions_to_the_end(rule, length, seed) for seed in range(seeds))
-        yield Row(rule, f"corridor of {length}, transitions", "", needed)
+        yield Row(rule, f"corridor of {length}, thousand transitions", "", needed / 1000)
 
 
 def deep_sea(side: int, seeds: int) -> Iterator[Row]:
@@ -134,7 +134,7 @@ def numbers(tiny: bool, runs: int, repeats: int) -> Iterator[Row]:
 
 @click.command()
 @click.option("--tiny", is_flag=True, help="Very small problems.")
-@click.option("--runs", default=400, show_default=True, help="Random walks for each number.")
+@click.option("--runs", default=1_000, show_default=True, help="Random walks for each number.")
 @click.option("--repeats", default=3, show_default=True, help="Samples of each speed.")
 @json_option
 def main(tiny: bool, runs: int, repeats: int, json_path: str | None) -> None:

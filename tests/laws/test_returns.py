@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cases import ALL_RUNS, WINDOWS, bits, reference_bits
+from cases import ALL_RUNS, PLACES, WINDOWS, bits, dask_at, reference_bits
 from fused import apart, contents
 from gymnasium.spaces import Discrete
 
@@ -52,6 +52,16 @@ def test_it_learns_what_the_reference_learns(name: str, fuse: bool) -> None:
     with dask.config.set({"scheduler": "threads", "num_workers": 2, "dqlearn.fuse": fuse}):
         made = run.learner(chunks=run.chunks("states")).learn(run.timesteps)
     assert bits(made) == reference_bits(name)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_one_worker_makes_the_rounds_of_a_model() -> None:
+    run, place = ALL_RUNS["short torus, watkins:0.9:16"], PLACES[-1]
+    assert place.fuse
+    with dask_at(place):
+        made = run.learner(chunks=run.chunks("states")).learn(run.timesteps)
+        assert bits(made) == reference_bits("short torus, watkins:0.9:16")
 
 
 # Identities
