@@ -56,12 +56,14 @@ class Run:
         return self.grids[grid](self.n_states, self.n_actions)
 
 
-def lakes() -> Callable[..., SyncVectorEnv]:
-    """Return what makes lakes that reset in the step after an end."""
+def lakes(
+    mode: AutoresetMode = AutoresetMode.NEXT_STEP, **settings: Any
+) -> Callable[..., SyncVectorEnv]:
+    """Return what makes lakes that reset in the step after an end, or in another mode."""
 
     def make(num_envs: int) -> SyncVectorEnv:
-        each = partial(gymnasium.make, "FrozenLake8x8-v1")
-        return SyncVectorEnv([each] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+        each = partial(gymnasium.make, "FrozenLake8x8-v1", **settings)
+        return SyncVectorEnv([each] * num_envs, autoreset_mode=mode)
 
     return make
 
@@ -140,6 +142,10 @@ _SHORT = Run(
     4,
 )
 _LAKES = replace(ASKING["asking lake"], exchange="broadcast")
+_LATER, _AT_ONCE, _BY_MASK = (
+    replace(_LAKES, make=partial(lakes, mode, max_episode_steps=10))
+    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED)
+)
 WINDOWS = {
     f"{name}, {algorithm}": replace(run, settings=replace(run.settings, algorithm=algorithm))
     for name, run, algorithm in (
@@ -147,7 +153,9 @@ WINDOWS = {
         ("lake", RUNS["lake"], "n_step:3"),
         ("torus", RUNS["torus"], "peng:0.8:5"),
         ("short torus", _SHORT, "watkins:0.9:16"),
-        ("resetting lake", _LAKES, "tree_backup:3"),
+        ("lake that resets later", _LATER, "tree_backup:3"),
+        ("lake that resets at once", _AT_ONCE, "peng:0.5:3"),
+        ("lake that is reset", _BY_MASK, "n_step:4"),
     )
 }
 RULES |= WINDOWS
