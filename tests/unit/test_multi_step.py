@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from walks import EPISODES, Walks, walk_error
 
 from dqlearn.algorithms import Returns, as_algorithm, n_step, q_lambda, tree_backup
 from dqlearn.algorithms.registry import is_ours
@@ -129,6 +130,41 @@ def test_edges_of_a_walk_are_those_of_its_episodes() -> None:
     edges_of_walk(elapsed, 4, 1, 3, next_state, lane, edge)
     assert lane.tolist() == [0] * 4 + [1] * 4
     assert edge.tolist() == [ENDS, BEGINS, 0, ENDS, BEGINS, ENDS, BEGINS, 0]
+
+
+@pytest.mark.slow
+def test_n_step_prediction_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same walks: Sutton and Barto (2018), section 7.1, one update at a time."""
+    seen: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+    step = Walks.step
+
+    def watched(walks: Walks, actions: Any) -> Any:
+        made = step(walks, actions)
+        seen.append((walks.at.copy(), walks.over.copy()))
+        return made
+
+    monkeypatch.setattr(Walks, "step", watched)
+    error, _ = walk_error("n_step:4", 0.4, 5, seed=3)
+    paths = [[(int(at[e]), bool(over[e])) for at, over in seen] for e in range(5)]
+    assert error == pytest.approx(np.mean([plain_error(path, 4, 0.4) for path in paths]), rel=1e-12)
+
+
+def plain_error(path: list[tuple[int, bool]], n: int, alpha: float) -> float:
+    """Mean error after each of ten episodes; the step after an end is none."""
+    value, errors, steps = np.zeros(21), [], iter(path)
+    for _ in range(EPISODES):
+        states, rewards, over = [10], [0.0], False
+        while not over:
+            at, over = next(steps)
+            states.append(at)
+            rewards.append((at == 20) - (at == 0) if over else 0.0)
+            last = len(states) - 1
+            for t in range(max(last - n, 0), last if over else last - n + 1):
+                target = sum(rewards[t + 1 :]) + (0.0 if over else value[at])
+                value[states[t]] += alpha * (target - value[states[t]])
+        next(steps, None)
+        errors.append(np.sqrt(((value[1:20] - np.arange(-18, 20, 2) / 20) ** 2).mean()))
+    return float(np.mean(errors))
 
 
 # Names
