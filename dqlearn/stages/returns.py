@@ -104,22 +104,12 @@ def joined(waiting: Transitions, made: Transitions) -> Transitions:
     """
     if not len(waiting.state):
         return made
-    ends = _ends_of_blocks(cast("Array", waiting.lane), cast("Array", made.lane))
-    both: dict[str, Any] = {}
-    for name in TRACED:
-        first, second = getattr(waiting, name), getattr(made, name)
-        both[name] = empty(len(first) + len(second), second.dtype)
-        merge(first, second, ends, both[name])
-    return replace(made, **both)
-
-
-def _ends_of_blocks(*lanes: Array) -> Array:
-    """Return where each block of 64 environments ends in some columns of lanes."""
-    blocks = [np.bincount(lane // BLOCK) for lane in lanes]
-    ends = np.zeros((max(map(len, blocks)), len(blocks)), np.int64)
-    for column, block in zip(ends.T, blocks, strict=True):
-        column[: len(block)] = block
-    return np.cumsum(ends, axis=0)
+    first, second = _columns(waiting), _columns(made)
+    n = len(waiting.state) + len(made.state)
+    both = tuple(empty(n, column.dtype) for column in second)
+    merge(first, second, BLOCK, both)
+    columns: dict[str, Any] = dict(zip(TRACED, both, strict=True))
+    return replace(made, **columns)
 
 
 def waiting(batch: Transitions, n_envs: int, rule: Algorithm) -> Transitions:
@@ -229,6 +219,10 @@ def _traces(batch: Transitions, tied: Array, n_actions: int, returns: Returns) -
     trace, shared = empty(n, dtype), returns.trace == "shared"
     greedy_traces(tied, batch.state, batch.action, n_actions, lambda_, shared, trace)
     return trace
+
+
+def _columns(batch: Transitions) -> tuple[Array, ...]:
+    return tuple(getattr(batch, name) for name in TRACED)
 
 
 def _some(batch: Transitions, which: Array) -> Transitions:

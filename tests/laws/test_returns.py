@@ -22,7 +22,16 @@ from gymnasium.spaces import Discrete
 
 import dqlearn
 from dqlearn import Policy, QLearner, TabularEnv
-from dqlearn.algorithms import EXPECTED_SARSA, Extent, Returns, as_algorithm, ensemble, n_step
+from dqlearn.algorithms import (
+    DOUBLE_Q,
+    EXPECTED_SARSA,
+    Algorithm,
+    Extent,
+    Returns,
+    as_algorithm,
+    ensemble,
+    n_step,
+)
 from dqlearn.envs.problems.torus import torus
 from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.ties import ties
@@ -74,15 +83,18 @@ def test_a_window_of_one_transition_is_q_learning(name: str, lag: int) -> None:
     assert contents(learner(name, policy_lag=lag).learn(4_000)) == contents(plain)
 
 
-def test_other_rules_look_ahead_too() -> None:
-    """Expected SARSA in windows of one is what it was; in longer ones it learns other values."""
-    plain = contents(QLearner(MODEL, algorithm=EXPECTED_SARSA, seed=2).learn(4_000))
+@pytest.mark.parametrize(
+    "rule", [EXPECTED_SARSA, pytest.param(DOUBLE_Q, marks=pytest.mark.slow)], ids=lambda it: it.name
+)
+def test_other_rules_look_ahead_too(rule: Algorithm) -> None:
+    """In windows of one they are what they were; in longer ones they learn other values."""
+    plain = contents(QLearner(MODEL, algorithm=rule, seed=2).learn(4_000))
 
     def ahead(n: int) -> list[bytes]:
-        rule = replace(EXPECTED_SARSA, name=f"my.rules:AHEAD_{n}", returns=Returns(n))
-        made = contents(QLearner(MODEL, algorithm=rule, seed=2).learn(4_000))
+        own = replace(rule, name=f"my.rules:AHEAD_{n}", returns=Returns(n))
+        made = contents(QLearner(MODEL, algorithm=own, seed=2).learn(4_000))
         with apart():
-            assert contents(QLearner(MODEL, algorithm=rule, seed=2).learn(4_000)) == made
+            assert contents(QLearner(MODEL, algorithm=own, seed=2).learn(4_000)) == made
         return made
 
     assert ahead(1) == plain

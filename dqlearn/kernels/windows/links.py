@@ -66,16 +66,23 @@ def link(lane, edge, n_lanes, n, after, whole):
 
 
 @njit(nogil=True, cache=True)
-def merge(first, second, ends, out):
-    """Put each block of a column behind the same block of another.
+def merge(first, second, block, out):
+    """Put the rows of each block of lanes behind those of the same block in `first`.
 
-    `ends[b]` are the ends of block b in both; the first begins at 0.
+    All three are columns (state, action, reward, next_state, lane, edge); the blocks of the first
+    two ascend.
     """
+    state, action, reward, next_state, lane, edge = out
     i, j = 0, 0
-    for b in range(len(ends)):
-        while i < ends[b, 0]:
-            out[i + j] = first[i]
+    for t in range(len(lane)):
+        earlier = i < len(first[4])
+        if earlier and j < len(second[4]):
+            earlier = first[4][i] // block <= second[4][j] // block
+        if earlier:
+            state[t], action[t], reward[t] = first[0][i], first[1][i], first[2][i]
+            next_state[t], lane[t], edge[t] = first[3][i], first[4][i], first[5][i]
             i += 1
-        while j < ends[b, 1]:
-            out[i + j] = second[j]
+        else:
+            state[t], action[t], reward[t] = second[0][j], second[1][j], second[2][j]
+            next_state[t], lane[t], edge[t] = second[3][j], second[4][j], second[5][j]
             j += 1
