@@ -86,7 +86,8 @@ def nothing_waits(n_states: int, n_columns: int, dtype: np.dtype[Any]) -> Transi
     state = state_dtype(n_states)
     kinds = state, action_dtype(n_columns), dtype, state, np.int32, np.uint8
     state_, action, reward, next_state, lane, edge = (np.empty(0, kind) for kind in kinds)
-    return Transitions(state_, action, reward, next_state, RoundStats(0, 0.0), lane, edge)
+    tally = RoundStats(0, 0.0)
+    return Transitions(state_, action, reward, next_state, tally, lane=lane, edge=edge)
 
 
 def joined(waiting: Transitions, made: Transitions) -> Transitions:
@@ -174,7 +175,7 @@ def returned(
     rows = batch.reward, discount, batch.action // n_actions
     find_returns(rows, worth, trace, after, whole, returns.n_steps, y)
     over = np.full(len(y), NO_BOOTSTRAP, batch.next_state.dtype)
-    learned = Transitions(batch.state[whole], batch.action[whole], y, over, batch.tally)
+    learned = replace(_some(batch, whole), reward=y, next_state=over)
     return learned, _some(batch, ~whole)
 
 
