@@ -6,7 +6,8 @@ time, and knows of shards only the order that they give to a batch.
 
     for every round r:
         play       every environment K steps, epsilon-greedy on Q_r (lag 1: on Q_{r-1})
-        targets    y = reward + gamma * v_r(s'), or the reward alone at a terminal state
+        targets    y = reward + gamma * v_r(s'), or the reward alone at a terminal state; if the
+                   rule looks n steps ahead, once these are there, or the episode has ended
         update     Q(s, a) += alpha * (y - Q(s, a)), one transition after another
         policy     the best actions of each state, of which one is drawn when it acts, and the one
                    with the largest hash stands for them; and v_{r+1}, by the rule:
@@ -78,6 +79,8 @@ def choose(key: int, greedy: list[int], epsilon: float, valid: list[int]) -> int
 
 # What is learned, and how
 
+TRACES = {"n_step": "every", "peng": "every", "watkins": "greedy", "tree_backup": "shared"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -100,6 +103,15 @@ class Settings:
         return 2 if self.algorithm == "double_q" else 1
 
     @property
+    def returns(self) -> tuple[int, float, str]:
+        """Steps that a target looks ahead, and lambda: after every action, or greedy ones."""
+        kind, *numbers = self.algorithm.split(":")
+        if not numbers:
+            return 1, 0.0, "every"
+        lambda_ = float(numbers[0]) if len(numbers) == 2 else 1.0
+        return int(numbers[-1]), lambda_, TRACES[kind]
+
+    @property
     def round_timesteps(self) -> int:
         return self.num_envs * self.steps_per_round
 
@@ -120,6 +132,8 @@ class Transition(NamedTuple):
     next_state: int
     terminated: bool
     member: int
+    env: int
+    ended: bool
 
 
 class Policy(NamedTuple):
@@ -191,30 +205,70 @@ def learn(
         return policy_of(q, settings.seed, timesteps, settings.algorithm, epsilon)
 
     policy = acted_on = policy_after(0)
+    waiting: list[Transition] = []
     for round_ in count():
         if policy.timesteps >= total_timesteps:
             break
         batch = worlds.play(acted_on if settings.policy_lag else policy, round_)
         acted_on = policy
-        update(q, visits, batch, policy, settings)
+        targets, waiting = targets_of(waiting + batch, policy, settings)
+        update(q, visits, targets, policy, settings)
         policy = policy_after(policy.timesteps + len(batch))
     return (q, visits) if settings.members > 1 else (q[:, 0], visits[:, 0])
+
+
+def targets_of(
+    rows: list[Transition], policy: Policy, settings: Settings
+) -> tuple[list[tuple[Transition, Any]], list[Transition]]:
+    """What is learned, in the order of a batch, and what waits for the steps that follow."""
+    (n, lambda_, greedy), targets, waiting = settings.returns, [], []
+    for block in settings.blocks():
+        own = [row for row in rows if row.env in block]
+        of_env = {e: [row for row in own if row.env == e] for e in block}
+        next_of = dict.fromkeys(block, 0)
+        for row in own:
+            i = next_of[row.env]
+            next_of[row.env] += 1
+            window = of_env[row.env][i : i + n]
+            length = next((k + 1 for k, it in enumerate(window) if it.ended), len(window))
+            if length == n or window[length - 1].ended:
+                y = return_of(window[:length], policy, settings.gamma, lambda_, greedy)
+                targets.append((row, y))
+            else:
+                waiting.append(row)
+    return targets, waiting
+
+
+def return_of(
+    window: list[Transition], policy: Policy, gamma: float, lambda_: float, greedy: str
+) -> Any:
+    """The return of the first transition of a window, in the table's own arithmetic."""
+    real = policy.value.dtype.type
+    discount, one = real(gamma), real(1)
+    total, weight = real(0), one
+    for row, following in zip(window, [*window[1:], None], strict=True):
+        trace = real(0)
+        if following is not None:
+            tied = policy.tied[following.state]
+            trace = real(lambda_) if greedy == "every" or tied[following.action] else real(0)
+            if greedy == "shared":
+                trace = real(float(trace) / int(tied.sum()))
+        future = discount * ((one - trace) * policy.value[row.next_state, window[0].member])
+        total += weight * (real(row.reward) + (real(0) if row.terminated else future))
+        weight *= discount * trace
+    return total
 
 
 def update(
     q: npt.NDArray[Any],
     visits: npt.NDArray[np.uint32],
-    batch: list[Transition],
+    targets: list[tuple[Transition, Any]],
     policy: Policy,
     settings: Settings,
 ) -> None:
     """Temporal-difference steps in the order of the batch, in the table's own arithmetic."""
     real, rate = q.dtype.type, settings.learning_rate
-    gamma = real(settings.gamma)
-    for s, a, reward, next_state, terminated, m in batch:
-        target = real(reward)
-        if not terminated:
-            target += gamma * policy.value[next_state, m]
+    for (s, a, *_, m, _, _), target in targets:
         if isinstance(rate, VisitCount):
             alpha = rate.rate(int(visits[s, m, a]))
         else:
@@ -291,7 +345,8 @@ class Worlds:
             if not self.late:
                 self.state[e] = self.restart(e, key)
         member = member_of(key, self.settings.members)
-        return Transition(state, action, reward, next_state, terminated, member)
+        over = terminated or truncated
+        return Transition(state, action, reward, next_state, terminated, member, e, over)
 
 
 class Models(Worlds):

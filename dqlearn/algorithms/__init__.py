@@ -7,6 +7,7 @@
     double_q         two tables, one values what the other chooses
     expected_sarsa   the value of the policy that explores
     ensemble         many tables, and what they agree on
+    multi_step       targets of several rewards           returns      how they are made
     scores           what is greedy, for whoever only reads a table
 
 Names are imported when they are first asked for, since scores need no Numba. Invariant: a rule is

@@ -10,6 +10,7 @@ import sys
 from dqlearn.algorithms.double_q import DOUBLE_Q
 from dqlearn.algorithms.ensemble import find_ensemble
 from dqlearn.algorithms.expected_sarsa import EXPECTED_SARSA
+from dqlearn.algorithms.multi_step import find_multi_step
 from dqlearn.algorithms.q_learning import Q_LEARNING
 from dqlearn.algorithms.rule import Algorithm
 from dqlearn.errors import ConfigurationError
@@ -17,12 +18,17 @@ from dqlearn.errors import ConfigurationError
 __all__ = ["ALGORITHMS", "as_algorithm", "find_algorithm", "is_ours"]
 
 ALGORITHMS = {rule.name: rule for rule in (Q_LEARNING, DOUBLE_Q, EXPECTED_SARSA)}
-"""All rules of dqlearn, by name, but for the ensembles, of which there are many."""
+"""All rules of dqlearn, by name, but for those whose names have parameters, which are many."""
 
 
 def is_ours(rule: Algorithm) -> bool:
     """Whether a rule is one of dqlearn's own."""
-    return ALGORITHMS.get(rule.name, find_ensemble(rule.name)) == rule
+    return _find_ours(rule.name) == rule
+
+
+def _find_ours(name: str) -> Algorithm | None:
+    """Return the rule of dqlearn's that a name means, if it means one."""
+    return ALGORITHMS.get(name) or find_ensemble(name) or find_multi_step(name)
 
 
 def as_algorithm(given: str | Algorithm) -> Algorithm:
@@ -31,7 +37,7 @@ def as_algorithm(given: str | Algorithm) -> Algorithm:
     Parameters
     ----------
     given : str or Algorithm
-        A name of :data:`ALGORITHMS` or of an ensemble, or a rule.
+        A name of :data:`ALGORITHMS`, of an ensemble or of a multi-step rule; or a rule.
 
     Returns
     -------
@@ -49,10 +55,11 @@ def as_algorithm(given: str | Algorithm) -> Algorithm:
     """
     if isinstance(given, Algorithm):
         return given
-    named = isinstance(given, str) and (ALGORITHMS.get(given) or find_ensemble(given))
-    if not named:
+    named = _find_ours(given) if isinstance(given, str) else None
+    if named is None:
         raise ConfigurationError(
-            f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, "
+            f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, 'n_step:N', "
+            "'watkins:LAMBDA:N', 'peng:LAMBDA:N', 'tree_backup:N', "
             f"'ensemble:N:AGGREGATE:TARGET', or an Algorithm, got {given!r}"
         )
     return named
@@ -66,7 +73,8 @@ def find_algorithm(name: str) -> Algorithm:
     Parameters
     ----------
     name : str
-        A name of :data:`ALGORITHMS` or of an ensemble, or ``"module:NAME"``.
+        A name of :data:`ALGORITHMS`, of an ensemble or of a multi-step rule; or
+        ``"module:NAME"``.
 
     Returns
     -------
@@ -77,7 +85,7 @@ def find_algorithm(name: str) -> Algorithm:
     ValueError
         If there is no such rule here.
     """
-    if (ours := ALGORITHMS.get(name) or find_ensemble(name)) is not None:
+    if (ours := _find_ours(name)) is not None:
         return ours
     module, _, attribute = name.partition(":")
     found = vars(sys.modules[module]).get(attribute) if module in sys.modules else None

@@ -4,6 +4,7 @@ r"""A rule: everything in which one tabular algorithm differs from another, as a
 
     summary     what a chunk says of a state      find, merge        a row of numbers a state
     target      v(s') for each member             summary ─► value   y = r + gamma v(s')
+    returns     how far a target looks ahead      window ─► y, if it is more than one step
     step        how a value moves to its target   (q, y, alpha) ─► q
     behaviour   which field's action is greedy    summary ─► action
 
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqlearn.algorithms.fields import Best, Columns, Extent, Field
+from dqlearn.algorithms.returns import Returns
 from dqlearn.checks import check_count
 from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.buffers import empty
@@ -66,6 +68,8 @@ class Algorithm:
     by_env : bool
         Which one it teaches: environment e member ``e % members``, always; by default, whichever a
         fair draw says.
+    returns : Returns, optional
+        How a target is made of several transitions in a row; by default of one.
 
     Raises
     ------
@@ -89,6 +93,7 @@ class Algorithm:
     members: int = 1
     step: Step = td
     by_env: bool = False
+    returns: Returns | None = None
 
     def __post_init__(self) -> None:
         """Check for parameters that can never work."""
@@ -118,9 +123,11 @@ class Algorithm:
             for i, field in enumerate(self.summary)
             for name, function in vars(field).items()
         }
-        plain = {"behaviour": self.behaviour, "members": self.members}
+        plain: dict[str, Any] = {"behaviour": self.behaviour, "members": self.members}
         if self.by_env:  # rules from before it was there keep their fingerprints
             plain["by_env"] = True
+        if self.returns is not None:
+            plain["returns"] = repr(self.returns)
         return {**fields, **plain, "target": self.target, "step": self.step}
 
     def bytes_of_state(self, dtype: np.dtype[Any]) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from dqlearn.algorithms.returns import parse_returns
+
 __all__ = ["AGGREGATES", "Members", "mean", "own", "parse_ensemble", "score_of"]
 
 Score = Callable[[Any, Any, Any], Any]
@@ -135,4 +137,6 @@ def score_of(name: str) -> tuple[int, Score] | None:
     """
     if (parts := parse_ensemble(name)) is not None:
         return parts[0], Members(parts[0]).score(parts[1])
+    if parse_returns(name) is not None:
+        return 1, own
     return _SCORES.get(name)

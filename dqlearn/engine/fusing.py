@@ -47,8 +47,8 @@ def fuses(plan: Plan, executor: Executor) -> bool:
     n = plan.num_envs * plan.steps_per_round
     if plan.donated:  # its tasks learn on a copy; several processes step side by side
         return executor.memories == 1 and n <= _LARGEST and plan.nbytes <= _TABLE_AWAY
-    if executor.shares_memory:
-        return n <= _LARGEST
+    if executor.shares_memory:  # tasks learn on a copy where transitions wait for others
+        return n <= _LARGEST and (not plan.waits or plan.nbytes <= _TABLE_AWAY)
     room = min(_TABLE_AWAY, int(_SHARE_AWAY * executor.memory_of_one))
     return n <= _LARGEST_AWAY and plan.nbytes <= room
 

@@ -36,7 +36,8 @@ class State:
     chunks, shards : tuple of Key
         Keys of the table's chunks, and of the shards of environments.
     batches : tuple of Key
-        Keys of the round's transitions with lag 1, made but not yet learned from; else empty.
+        Keys of transitions that were made but not yet learned from: with lag 1 those of the round;
+        where a rule looks several steps ahead also those that wait for others; else empty.
     """
 
     round: int
@@ -138,14 +139,16 @@ class Draw:
         return key
 
     def rollouts(
-        self, shards: Sequence[Key], policy: Sequence[Key], round_: int
+        self, shards: Sequence[Key], policy: Sequence[Key], round_: int, before: Sequence[Key] = ()
     ) -> tuple[list[Key], list[Key]]:
-        """Add the rollouts of a round; return the batches and the shards after it."""
-        parts = list(policy)
-        made = [
-            self.shard_task("rollout", learning.rollout_task, self.plan, shard, parts, round_, w=w)
-            for w, shard in enumerate(shards)
-        ]
+        """Add the rollouts of a round; return the batches and the shards after it.
+
+        Of the batches before it, what waits for further transitions becomes part of the new ones.
+        """
+        made = []
+        for w, shard in enumerate(shards):
+            args = (self.plan, shard, list(policy), round_, *before[w : w + 1])
+            made.append(self.shard_task("rollout", learning.rollout_task, *args, w=w))
         return self.split(made)
 
     def split(self, made: Sequence[Key]) -> tuple[list[Key], list[Key]]:

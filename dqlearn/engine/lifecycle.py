@@ -76,9 +76,15 @@ def _first_batches(plan: Plan, draw: Draw, state: State) -> State:
     if plan.federated:
         return state
     policy = state.policy or draw.policy(state.chunks, state.round)
+    waiting = state.batches
+    if plan.waits and not waiting:
+        waiting = tuple(
+            draw.task("no-batch", begin.empty_batch_task, draw.plan, at=(w,))
+            for w in range(plan.shards)
+        )
     if not plan.policy_lag:
-        return replace(state, policy=policy)
-    batches, shards = draw.rollouts(state.shards, policy, state.round)
+        return replace(state, policy=policy, batches=waiting)
+    batches, shards = draw.rollouts(state.shards, policy, state.round, waiting)
     return replace(state, policy=policy, shards=tuple(shards), batches=tuple(batches))
 
 
@@ -115,9 +121,9 @@ def load_graph(plan: Plan, run: str, memories: int, snapshot: Snapshot, fresh: b
         if fresh
     ]
     batches = [
-        draw.task("load-batch", begin.load_batch_task, snapshot, w, at=(w,))
+        draw.task("load-batch", begin.load_batch_task, draw.plan, snapshot, w, at=(w,))
         for w in shards
-        if plan.policy_lag
+        if plan.policy_lag or plan.waits
     ]
     state = State(snapshot.round, draw.plan, (), tuple(chunks), tuple(opened), tuple(batches))
     if plan.federated:
@@ -228,7 +234,8 @@ def rebuild_graph(plan: Plan, state: State, run: str, memories: int, placed: int
         draw.shard_task("open", begin.reopen_task, draw.plan, w, state.round, placed, w=w)
         for w in range(plan.shards)
     ]
-    fresh = replace(state, plan=draw.plan, shards=tuple(shards), batches=())
+    waiting = () if plan.policy_lag else state.batches
+    fresh = replace(state, plan=draw.plan, shards=tuple(shards), batches=waiting)
     return draw.to(_first_batches(plan, draw, fresh))
 
 

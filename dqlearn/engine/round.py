@@ -16,6 +16,10 @@ chunk c in memory m. Each shard sends each memory one parcel; each memory sends 
 chunks, from which each shard puts the policy together. W shards and C chunks make
 2 W + W M + C + M + 1 tasks; in one memory, where nothing is sent, 2 W + C + 2. Lag 1 has 2 W more.
 
+Where a rule looks several steps ahead, a shard has a batch at lag 0 too: the transitions that wait
+for those that follow. The rollout takes them, and leaves what still waits (W tasks more); at lag 1
+what waits of a batch becomes part of the next one.
+
 Gather (lag 1, K = 1): no policy of all states is made. The chunks of round r hold the answers to
 what each shard asked of them, and are asked again along with what they learn::
 
@@ -83,18 +87,21 @@ def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = Fa
     draw = Draw(state.plan, r, donated=plan.donated, memories=memories)
     if plan.policy_lag:
         routed = [
-            draw.task("route", learning.route_task, draw.plan, batch, policy, at=(w,))
+            draw.task("route", learning.route_task, draw.plan, batch, policy, w, at=(w,))
             for w, batch in enumerate(state.batches)
         ]
-        batches, shards = draw.rollouts(state.shards, policy, round_=r + 1)
+        before = state.batches if plan.waits else ()
+        batches, shards = draw.rollouts(state.shards, policy, r + 1, before)
     else:
-        made = [
-            draw.shard_task(
-                "rollout", learning.rollout_and_route_task, draw.plan, shard, policy, r, w=w
-            )
-            for w, shard in enumerate(state.shards)
+        made = []
+        for w, shard in enumerate(state.shards):
+            args = (draw.plan, shard, policy, r, *state.batches[w : w + 1])
+            made.append(draw.shard_task("rollout", learning.rollout_and_route_task, *args, w=w))
+        routed, shards = made, draw.second(made)
+        batches = [
+            draw.task("batch", learning.third_task, key, at=(w,))
+            for w, key in enumerate(made[: len(state.batches)])
         ]
-        routed, shards, batches = made, draw.second(made), []
     sent = draw.sent("parcel", learning.pieces_task, routed, len(state.chunks))
     chunks = [
         draw.task(
@@ -158,7 +165,7 @@ def rounds_graph(state: State, n_rounds: int, threads: int, in_place: tuple[bool
         its reports tell.
     """
     r, draw = state.round, Draw(state.plan, state.round)
-    parts = list(state.shards), list(state.chunks), list(state.policy)
+    parts = list(state.shards), list(state.chunks), list(state.policy), list(state.batches)
     args = r, n_rounds, threads, *in_place
     made = draw.task("rounds", fusing.rounds_task, draw.plan, *parts, *args)
     chunks = [
@@ -169,9 +176,14 @@ def rounds_graph(state: State, n_rounds: int, threads: int, in_place: tuple[bool
         draw.task("shard", fusing.made_shard_task, made, w, at=(w,))
         for w in range(len(state.shards))
     ]
+    batches = [
+        draw.task("batch", fusing.made_batch_task, made, w, at=(w,))
+        for w in range(len(state.batches))
+    ]
     policy = draw.task("policy", fusing.made_policy_task, made)
     report = draw.task("report", fusing.reports_task, made)
-    after = State(r + n_rounds, state.plan, (policy,), tuple(chunks), tuple(shards))
+    made_of_it = tuple(chunks), tuple(shards), tuple(batches)
+    after = State(r + n_rounds, state.plan, (policy,), *made_of_it)
     return draw.to(after, report)
 
 

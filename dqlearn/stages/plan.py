@@ -116,6 +116,12 @@ class Plan(PackedOnce):
                 f"steps_per_round={self.steps_per_round} and policy_lag={self.policy_lag}: "
                 "leave them out, or pass exchange='broadcast'"
             )
+        if self.exchange == "gather" and self.waits:
+            raise ConfigurationError(
+                f"algorithm={self.algorithm.name!r} needs exchange='broadcast' and a table that is "
+                "not sparse: its targets read the values of all states of a window, and on the "
+                "gather path a shard is told those of its present states only"
+            )
         if self.sparse and self.exchange != "gather":
             raise ConfigurationError(
                 "a sparse table needs exchange='gather': the maxima of all its states are never "
@@ -174,6 +180,12 @@ class Plan(PackedOnce):
                 f"{said} needs chunks that do not split the {self.n_actions} actions of a state, "
                 f"got {self.grid.n_columns} chunks of them: pass chunks=(states, {self.n_actions})"
             )
+        if self.algorithm.returns:
+            raise ConfigurationError(
+                f"{said} needs a rule of one step: the windows of "
+                f"algorithm={self.algorithm.name!r} cross the ends of rounds, and a member begins "
+                "each of its own anew; leave federated= out"
+            )
         if self.shards % federated.members:
             raise ConfigurationError(
                 f"each of {federated.members} members has equally many shards, so that shards must "
@@ -189,6 +201,17 @@ class Plan(PackedOnce):
     def donated(self) -> bool:
         """Whether shards are stepped in place."""
         return isinstance(self.env, PythonEnv)
+
+    @property
+    def waits(self) -> bool:
+        """Whether transitions wait for those that follow, before they are learned."""
+        return self.algorithm.returns is not None
+
+    @property
+    def most_learned(self) -> int:
+        """Transitions of one environment that a round learns from, at most."""
+        returns = self.algorithm.returns
+        return self.steps_per_round + (returns.n_steps - 1 if returns else 0)
 
     @property
     def sparse(self) -> bool:

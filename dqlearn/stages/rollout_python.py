@@ -33,6 +33,7 @@ from dqlearn.kernels.choose import choose_actions, choose_valid_actions
 from dqlearn.kernels.codes import NO_BOOTSTRAP
 from dqlearn.kernels.members import columns_of_step
 from dqlearn.kernels.summary import action_dtype
+from dqlearn.kernels.windows.links import BEGINS, ENDS
 from dqlearn.random import STEPS, exploration_threshold, streams
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import BLOCK, state_dtype
@@ -55,6 +56,8 @@ def python_rollout(
     seed: int,
     n_steps: int,
     round_: int,
+    *,
+    traced: bool = False,
 ) -> tuple[Transitions, PythonShard]:
     """Take `n_steps` vector steps in a shard, in place.
 
@@ -74,6 +77,8 @@ def python_rollout(
         Number of vector steps.
     round_ : int
         The round; the shard must be in it.
+    traced : bool
+        Whether the transitions say where episodes begin and end.
 
     Returns
     -------
@@ -114,9 +119,10 @@ def python_rollout(
     with shard.watch.at_work():
         timed(roll, shard.watch)
     shard.round = round_ + 1  # not in roll(): a thread that was given up must not set it
-    batch = rows.transitions(policy.timesteps, epsilon, shard.watch.tell())
-    told = shard.seen.told()
-    return replace(batch, masks=None if told is None else Masks(*told)), shard
+    made = rows.transitions(policy.timesteps, epsilon, shard.watch.tell())
+    if (told := shard.seen.told()) is not None:
+        made = replace(made, masks=Masks(*told))
+    return replace(made, **rows.edges()) if traced else made, shard
 
 
 def _choose(
@@ -267,6 +273,7 @@ class _Rows:
         self.state, self.next_state = np.empty(shape, place), np.empty(shape, place)
         self.action = np.empty(shape, action_dtype(n_actions))
         self.reward, self.real = np.empty(shape, dtype), np.empty(shape, np.bool_)
+        self.begins, self.ends = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
         self.returns: list[float] = []
         self.lengths: list[int] = []
 
@@ -296,6 +303,7 @@ class _Rows:
             )
         self.state[k], self.action[k], self.real[k] = shard.state, action, real
         self.next_state[k] = np.where(terminated, NO_BOOTSTRAP, final)
+        self.begins[k], self.ends[k] = shard.elapsed == 0, terminated | truncated
         shard.returns += np.where(real, reward, 0.0)
         shard.elapsed += real
         done = (terminated | truncated) & real
@@ -328,6 +336,13 @@ class _Rows:
             for column in (self.state, self.action, self.reward, self.next_state)
         )
         return Transitions(state, action, reward, next_state, tally)
+
+    def edges(self) -> dict[str, Any]:
+        """Return the lane and the edge of each of the transitions."""
+        real = _by_block(self.real)
+        lane = np.broadcast_to(np.arange(self.real.shape[1], dtype=np.int32), self.real.shape)
+        edge = np.where(self.begins, BEGINS, 0) | np.where(self.ends, ENDS, 0)
+        return {"lane": _by_block(lane)[real], "edge": _by_block(edge)[real].astype(np.uint8)}
 
 
 def _by_block(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -28,7 +28,7 @@ from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import filled_with
 from dqlearn.table.snapshot import Snapshot
-from dqlearn.table.transitions import Transitions
+from dqlearn.table.transitions import BATCH, Transitions
 
 __all__ = [
     "read_batch",
@@ -109,8 +109,21 @@ def read_shard(snapshot: Snapshot, w: int, first_env: int, n_envs: int) -> Compi
     return CompiledShard(first_env, state, elapsed, returns, steps)
 
 
-def read_batch(snapshot: Snapshot, w: int) -> Transitions:
+def read_batch(snapshot: Snapshot, w: int, names: Sequence[str] = BATCH) -> Transitions:
     """Read the transitions of shard w that the table has not learned from yet.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        The checkpoint.
+    w : int
+        Number of the shard.
+    names : sequence of str
+        The columns that the batch has.
+
+    Returns
+    -------
+    Transitions
 
     Raises
     ------
@@ -118,10 +131,10 @@ def read_batch(snapshot: Snapshot, w: int) -> Transitions:
         If their statistics are not what was written.
     """
     length = int(snapshot.read("batches/length", (slice(w, w + 1),))[0])
-    state, action, reward, next_state = (
-        snapshot.read(f"batches/{name}", (slice(w, w + 1), slice(0, length)))[0]
-        for name in ("state", "action", "reward", "next_state")
-    )
+    columns = {
+        name: snapshot.read(f"batches/{name}", (slice(w, w + 1), slice(0, length)))[0]
+        for name in names
+    }
     try:
         tally = _tally(snapshot.attributes["batches/tallies"][w])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -129,7 +142,7 @@ def read_batch(snapshot: Snapshot, w: int) -> Transitions:
             f"what batch {w} counts cannot be read from {snapshot.name!r}: {error!r}; go back to "
             "an earlier checkpoint with at="
         ) from error
-    return Transitions(state, action, reward, next_state, tally)
+    return Transitions(**columns, tally=tally)
 
 
 def _whole(snapshot: Snapshot, name: str) -> tuple[slice, ...]:

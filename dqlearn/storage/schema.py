@@ -140,7 +140,7 @@ def arrays_of(
         yield from _table(plan, Layout.of(plan.grid), attrs, columns)
     if isinstance(plan.env, TabularEnv):
         yield from _within("environments", _environments(plan))
-    if plan.policy_lag:
+    if plan.policy_lag or plan.waits:
         yield from _within("batches", _batches(plan))
     for kind, names in HISTORY.items():
         yield from _within("history", _history(kind, names))
@@ -208,7 +208,7 @@ def _environments(plan: Plan) -> Iterator[ArraySpec]:
 
 
 def _batches(plan: Plan) -> Iterator[ArraySpec]:
-    rows = _lanes(plan) * plan.steps_per_round
+    rows = _lanes(plan) * plan.most_learned
     place = np.dtype(state_dtype(plan.grid.shape[0]))
     fields = {
         "state": place,
@@ -216,6 +216,8 @@ def _batches(plan: Plan) -> Iterator[ArraySpec]:
         "reward": plan.dtype,
         "next_state": place,
     }
+    if plan.waits:
+        fields |= {"lane": np.dtype(np.int32), "edge": np.dtype(np.uint8)}
     for name, dtype in fields.items():
         yield ArraySpec(name, ("shard", "row"), (plan.shards, rows), (1, rows), dtype)
     yield ArraySpec("length", ("shard",), (plan.shards,), (1,), np.dtype(np.int64))

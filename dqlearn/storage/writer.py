@@ -24,7 +24,7 @@ from dqlearn.table.chunk import Chunk
 from dqlearn.table.columns import Column, columns_of
 from dqlearn.table.paged import read
 from dqlearn.table.snapshot import Region
-from dqlearn.table.transitions import Transitions
+from dqlearn.table.transitions import BATCH, TRACED, Transitions
 
 __all__ = ["counted", "write_chunk", "write_known", "write_shard"]
 
@@ -120,7 +120,7 @@ def write_shard(
     shard : CompiledShard, optional
         The shard; None for Python environments, which are no data.
     batch : Transitions, optional
-        The batch of the shard, with policy_lag 1.
+        The batch of the shard: with policy_lag 1, or where transitions wait for others.
 
     Returns
     -------
@@ -138,9 +138,10 @@ def write_shard(
         values["environments/steps"] = ((row,), np.array([shard.steps]))
     if batch is None:
         return _write(writer, values)
-    for name in ("state", "action", "reward", "next_state"):
+    n = len(batch.state)
+    for name in (BATCH if batch.lane is None else TRACED) if n else ():
         values[f"batches/{name}"] = _row(w, getattr(batch, name))
-    values["batches/length"] = ((row,), np.array([len(batch.state)]))
+    values["batches/length"] = ((row,), np.array([n]))
     return _write(writer, values, asdict(batch.tally))
 
 

@@ -27,7 +27,13 @@ from dqlearn.kernels.buffers import empty
 from dqlearn.statistics import RoundStats
 from dqlearn.table.paged import is_paged
 
-__all__ = ["Masks", "Piece", "Routed", "Transitions"]
+__all__ = ["BATCH", "TRACED", "Masks", "Piece", "Routed", "Transitions"]
+
+BATCH = ("state", "action", "reward", "next_state")
+"""Columns of transitions."""
+
+TRACED = (*BATCH, "lane", "edge")
+"""Columns of transitions that wait for those that follow; see :mod:`dqlearn.stages.returns`."""
 
 
 class Sized:
@@ -82,6 +88,11 @@ class Transitions(Sized):
         Statistics of the shard's round.
     masks : Masks, optional
         Masks of states in which the shard acted for the first time.
+    lane : int32 (n,), optional
+        Number of the environment in its shard; where the rule has returns of several steps.
+    edge : uint8 (n,), optional
+        Whether the transition begins an episode, or ends one; see
+        :mod:`dqlearn.kernels.windows.links`.
     """
 
     state: npt.NDArray[Any]
@@ -90,6 +101,8 @@ class Transitions(Sized):
     next_state: npt.NDArray[Any]
     tally: RoundStats
     masks: Masks | None = None
+    lane: npt.NDArray[np.int32] | None = None
+    edge: npt.NDArray[np.uint8] | None = None
 
 
 Columns = tuple[npt.NDArray[Any], ...]

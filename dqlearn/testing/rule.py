@@ -64,7 +64,8 @@ def check_rule(
     """
     rule, timesteps = as_algorithm(rule), check_count("timesteps", timesteps)
     _check_cuts(rule, _BATCHED, _cuts(rule), seed)
-    _check_cuts(rule, _STEPPED, {**_cuts(rule), **_EXCHANGES}, seed)
+    exchanges = _EXCHANGES if rule.returns is None else {}  # returns are learned by broadcast alone
+    _check_cuts(rule, _STEPPED, {**_cuts(rule), **exchanges}, seed)
     if optimal:
         _check_policy(rule, timesteps, seed)
 

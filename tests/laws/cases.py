@@ -56,12 +56,14 @@ class Run:
         return self.grids[grid](self.n_states, self.n_actions)
 
 
-def lakes() -> Callable[..., SyncVectorEnv]:
-    """Return what makes lakes that reset in the step after an end."""
+def lakes(
+    mode: AutoresetMode = AutoresetMode.NEXT_STEP, **settings: Any
+) -> Callable[..., SyncVectorEnv]:
+    """Return what makes lakes that reset in the step after an end, or in another mode."""
 
     def make(num_envs: int) -> SyncVectorEnv:
-        each = partial(gymnasium.make, "FrozenLake8x8-v1")
-        return SyncVectorEnv([each] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+        each = partial(gymnasium.make, "FrozenLake8x8-v1", **settings)
+        return SyncVectorEnv([each] * num_envs, autoreset_mode=mode)
 
     return make
 
@@ -131,6 +133,32 @@ RULES = {
     for algorithm in ("double_q", "expected_sarsa")
     if (name, algorithm) not in {("torus", "expected_sarsa"), ("lake", "expected_sarsa")}
 }
+# By rules that look several steps ahead, in windows shorter than a round, and longer.
+_SHORT = Run(
+    lambda: torus(side=12, max_episode_steps=7),
+    Settings(150, 2, 2, learning_rate=0.5, epsilon=Linear(1.0, 0.1, 2_000)),
+    4_000,
+    144,
+    4,
+)
+_LAKES = replace(ASKING["asking lake"], exchange="broadcast")
+_LATER, _AT_ONCE, _BY_MASK = (
+    replace(_LAKES, make=partial(lakes, mode, max_episode_steps=10))
+    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED)
+)
+WINDOWS = {
+    f"{name}, {algorithm}": replace(run, settings=replace(run.settings, algorithm=algorithm))
+    for name, run, algorithm in (
+        ("taxi", RUNS["taxi"], "watkins:0.9:4"),
+        ("lake", RUNS["lake"], "n_step:3"),
+        ("torus", RUNS["torus"], "peng:0.8:5"),
+        ("short torus", _SHORT, "watkins:0.9:16"),
+        ("lake that resets later", _LATER, "tree_backup:3"),
+        ("lake that resets at once", _AT_ONCE, "peng:0.5:3"),
+        ("lake that is reset", _BY_MASK, "n_step:4"),
+    )
+}
+RULES |= WINDOWS
 ALL_RUNS = RUNS | ASKING | SPARSE | RULES
 
 

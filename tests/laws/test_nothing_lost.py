@@ -42,7 +42,13 @@ ASKING = [
     Kind("sparse torus", keep=3),
     Kind("sparse lake", restart=True),
 ]
-RULES = [Kind("torus, double_q", policy_lag=1, keep=3), Kind("taxi, expected_sarsa", restart=True)]
+RULES = [
+    Kind("torus, double_q", policy_lag=1, keep=3),
+    Kind("taxi, expected_sarsa", restart=True),
+    Kind("short torus, watkins:0.9:16", keep=3),
+    Kind("short torus, watkins:0.9:16", policy_lag=1),
+    Kind("taxi, watkins:0.9:4", restart=True),
+]
 KINDS = [
     *(Kind("taxi"), Kind("taxi", restart=True), Kind("lake"), LAKE, EVALUATED, TORUS, LAGGED),
     *RULES,
@@ -68,7 +74,9 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
         learner.learn(run.timesteps, callback=killer)
         killer.join()
         assert len(killer.killed) == kills
-        assert learner.num_timesteps == int(learner.table.visits.sum()) >= run.timesteps
+        assert learner.num_timesteps >= run.timesteps
+        if run.settings.returns[0] == 1:  # else some transitions wait for those that follow
+            assert learner.num_timesteps == int(learner.table.visits.sum())
         assert bits(learner) == in_peace(run, **changes)
 
 
@@ -78,6 +86,7 @@ def survives(cluster: LocalCluster, run: Run, kills: int, seed: int, **changes: 
     [
         *("asking torus", "asking lake", "sparse torus", "torus, double_q", "taxi, expected_sarsa"),
         *("asking lake, double_q", "sparse torus, double_q", "asking torus, expected_sarsa"),
+        *("short torus, watkins:0.9:16", "taxi, watkins:0.9:4"),
     ],
 )
 def test_killed_workers_leave_no_trace(cluster: LocalCluster, name: str) -> None:

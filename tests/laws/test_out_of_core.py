@@ -92,7 +92,7 @@ def test_a_table_that_fits_nowhere() -> None:
 # threads
 
 
-@pytest.mark.parametrize("name", RUNS | ASKING)
+@pytest.mark.parametrize("name", [*RUNS, *ASKING, "short torus, watkins:0.9:16"])
 @pytest.mark.parametrize("place", [PLACES[0], PLACES[2]], ids=str)
 def test_the_bits_are_the_same(name: str, place: Place, tmp_path: Path) -> None:
     run = ALL_RUNS[name]

@@ -79,10 +79,11 @@ def test_the_bits_are_those_of_chunks_that_stay(exchange: str) -> None:
 
 
 @pytest.mark.slow
-def test_members_are_cut_anew_together() -> None:
-    """Two tables side by side, in chunks that are cut anew, and in three that stay."""
-    here = learner("broadcast", algorithm="double_q").learn(10 * batch("broadcast"))
-    stay = learner("broadcast", algorithm="double_q", chunks=(-(-N_STATES // 3), -1))
+@pytest.mark.parametrize("algorithm", ["double_q", "watkins:0.9:4"])
+def test_other_rules_are_cut_anew(algorithm: str) -> None:
+    """Two tables side by side, or windows, in chunks that are cut anew, and in three that stay."""
+    here = learner("broadcast", algorithm=algorithm).learn(10 * batch("broadcast"))
+    stay = learner("broadcast", algorithm=algorithm, chunks=(-(-N_STATES // 3), -1))
     stay.learn(10 * batch("broadcast"))
     assert here.table.grid.rows != stay.table.grid.rows
     assert bits(here) == bits(stay)

@@ -29,6 +29,7 @@ TAXI = Kind("taxi", restart=True, keep=3)
 LAKE = Kind("lake", restart=True)
 TORUS = Kind("torus", keep=3)
 LAGGED = Kind("torus", policy_lag=1)
+WAITING = Kind("short torus, watkins:0.9:16")
 ASKING = [
     Kind("asking torus", keep=3),
     Kind("asking lake", restart=True),
@@ -90,7 +91,7 @@ def test_killed_clients_are_followed_by_others(moment: str, kind: Kind, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
-    [LAGGED, *(pytest.param(kind, marks=pytest.mark.soak) for kind in (LAKE, TORUS))],
+    [LAGGED, WAITING, *(pytest.param(kind, marks=pytest.mark.soak) for kind in (LAKE, TORUS))],
     ids=str,
 )
 @pytest.mark.parametrize("moment", MOMENTS)

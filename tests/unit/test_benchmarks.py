@@ -37,6 +37,7 @@ def figures(name: str, options: list[str], folder: Path) -> dict[str, list[float
 
 def test_all_benchmarks_are_tried_out() -> None:
     shared = {"case", "harness", "hashed", "kernels", "problems", "shaped", "stream"}
+    shared |= {"seas", "walks"}
     here = Path(__file__).read_text(encoding="utf-8")
     names = {path.stem for path in FOLDER.glob("*.py")} - shared
     assert {name for name in names if f'figures("{name}"' in here} == names
@@ -261,6 +262,14 @@ def test_flat_cost_with_checkpoints(tmp_path: Path, local_cluster: LocalCluster)
     measured = figures("flat_cost", [*options, "--checkpoint-rounds", "5"], tmp_path)
     assert len(measured) == 4 * 10 + 4
     assert measured["part 10: store"][0] > 0.0
+
+
+@pytest.mark.slow
+def test_rules(tmp_path: Path) -> None:
+    found = figures("rules", ["--tiny", "--repeats", "1"], tmp_path)
+    assert found["peng:0.75:3, rlax's vectors, row 1, step 0"] == pytest.approx([0.69348])
+    assert found["n_step:4, 19-state walk, alpha 0.4"] == pytest.approx([0.265], abs=0.04)
+    assert found["expected_sarsa, cliff walking, steps of the greedy path"] == [15]
 
 
 @pytest.mark.cluster

@@ -21,6 +21,7 @@ from dqlearn.envs.python.gymnasium_env import (
 from dqlearn.stages.initial.masks import Masking
 from dqlearn.stages.initial.values import begun_with
 from dqlearn.stages.plan import Plan
+from dqlearn.stages.returns import nothing_waits
 from dqlearn.stages.rollout import CompiledShard, open_shard
 from dqlearn.storage.reader import (
     read_batch,
@@ -36,11 +37,12 @@ from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import unsettled
 from dqlearn.table.rebalance import joined
 from dqlearn.table.snapshot import Snapshot
-from dqlearn.table.transitions import Transitions
+from dqlearn.table.transitions import BATCH, TRACED, Transitions
 
 __all__ = [
     "Shard",
     "close_task",
+    "empty_batch_task",
     "fill_task",
     "load_batch_task",
     "load_shard_task",
@@ -121,9 +123,14 @@ def load_shard_task(plan: Plan, snapshot: Snapshot, w: int) -> Shard:
     return read_shard(snapshot, w, first, last - first)
 
 
-def load_batch_task(snapshot: Snapshot, w: int) -> Transitions:
+def empty_batch_task(plan: Plan) -> Transitions:
+    """Return the batch of a shard whose environments have made no step yet."""
+    return nothing_waits(plan.grid.shape[0], plan.n_actions * plan.grid.members, plan.dtype)
+
+
+def load_batch_task(plan: Plan, snapshot: Snapshot, w: int) -> Transitions:
     """Read the batch of shard w of a checkpoint."""
-    return read_batch(snapshot, w)
+    return read_batch(snapshot, w, TRACED if plan.waits else BATCH)
 
 
 def recut_task(plan: Plan, before: ChunkGrid, c: int, chunks: list[Chunk], round_: int) -> Chunk:

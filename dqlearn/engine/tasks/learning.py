@@ -19,6 +19,7 @@ from dqlearn.schedules import Schedule
 from dqlearn.stages.initial.masks import Masking
 from dqlearn.stages.plan import Plan
 from dqlearn.stages.policy import Part, Policy
+from dqlearn.stages.returns import joined, returned, traced, waiting, worth_of
 from dqlearn.stages.rollout import CompiledShard, Walk, rollout, walk_and_route
 from dqlearn.stages.rollout_python import python_rollout
 from dqlearn.stages.route import route, route_pairs
@@ -47,32 +48,50 @@ __all__ = [
     "second_task",
     "sorted_by_owner",
     "summary_task",
+    "third_task",
     "update_task",
 ]
 
 
 def rollout_task(
-    plan: Plan, shard: Shard, parts: list[Part | Policy], round_: int
+    plan: Plan, shard: Shard, parts: list[Part | Policy], round_: int, *before: Transitions
 ) -> tuple[Transitions, Shard]:
-    """Take a shard's steps of one round."""
-    return rolled_out(plan, shard, joined_task(plan, parts), round_)
+    """Take a shard's steps of one round; join them to what waits of the batch before."""
+    made, after = rolled_out(plan, shard, joined_task(plan, parts), round_)
+    for batch in before:
+        made = joined(waiting(batch, len(after.state), plan.algorithm), made)
+    return made, after
 
 
 def rolled_out(plan: Plan, shard: Shard, policy: Policy, round_: int) -> tuple[Transitions, Shard]:
     """Take a shard's steps of one round on a policy."""
     epsilon = plan.epsilon(policy.timesteps)
     if isinstance(plan.env, TabularEnv):
-        compiled = cast("CompiledShard", shard)
-        return rollout(plan.env, compiled, policy, epsilon, plan.seed, plan.steps_per_round)
+        compiled, n_steps = cast("CompiledShard", shard), plan.steps_per_round
+        batch, after = rollout(plan.env, compiled, policy, epsilon, plan.seed, n_steps)
+        if plan.waits:
+            batch = traced(batch, compiled.elapsed, n_steps, plan.env.limits[2])
+        return batch, after
     donated = cast("PythonShard", shard)
-    return python_rollout(
-        plan.env, donated, policy, epsilon, plan.seed, plan.steps_per_round, round_
-    )
+    settings = policy, epsilon, plan.seed, plan.steps_per_round, round_
+    return python_rollout(plan.env, donated, *settings, traced=plan.waits)
 
 
-def route_task(plan: Plan, batch: Transitions, parts: list[Part | Policy]) -> Routed:
-    """Sort a batch by owner."""
-    return sorted_by_owner(plan, batch, joined_task(plan, parts))
+def route_task(plan: Plan, batch: Transitions, parts: list[Part | Policy], w: int) -> Routed:
+    """Sort the batch of shard w by owner; of returns over several steps those that are whole."""
+    policy = joined_task(plan, parts)
+    if plan.waits:
+        n_envs = plan.first_envs[w + 1] - plan.first_envs[w]
+        batch, _ = _returned(plan, batch, n_envs, policy)
+    return sorted_by_owner(plan, batch, policy)
+
+
+def _returned(
+    plan: Plan, batch: Transitions, n_envs: int, policy: Policy
+) -> tuple[Transitions, Transitions]:
+    """Return what is learned of a batch, with its targets, and what waits on."""
+    known = worth_of(batch.next_state, policy.value, policy.members), policy.tied
+    return returned(batch, n_envs, known, plan.gamma, plan.algorithm, plan.n_actions)
 
 
 def sorted_by_owner(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
@@ -83,10 +102,17 @@ def sorted_by_owner(plan: Plan, batch: Transitions, policy: Policy) -> Routed:
 
 
 def rollout_and_route_task(
-    plan: Plan, shard: Shard, parts: list[Part | Policy], round_: int
-) -> tuple[Routed, Shard]:
-    """Take a shard's steps and sort them by owner."""
+    plan: Plan, shard: Shard, parts: list[Part | Policy], round_: int, *before: Transitions
+) -> tuple[Routed, Shard] | tuple[Routed, Shard, Transitions]:
+    """Take a shard's steps and sort them by owner.
+
+    Of returns over several steps, those that are whole; then also return what still waits.
+    """
     policy = joined_task(plan, parts)
+    for batch in before:
+        made, after = rolled_out(plan, shard, policy, round_)
+        whole, rest = _returned(plan, joined(batch, made), len(after.state), policy)
+        return sorted_by_owner(plan, whole, policy), after, rest
     if isinstance(plan.env, TabularEnv):
         walk = Walk(
             plan.env,
@@ -111,8 +137,13 @@ def second_task(results: tuple[Any, ...]) -> Any:
     return results[1]
 
 
+def third_task(results: tuple[Any, ...]) -> Any:
+    """Return the third of several results."""
+    return results[2]
+
+
 def pieces_task(
-    plan: Plan, made: Routed | tuple[Routed, Shard], m: int, memories: int, w: int
+    plan: Plan, made: Routed | tuple[Routed, ...], m: int, memories: int, w: int
 ) -> dict[int, Piece]:
     """Cut out what each chunk of memory m receives from shard w; what stays there is not copied."""
     routed = made[0] if isinstance(made, tuple) else made
@@ -120,7 +151,7 @@ def pieces_task(
     return {c: piece(c) for c in range(m, plan.grid.n_chunks, memories)}
 
 
-def _piece(sent: Routed | tuple[Routed, Shard] | dict[int, Piece], c: int) -> Piece:
+def _piece(sent: Routed | tuple[Routed, ...] | dict[int, Piece], c: int) -> Piece:
     if isinstance(sent, dict):
         return sent[c]
     return (sent[0] if isinstance(sent, tuple) else sent).own(c)

@@ -6,7 +6,7 @@
                                     └──► chunks, policy, reports after n rounds
 
 The environments have arrays of their own, see :mod:`dqlearn.stages.fused.compiled` and
-:mod:`dqlearn.stages.fused.python`. Invariant: what somebody else holds is copied before it is
+:mod:`dqlearn.stages.fused.stepped`. Invariant: what somebody else holds is copied before it is
 written to.
 """
 
@@ -182,7 +182,7 @@ class Arrays:
             for kind in (owner_dtype(n_chunks), _OFFSETS, dtype)
         )
         first_tile = np.concatenate([[0], np.cumsum(tiles)]).astype(np.int64)
-        n = plan.num_envs * plan.steps_per_round
+        n = plan.num_envs * plan.most_learned
         starts = np.zeros((int(first_tile[-1]), n_chunks + 1), np.int64)
         return walked, room, (empty(n, _OFFSETS), empty(n, dtype), starts), first_tile
 

@@ -29,7 +29,7 @@ class RoundLearner:
     table : Arrays
         The table, and what is counted.
     sizes : int array (shards,)
-        Transitions of each shard in a round, at most.
+        Transitions of each shard that a round learns, at most.
     """
 
     def __init__(self, plan: Plan, table: Arrays, sizes: npt.NDArray[Any]) -> None:
@@ -53,16 +53,16 @@ class RoundLearner:
 
     def learn(self, r: int, batches: Sequence[Transitions]) -> None:
         """Learn what the shards did in the r-th of the rounds, and count it."""
-        table = self._table
+        table, rows_of = self._table, np.zeros(len(batches), np.int64)
         for w, batch in enumerate(batches):
-            n = len(batch.state)
+            rows_of[w] = n = len(batch.state)
             rows = batch.state, batch.action, batch.reward, batch.next_state
             for column, row in zip(self._columns, rows, strict=True):
                 column[w, :n] = row
-            table.counts[r, w], table.restarts[r, w] = n, batch.tally.n_restarts
+            table.counts[r, w] = batch.tally.n_transitions
+            table.restarts[r, w] = batch.tally.n_restarts
             table.episodes[r, w] = batch.tally.of_episodes
             if batch.masks is not None:
                 table.mask(batch.masks)
-        made = table.counts[r]
-        table.count(r, r + 1, made)
-        self._learn(r, made, self._run)
+        table.count(r, r + 1, table.counts[r])
+        self._learn(r, rows_of, self._run)

@@ -10,6 +10,7 @@ from dqlearn.stages.fused.reports import RoundReports
 from dqlearn.stages.policy import Policy
 from dqlearn.stages.rollout import CompiledShard
 from dqlearn.table.chunk import Chunk
+from dqlearn.table.transitions import Transitions
 
 __all__ = ["Rounds"]
 
@@ -28,9 +29,13 @@ class Rounds:
         The policy after it, with the numbers that its summaries are made of.
     reports : RoundReports
         Reports of all rounds that were made.
+    batches : sequence of Transitions
+        The transitions of each shard that wait for others, where the rule looks several steps
+        ahead.
     """
 
     chunks: Sequence[Chunk]
-    shards: Sequence[CompiledShard] | Sequence[PythonShard]
+    shards: Sequence[CompiledShard | PythonShard]
     policy: Policy
     reports: RoundReports
+    batches: Sequence[Transitions] = ()

@@ -139,7 +139,8 @@ class Settings:
             return "broadcast"
         large = n_states >= max(_GATHER_STATES * (it["num_envs"] or 1), _GATHER_STATES_AT_LEAST)
         lags = it["policy_lag"] in ((None, 1) if n_states * n_actions > LARGE_PAIRS else (1,))
-        one_step = it["steps_per_round"] == 1 and lags
+        ahead = as_algorithm(it["algorithm"]).returns  # they read more values than gather brings
+        one_step = it["steps_per_round"] == 1 and lags and ahead is None
         return "gather" if it["sparse"] or (large and one_step) else "broadcast"
 
 

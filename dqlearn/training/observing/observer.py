@@ -116,6 +116,11 @@ def _check_observes(plan: Plan) -> None:
             "observe() has no member of its own: of federated tables each learns what its "
             "environments do; leave federated= out"
         )
+    if plan.algorithm.returns:
+        raise ConfigurationError(
+            f"observe() learns each transition by itself, and algorithm={plan.algorithm.name!r} "
+            "looks at several of one episode in a row; choose a rule of one step"
+        )
 
 
 def _learn(batch: Batch, run: Pipeline, rounds: Loop) -> None:
