@@ -120,8 +120,8 @@ def python_rollout(
         timed(roll, shard.watch)
     shard.round = round_ + 1  # not in roll(): a thread that was given up must not set it
     made = rows.transitions(policy.timesteps, epsilon, shard.watch.tell())
-    if (told := shard.seen.told()) is not None:
-        made = replace(made, masks=Masks(*told))
+    if shard.valid is not None:
+        made = replace(made, masks=Masks(*shard.seen.told(env.actions.n)))
     return replace(made, **rows.edges()) if traced else made, shard
 
 

@@ -28,7 +28,7 @@ from dqlearn.table.grid import ChunkGrid
 from dqlearn.table.hash_grid import HashGrid
 from dqlearn.table.insert import filled_with
 from dqlearn.table.snapshot import Snapshot
-from dqlearn.table.transitions import BATCH, Transitions
+from dqlearn.table.transitions import BATCH, Masks, Transitions
 
 __all__ = [
     "read_batch",
@@ -109,7 +109,9 @@ def read_shard(snapshot: Snapshot, w: int, first_env: int, n_envs: int) -> Compi
     return CompiledShard(first_env, state, elapsed, returns, steps)
 
 
-def read_batch(snapshot: Snapshot, w: int, names: Sequence[str] = BATCH) -> Transitions:
+def read_batch(
+    snapshot: Snapshot, w: int, names: Sequence[str] = BATCH, masked: bool = False
+) -> Transitions:
     """Read the transitions of shard w that the table has not learned from yet.
 
     Parameters
@@ -120,6 +122,8 @@ def read_batch(snapshot: Snapshot, w: int, names: Sequence[str] = BATCH) -> Tran
         Number of the shard.
     names : sequence of str
         The columns that the batch has.
+    masked : bool
+        Whether masks of states may have come with it.
 
     Returns
     -------
@@ -142,7 +146,20 @@ def read_batch(snapshot: Snapshot, w: int, names: Sequence[str] = BATCH) -> Tran
             f"what batch {w} counts cannot be read from {snapshot.name!r}: {error!r}; go back to "
             "an earlier checkpoint with at="
         ) from error
-    return Transitions(**columns, tally=tally)
+    masks = _read_masks(snapshot, w) if masked else None
+    return Transitions(**columns, tally=tally, masks=masks)
+
+
+def _read_masks(snapshot: Snapshot, w: int) -> Masks | None:
+    """Read the masks that came with batch w; None if there are none."""
+    n = int(snapshot.read("batches/masks", (slice(w, w + 1),))[0])
+    if n == 0:
+        return None
+    rows = slice(w, w + 1), slice(0, n)
+    actions = slice(0, snapshot.array("batches/valid").shape[2])
+    states = snapshot.read("batches/masked", rows)[0]
+    valid = snapshot.read("batches/valid", (*rows, actions))[0]
+    return Masks(states, valid.astype(np.bool_))
 
 
 def _whole(snapshot: Snapshot, name: str) -> tuple[slice, ...]:

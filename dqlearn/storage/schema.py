@@ -12,6 +12,7 @@
                   returns, steps
     batches/      state, action,     (shard, row)      policy_lag 1: made, not yet learned from
                   reward, next_state
+                  masked, valid      (shard, row, .)  masks of Python environments
     history/      int, float         (round, column)   what every round reported, by kind
                   int_column, ...    (column,)         names of the columns
     attributes                       settings, spaces, counters
@@ -36,6 +37,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.stages.plan import Plan
@@ -221,6 +223,17 @@ def _batches(plan: Plan) -> Iterator[ArraySpec]:
     for name, dtype in fields.items():
         yield ArraySpec(name, ("shard", "row"), (plan.shards, rows), (1, rows), dtype)
     yield ArraySpec("length", ("shard",), (plan.shards,), (1,), np.dtype(np.int64))
+    if isinstance(plan.env, PythonEnv) and plan.env.masks:
+        yield from _masks(plan, rows)
+
+
+def _masks(plan: Plan, rows: int) -> Iterator[ArraySpec]:
+    """Yield the masks that come with a batch: states, their valid actions, and how many."""
+    dims, shape, chunk = ("shard", "row"), (plan.shards, rows), (1, rows)
+    n = plan.n_actions
+    yield ArraySpec("masked", dims, shape, chunk, np.dtype(np.int64))
+    yield ArraySpec("valid", (*dims, "action"), (*shape, n), (*chunk, n), np.dtype(np.uint8))
+    yield ArraySpec("masks", ("shard",), (plan.shards,), (1,), np.dtype(np.int64))
 
 
 def _history(kind: str, names: Sequence[str]) -> Iterator[ArraySpec]:

@@ -142,6 +142,11 @@ def write_shard(
     for name in (BATCH if batch.lane is None else TRACED) if n else ():
         values[f"batches/{name}"] = _row(w, getattr(batch, name))
     values["batches/length"] = ((row,), np.array([n]))
+    if (masks := batch.masks) is not None:
+        values["batches/masks"] = ((row,), np.array([len(masks.states)]))
+        if len(masks.states):
+            values["batches/masked"] = _row(w, masks.states)
+            values["batches/valid"] = _row(w, masks.valid.astype(np.uint8))
     return _write(writer, values, asdict(batch.tally))
 
 

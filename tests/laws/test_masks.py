@@ -386,3 +386,13 @@ def test_a_log_of_python_environments_follows_the_masks_that_were_seen(chunks: A
     np.testing.assert_array_equal(learner.table.q.compute(), before)
     good = int(np.flatnonzero(MASKS[3])[0])
     assert learner.observe([3], [good], [1.0], [4], [False]).learned == 1
+
+
+def test_masks_wait_in_a_checkpoint_with_their_batch(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"num_envs": 12, "steps_per_round": 1, "policy_lag": 1, "seed": 6}
+    learner = QLearner(Face, shards=2, **settings).learn(24, store=tmp_path)
+    acted = known(learner)
+    resumed = dqlearn.resume(tmp_path, env=Face).learn(36)
+    more = known(resumed) & ~acted
+    assert more.any()  # from the batch that waited
+    np.testing.assert_array_equal(np.isneginf(resumed.table.q.compute())[more], ~MASKS[more])

@@ -130,7 +130,8 @@ def empty_batch_task(plan: Plan) -> Transitions:
 
 def load_batch_task(plan: Plan, snapshot: Snapshot, w: int) -> Transitions:
     """Read the batch of shard w of a checkpoint."""
-    return read_batch(snapshot, w, TRACED if plan.waits else BATCH)
+    masked = isinstance(plan.env, PythonEnv) and plan.env.masks
+    return read_batch(snapshot, w, TRACED if plan.waits else BATCH, masked)
 
 
 def recut_task(plan: Plan, before: ChunkGrid, c: int, chunks: list[Chunk], round_: int) -> Chunk:

@@ -170,15 +170,19 @@ class Seen:
             self._masks[state] = text
             self._new.append((state, mask.copy()))
 
-    def told(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None:
-        """Return states that are new since the last call, with their masks; None if there is none.
+    def told(self, n_actions: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Return states that are new since the last call, with their masks.
+
+        Parameters
+        ----------
+        n_actions : int
+            Number of actions.
 
         Returns
         -------
-        (int64 (m,), bool (m, n_actions)), optional
+        (int64 (m,), bool (m, n_actions))
         """
-        if not self._new:
-            return None
-        states, masks = zip(*self._new, strict=True)
+        states = np.array([state for state, _ in self._new], np.int64)
+        masks = np.array([mask for _, mask in self._new], np.bool_).reshape(-1, n_actions)
         self._new = []
-        return np.array(states, np.int64), np.array(masks)
+        return states, masks

@@ -62,7 +62,7 @@ class RoundLearner:
             table.counts[r, w] = batch.tally.n_transitions
             table.restarts[r, w] = batch.tally.n_restarts
             table.episodes[r, w] = batch.tally.of_episodes
-            if batch.masks is not None:
+            if batch.masks is not None and len(batch.masks.states):
                 table.mask(batch.masks)
         table.count(r, r + 1, table.counts[r])
         self._learn(r, rows_of, self._run)
