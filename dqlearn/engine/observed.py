@@ -54,7 +54,7 @@ def observed_graph(
         return _gather_graph(plan, draw, state, waiting, pieces, in_place)
     r, policy = state.round, list(state.policy)
     routed = [
-        draw.task("route", learning.route_task, draw.plan, piece, policy, at=(w,))
+        draw.task("route", learning.route_task, draw.plan, piece, policy, w, at=(w,))
         for w, piece in enumerate(pieces)
     ]
     sent = draw.sent("parcel", learning.pieces_task, routed, len(state.chunks))

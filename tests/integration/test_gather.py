@@ -546,7 +546,8 @@ def tasks_of_a_round(memories: int, **settings: Any) -> int:
     chosen = {"num_envs": 6, "shards": 3, "chunks": (18, 4), "steps_per_round": 1, **settings}
     plan = Settings.of(chosen).plan(walk()._resolved, 1)
     assert plan.grid.n_chunks == 8
-    keys = [tuple((name, "run", w) for w in range(n)) for name, n in (("c", 8), ("s", 3), ("b", 3))]
+    counts = (("c", 8), ("s", 3), ("b", 3 if plan.policy_lag else 0))
+    keys = [tuple((name, "run", w) for w in range(n)) for name, n in counts]
     drawn = round_graph(plan, State(5, ("plan", "run"), (("p", "run", 0),), *keys), memories)
     assert drawn.state.round == 6
     return len(drawn.tasks)

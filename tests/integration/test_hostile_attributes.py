@@ -179,8 +179,9 @@ def attributes_of(table: Path) -> list[str]:
 
 
 NAMES = (
-    "action_space algorithm balanced chunks dqlearn_format dtype env_timeout environment epsilon "
-    "exchange gamma initial_value learning_rate num_envs observation_space on_env_error policy_lag "
+    "action_masks action_space algorithm balanced chunks dqlearn_format dtype env_timeout "
+    "environment epsilon exchange federated gamma initial_value learning_rate masked num_envs "
+    "observation_space on_env_error policy_lag "
     "round seed shards sparse sparse_block state_factors steps_per_round timesteps versions"
 ).split()
 OF_RUNS = (
