@@ -18,6 +18,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.envs.play import random_valid
 from dqlearn.envs.registry import problem
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.stages.evaluation import EvaluationResult
@@ -54,14 +55,17 @@ def compared(
     results = {name: evaluate_policy(model, rule, n_episodes) for name, rule in rules.items()}
     best = max(results, key=lambda name: results[name].mean, default=None)
     played = {f"best baseline ({best})": results[best]} if best else {}
-    return played | {"random": evaluate_policy(model, _random(model.n_actions), n_episodes)}
+    return played | {"random": evaluate_policy(model, _random(model), n_episodes)}
 
 
-def _random(n_actions: int) -> Any:
+def _random(model: TabularEnv) -> Any:
+    """Return a policy that draws one of the valid actions."""
     rng = np.random.default_rng(0)
 
     def policy(states: npt.NDArray[np.int64], t: int) -> npt.NDArray[np.int64]:
-        return rng.integers(n_actions, size=len(states))
+        if model.valid is None:
+            return rng.integers(model.n_actions, size=len(states))
+        return random_valid(rng, model.masks(states))
 
     return policy
 

@@ -25,7 +25,7 @@ from dqlearn.errors import SpaceError
 from dqlearn.kernels.choose import Lookup
 from dqlearn.kernels.summary import action_dtype
 
-__all__ = ["Played", "Rule", "play"]
+__all__ = ["Played", "Rule", "play", "random_valid"]
 
 Rule = Callable[[npt.NDArray[np.int64], int], npt.ArrayLike]
 """``policy(states, t) -> actions`` for the episodes still running, t steps after they began."""
@@ -89,6 +89,27 @@ def play(
         action[going] = _checked(chosen, int(going.sum()), model.n_actions)
         episodes.advance(action, own, 1)
     return episodes.played()
+
+
+def random_valid(
+    sampler: np.random.Generator, valid: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Draw one of the valid actions of each state, evenly.
+
+    Parameters
+    ----------
+    sampler : numpy.random.Generator
+        Source of the draws.
+    valid : bool (m, n_actions)
+        The valid actions.
+
+    Returns
+    -------
+    int64 (m,)
+    """
+    drawn = sampler.integers(valid.sum(axis=1))
+    actions: npt.NDArray[np.int64] = (np.cumsum(valid, axis=1) > drawn[:, None]).argmax(axis=1)
+    return actions
 
 
 class _Episodes:

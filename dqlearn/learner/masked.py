@@ -1,4 +1,4 @@
-"""Greedy and random actions among the valid ones of some states.
+"""Greedy actions among the valid ones of some states.
 
 ::
 
@@ -21,7 +21,7 @@ from dqlearn.stages.policy import KnownPolicy, Policy
 from dqlearn.table.views.arrays import Table
 from dqlearn.table.views.sparse import SparseTable
 
-__all__ = ["as_masks", "best_valid", "random_valid"]
+__all__ = ["as_masks", "best_valid"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -109,22 +109,3 @@ def _greedy(plan: Plan, q: npt.NDArray[Any], states: npt.NDArray[np.int64]) -> n
     asked = type(extent)(extent.n_actions, extent.tie_key, states=states, rows=np.arange(len(q)))
     rule = plan.algorithm
     return rule.greedy(rule.find(q, asked), asked)
-
-
-def random_valid(sampler: np.random.Generator, valid: Bools) -> npt.NDArray[np.int64]:
-    """Draw one of the valid actions of each state, evenly.
-
-    Parameters
-    ----------
-    sampler : numpy.random.Generator
-        Source of the draws.
-    valid : bool (m, n_actions)
-        The valid actions.
-
-    Returns
-    -------
-    int64 (m,)
-    """
-    drawn = sampler.integers(valid.sum(axis=1))
-    actions: npt.NDArray[np.int64] = (np.cumsum(valid, axis=1) > drawn[:, None]).argmax(axis=1)
-    return actions

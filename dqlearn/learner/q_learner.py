@@ -32,12 +32,13 @@ from dqlearn.checks import check_amount, check_choice
 from dqlearn.engine.cluster import LostWork, current_executor
 from dqlearn.engine.graph import Key
 from dqlearn.engine.round import evaluation_graph
+from dqlearn.envs.play import random_valid
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ClusterLostError, ConfigurationError
 from dqlearn.events import Evaluation, Event, TrainingEnd, TrainingStart
 from dqlearn.learner.arguments import shows_hyperparameters
-from dqlearn.learner.masked import as_masks, best_valid, random_valid
+from dqlearn.learner.masked import as_masks, best_valid
 from dqlearn.spaces import BinsLike, SpaceIndex
 from dqlearn.stages.evaluation import EpisodePlan, EvaluationResult
 from dqlearn.stages.observed.outcome import Observed

@@ -18,11 +18,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium.utils.env_checker import check_env
 
 from dqlearn.checks import check_count
 from dqlearn.envs.faces.gym_view import TabularGymEnv
 from dqlearn.envs.faces.vector_view import TabularVectorEnv
+from dqlearn.envs.play import random_valid
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import CheckError
 
@@ -73,8 +75,9 @@ def check_model(model: TabularEnv, n_steps: int = 200_000, seed: int = 0) -> Non
     >>> from dqlearn.testing import check_model
     >>> check_model(envs.torus(side=4))
     """
-    env, n_steps = TabularGymEnv(model), check_count("n_steps", n_steps)
-    check_env(env, skip_render_check=True)
+    kind = TabularGymEnv if model.valid is None else _Obedient
+    n_steps = check_count("n_steps", n_steps)
+    check_env(kind(model), skip_render_check=True)
     seen = _seen(model, n_steps, seed)
     if model.events is not None:
         _check_frequencies(model, seen)
@@ -87,13 +90,28 @@ def _seen(model: TabularEnv, n_steps: int, seed: int) -> Pairs:
     state, _ = envs.reset(seed=seed)
     over = np.zeros(n, np.bool_)
     for _ in range(-(-n_steps // n)):
-        action = draw.integers(model.n_actions, size=n)
+        action = random_valid(draw, _masks(model, state))
         after, reward, terminated, truncated, _ = envs.step(action)
         columns = (column[~over].tolist() for column in (state, action, after, reward, terminated))
         for s, a, *outcome in zip(*columns, strict=True):  # a step that resets is no transition
             seen.setdefault((s, a), Counter())[tuple(outcome)] += 1
         state, over = after, terminated | truncated
     return seen
+
+
+def _masks(model: TabularEnv, states: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return the valid actions of each state; of one without, where episodes are over, all."""
+    masks = model.masks(states)
+    return masks | ~masks.any(axis=1, keepdims=True)
+
+
+class _Obedient(TabularGymEnv):
+    """The model as an environment that takes a valid action in place of one that is not."""
+
+    def step(self, action: Any) -> Any:
+        """Step; the checker draws any action."""
+        mask = self.model.masks([self._state])[0] if self._state >= 0 else None
+        return super().step(action if mask is None or mask[action] else np.int64(mask.argmax()))
 
 
 def _check_frequencies(model: TabularEnv, seen: Pairs) -> None:

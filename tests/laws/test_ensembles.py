@@ -224,6 +224,12 @@ def test_bad_ensembles(arguments: tuple[Any, ...], message: str) -> None:
         ensemble(*arguments)
 
 
+def test_each_member_has_an_environment() -> None:
+    """Else some would learn nothing."""
+    with pytest.raises(ConfigurationError, match="num_envs=3: pass at least 4"):
+        QLearner(MODEL, algorithm="ensemble:4:sum:own", num_envs=3)
+
+
 @pytest.mark.parametrize(
     "name",
     [

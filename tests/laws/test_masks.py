@@ -20,11 +20,13 @@ from reference import learn as by_hand
 
 import dqlearn
 from dqlearn import Policy, QLearner, TabularEnv, exact
+from dqlearn.cli.comparing import compared
 from dqlearn.envs.faces.gym_view import TabularGymEnv
 from dqlearn.envs.from_tables import from_table
 from dqlearn.errors import ActionMaskError, BadRowError, ConfigurationError, SpaceError
 from dqlearn.random import integers
 from dqlearn.schedules import VisitCount
+from dqlearn.testing import check_model
 
 N, ACTIONS = 20, 5
 RULES = ["q_learning", "double_q", "expected_sarsa"]
@@ -396,3 +398,12 @@ def test_masks_wait_in_a_checkpoint_with_their_batch(tmp_path: Path) -> None:
     more = known(resumed) & ~acted
     assert more.any()  # from the batch that waited
     np.testing.assert_array_equal(np.isneginf(resumed.table.q.compute())[more], ~MASKS[more])
+
+
+def test_a_model_with_a_mask_is_checked_as_others() -> None:
+    check_model(MODEL, n_steps=20_000)
+
+
+def test_random_actions_of_the_command_line_are_valid() -> None:
+    played = compared(MODEL, "none", {}, 20)
+    assert played["random"].n_episodes == 20

@@ -89,6 +89,13 @@ class Settings:
             shards=it["shards"] or width,
         )
         num_envs = it["num_envs"] or envs * apart
+        rule = as_algorithm(it["algorithm"])
+        if rule.by_env and num_envs < apart * rule.members:
+            raise ConfigurationError(
+                f"algorithm={rule.name!r} has an environment for each of its {rule.members} "
+                f"members, or several, got num_envs={num_envs}: pass at least "
+                f"{apart * rule.members}, or leave it out"
+            )
         settled: dict[str, Any] = {
             **it,
             "num_envs": num_envs,
