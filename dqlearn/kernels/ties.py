@@ -32,6 +32,7 @@ __all__ = [
     "in_set",
     "members_of",
     "merge_sets",
+    "only_one",
     "pick_of_each",
     "set_dtype",
     "sets_of",
@@ -146,6 +147,25 @@ def _choose(key, tied, row, threshold, n_actions):
         return action
 
     return many
+
+
+def only_one(tied, row):
+    """Return the action that a set consists of; -1 if there are several."""
+
+
+@overload(only_one, inline="always")
+def _only_one(tied, row):
+    if tied.ndim == 1:
+
+        def one(tied, row):
+            bits, action = np.uint64(tied[row]), np.int64(-1)
+            if bits & (bits - np.uint64(1)) == 0:
+                action = np.int64(trailing_zeros(bits))
+            return action
+
+        return one
+
+    return lambda tied, row: np.int64(-1)
 
 
 def in_set(tied, row, action):

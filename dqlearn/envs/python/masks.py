@@ -32,9 +32,10 @@ _METHOD = "action_masks"
 
 
 def says_masks(env: Any) -> bool:
-    """Whether an environment, or one in its wrappers, has a method that says its masks."""
+    """Whether an environment, or the first of a vector, has a method that says its masks."""
     base = env.unwrapped
-    return any(callable(getattr(base, name, None)) for name in (KEY, _METHOD))
+    bases = [base, *(one.unwrapped for one in getattr(base, "envs", [])[:1])]
+    return any(callable(getattr(it, name, None)) for it in bases for name in (KEY, _METHOD))
 
 
 def mask_of(env: gymnasium.Env[Any, Any], info: Mapping[str, Any]) -> Any:

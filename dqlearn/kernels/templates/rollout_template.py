@@ -23,8 +23,8 @@ from dqlearn.kernels.choose import choose_among, greedy_action, untried_key
 from dqlearn.kernels.codes import BEGINNING, IMPOSSIBLE, NO_ACTION
 from dqlearn.kernels.members import bootstrap_rows, columns_of_walk
 from dqlearn.kernels.route import route_tile
-from dqlearn.kernels.ties import choose, tie_hash
-from dqlearn.random import reset_key, step_key, uniform
+from dqlearn.kernels.ties import choose, only_one, tie_hash
+from dqlearn.random import explores, reset_key, step_key, uniform
 
 initial: Callable[..., Any]
 events: Callable[..., Any] | None
@@ -56,9 +56,9 @@ else:
 if valid is None:
 
     @njit(cache=True)
-    def act(key, tied, row, threshold, state, params, scratch):
-        """Choose an action epsilon-greedily."""
-        return choose(key, tied, row, threshold, np.uint64(len(scratch)))
+    def revise(keys, tied, rows, threshold, state, params, scratch, action):
+        """Leave the actions of a block as they were chosen."""
+        return False
 
     @njit(cache=True)
     def stuck(action):
@@ -96,11 +96,21 @@ else:
         return False
 
     @njit(cache=True)
-    def act(key, tied, row, threshold, state, params, scratch):
-        """Choose an action epsilon-greedily among the valid ones; without any, NO_ACTION."""
-        for a in range(len(scratch)):
-            scratch[a] = may(state, a, params)
-        return choose_among(key, tied, row, threshold, scratch)
+    def revise(keys, tied, rows, threshold, state, params, scratch, action):
+        """Choose the actions of a block again, among the valid ones; return whether one has none.
+
+        A single greedy action needs no other to be looked at.
+        """
+        lost = False
+        for e in range(len(keys)):
+            key, row, s = keys[e], np.uint64(rows[e]), np.int64(state[e])
+            greedy = only_one(tied, row) >= 0 and not explores(key, threshold)
+            if not greedy or not may(s, action[e], params):
+                for a in range(len(scratch)):
+                    scratch[a] = may(s, a, params)
+                action[e] = choose_among(key, tied, row, threshold, scratch)
+                lost |= action[e] < 0
+        return lost
 
     @njit(cache=True)
     def stuck(action):
@@ -238,14 +248,14 @@ def walk(streams, t0, n_steps, block, limits, params, tied, rows, threshold, sha
             t = np.uint64(t0 + k)
             for e in range(n):
                 keys[e] = step_key(env[e], t)
-            lost = False
             for e in range(n):
-                at, row_of = np.int64(state[e]), np.uint64(row[e])
-                action[e] = act(keys[e], tied, row_of, threshold, at, params, scratch)
-                lost |= stuck(action[e])
+                action[e] = choose(
+                    keys[e], tied, np.uint64(row[e]), threshold, np.uint64(n_actions)
+                )
+            lost = revise(keys[:n], tied, row, threshold, state, params, scratch, action)
             if lost:
                 for e in range(n):
-                    if stuck(action[e]):
+                    if action[e] < 0:
                         return b + e, np.int64(state[e]), NO_ACTION, np.int64(state[e]), 0.0
             fit = True
             for e in range(n):
