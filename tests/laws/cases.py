@@ -38,7 +38,8 @@ class Run:
     sparse: int = 0
 
     def learner(self, **changes: Any) -> QLearner:
-        own = {"exchange": self.exchange, "compile": False}
+        # The reference knows no masks but those of test_masks.py.
+        own = {"exchange": self.exchange, "compile": False, "action_masks": False}
         if self.sparse:
             own |= {"sparse": True, "sparse_block": self.sparse}
         return QLearner(self.make(), **(vars(self.settings) | own | changes))

@@ -316,7 +316,7 @@ def _made_and_reset(
         watch.enter()
         own = isinstance(envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
         observation, info = reset_pair(envs.reset(seed=seeds if own else seeds[0]))
-        if watch.first_env == 0 and not env.masks:
+        if watch.first_env == 0 and env.vectorised and not env.masks:
             tell_of_masks(envs, info)
         valid = masks_of(info, env.actions) if env.masks else None
         return envs, encode(env, envs, watch.first_env, observation), valid
