@@ -256,7 +256,7 @@ class TabularEnv:
         asked = np.atleast_1d(np.asarray(states))
         if asked.dtype.kind not in "iu" or ((asked < 0) | (asked >= self.n_states)).any():
             raise SpaceError(
-                f"states must be integers in 0 .. {self.n_states - 1}, got {shortened(states)}"
+                f"expected states, integers in 0 .. {self.n_states - 1}, got {shortened(states)}"
             )
         found = np.empty((len(asked), self.n_actions), np.bool_)
         self.kernels.find_valid(asked.astype(np.int64), self.n_actions, self.params, found)
