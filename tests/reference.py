@@ -73,7 +73,7 @@ def member_of(key: int, members: int) -> int:
 def choose(key: int, greedy: list[int], epsilon: float, valid: list[int]) -> int:
     """The upper half of a key decides whether to explore, the lower half which action it is."""
     explore = key >> 32 < round(epsilon * 2**32)
-    among = valid if explore else [a for a in greedy if a in valid]
+    among = valid if explore else greedy
     return among[(key % 2**32) * len(among) >> 32]
 
 
@@ -332,7 +332,8 @@ class Worlds:
             self.state[e], self.resetting[e] = self.restart(e, key), False
             return None
         epsilon = _at(self.settings.epsilon, policy.timesteps)
-        greedy = np.flatnonzero(policy.tied[state]).tolist()
+        best = np.flatnonzero(policy.tied[state]).tolist()
+        greedy = [a for a in best if a in self.valid[state]]
         action = choose(key, greedy, epsilon, self.valid[state])
         next_state, reward, terminated, truncated = self.step(e, action, key)
         self.returns[e] += reward

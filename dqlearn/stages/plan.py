@@ -22,10 +22,10 @@ from dqlearn.envs.python.gymnasium_env import PythonEnv
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ConfigurationError
 from dqlearn.kernels.ties import ties
+from dqlearn.packing import PackedOnce
 from dqlearn.schedules import Schedule, VisitCount
 from dqlearn.stages.initial.values import InitialValues
 from dqlearn.stages.merge import check_mergeable
-from dqlearn.stages.packing import PackedOnce
 from dqlearn.table.columns import Column, columns_of
 from dqlearn.table.grid import ChunkGrid, table_nbytes
 from dqlearn.table.hash_grid import Grid, HashGrid

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from gymnasium.utils.env_checker import check_env
 
 from dqlearn.checks import check_count
-from dqlearn.envs.faces.gym_view import TabularGymEnv
+from dqlearn.envs.faces.gym_view import TabularGymEnv, check_is_model
 from dqlearn.envs.faces.vector_view import TabularVectorEnv
 from dqlearn.envs.play import random_valid
 from dqlearn.envs.tabular import TabularEnv
@@ -75,6 +75,7 @@ def check_model(model: TabularEnv, n_steps: int = 200_000, seed: int = 0) -> Non
     >>> from dqlearn.testing import check_model
     >>> check_model(envs.torus(side=4))
     """
+    check_is_model(model)
     kind = TabularGymEnv if model.valid is None else _Obedient
     n_steps = check_count("n_steps", n_steps)
     check_env(kind(model), skip_render_check=True)

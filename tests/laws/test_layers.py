@@ -20,7 +20,7 @@ import dqlearn
 ROOT = Path(dqlearn.__path__[0])
 
 LAYERS = (
-    {"errors", "ids", "text"},
+    {"errors", "ids", "packing", "text"},
     {"checks"},
     {"jit"},
     {"random", "statistics"},

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dqlearn.stages.packing import PackedOnce
+from dqlearn.packing import PackedOnce
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def test_choices_equal_the_reference(key: int, epsilon: float, n_actions: int) -
     threshold = random.exploration_threshold(epsilon)
     explores = random.explores(U(key), threshold)
     chosen = random.share(random.low_half(U(key)), U(n_actions)) if explores else 77
-    assert chosen == reference.choose(key, [77], epsilon, n_actions)
+    assert chosen == reference.choose(key, [77], epsilon, [*range(n_actions)])
 
 
 def test_a_range_of_streams_is_the_streams_of_a_range() -> None:

@@ -163,7 +163,7 @@ def test_those_who_act_draw_from_the_tied_actions(n_actions: int, data: st.DataO
     keys, acted = streams(np.uint64(7), np.uint64(1), 0, 40 * n_actions), None
     acted = np.empty(len(keys), np.int64)
     choose_actions(keys, 5, np.zeros_like(acted), tied, np.uint64(0), n_actions, acted)
-    wanted = [reference.choose(reference.step_key(int(k), 5), sorted(best), 0.0, 1) for k in keys]
+    wanted = [reference.choose(reference.step_key(int(k), 5), sorted(best), 0.0, [0]) for k in keys]
     assert acted.tolist() == wanted
     assert set(acted.tolist()) <= best
     assert len(best) > 5 or set(acted.tolist()) == best
