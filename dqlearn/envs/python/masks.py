@@ -87,7 +87,7 @@ def masks_of(
     said = info.get(f"_{KEY}")
     found = np.ones((len(given), actions.n), np.bool_)
     silent = np.zeros(len(given), np.bool_) if said is None else ~np.asarray(said, np.bool_)
-    skip = silent if idle is None else silent & idle
+    skip = np.zeros_like(silent) if idle is None else silent & idle
     for e in range(len(given)):
         if skip[e]:
             continue
