@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import xarray as xr
+from distributed import Client
 from fused import apart, contents
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from killing import two_workers
 from reference import Settings
 from reference import learn as by_hand
 
@@ -407,3 +413,31 @@ def test_a_model_with_a_mask_is_checked_as_others() -> None:
 def test_random_actions_of_the_command_line_are_valid() -> None:
     played = compared(MODEL, "none", {}, 20)
     assert played["random"].n_episodes == 20
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [MODEL, Face], ids=["model", "python"])
+def test_workers_die_and_the_masks_stay(make: Any) -> None:
+    """SIGKILL of a worker in mid-run; the bits are those of an undisturbed run on threads."""
+    settings: dict[str, Any] = {"num_envs": 24, "steps_per_round": 4, "shards": 2, "seed": 5}
+    settings |= {"chunks": (7, 5)}
+    with two_workers() as cluster, Client(cluster):
+        learner = QLearner(make, **settings).learn(96 * 10)
+        killed: list[int] = []
+
+        def kill() -> None:
+            time.sleep(0.3)
+            if (pid := next(iter(cluster.workers.values())).pid) is not None:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        while not killed:
+            learner.learn(learner.num_timesteps + 96 * 10)
+        thread.join()
+        learner.learn(learner.num_timesteps + 96 * 10)
+        total, q = learner.num_timesteps, learner.table.q.compute()
+    np.testing.assert_array_equal(q, QLearner(make, **settings).learn(total).table.q.compute())
+    assert np.isneginf(q).any()
