@@ -151,7 +151,7 @@ def solve(
         found = Found(*_iterate(outcomes, None, gamma, tolerance, max_iterations))
     value, iterations, residual = found
     q = _apply(outcomes, gamma, value)
-    return Solution(q, worth(q), q.argmax(axis=1), iterations, residual)
+    return Solution(q, _worth(q), q.argmax(axis=1), iterations, residual)
 
 
 def policy_value(
@@ -262,12 +262,12 @@ def bellman_residual(
             f"q must have shape ({outcomes.n_states}, {outcomes.n_actions}), got {q.shape}"
         )
     gamma = check_number("gamma", gamma, 0, 1)
-    backed_up = _apply(outcomes, gamma, worth(q))
+    backed_up = _apply(outcomes, gamma, _worth(q))
     valid = ~np.isneginf(backed_up)
     return float(np.abs(backed_up[valid] - q[valid]).max())
 
 
-def worth(q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _worth(q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the value of each state: its greatest, or 0 where no action is valid."""
     best: npt.NDArray[np.float64] = q.max(axis=1)
     return np.where(np.isneginf(best), 0.0, best)

@@ -10,6 +10,7 @@ Invariant: where the greedy action of a table is valid, a mask changes nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,6 @@ def best_valid(
 
 def _greedy(plan: Plan, q: npt.NDArray[Any], states: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Return the greedy actions of the values of some states."""
-    extent = plan.extent()
-    asked = type(extent)(extent.n_actions, extent.tie_key, states=states, rows=np.arange(len(q)))
+    asked = replace(plan.extent(), states=states, rows=np.arange(len(q)))
     rule = plan.algorithm
     return rule.greedy(rule.find(q, asked), asked)
