@@ -143,7 +143,7 @@ class Draw:
     ) -> tuple[list[Key], list[Key]]:
         """Add the rollouts of a round; return the batches and the shards after it.
 
-        Of the batches before it, what waits for further transitions becomes part of the new ones.
+        What waits in the batches before it for further transitions becomes part of the new ones.
         """
         made = []
         for w, shard in enumerate(shards):
@@ -237,6 +237,19 @@ class Draw:
             given = (self.plan, c, chunk, sent[c], state.round, *args)
             chunks.append(self.task(name, task, *given, at=(c,)))
         return replace(state, chunks=tuple(chunks))
+
+    def learned(
+        self, state: State, routed: Sequence[Key], in_place: bool
+    ) -> tuple[tuple[Key, ...], tuple[Key, ...], Key]:
+        """Add the updates of a round's batches; return the policy, the chunks and the report."""
+        r, sent = state.round, self.sent("parcel", learning.pieces_task, routed, len(state.chunks))
+        chunks = []
+        for c, chunk in enumerate(state.chunks):
+            args = (self.plan, c, chunk, sent[c], r + 1, in_place)
+            chunks.append(self.task("update", learning.update_task, *args, at=(c,)))
+        best = self.best(chunks, round_=r + 1)
+        report = self.task("report", learning.report_task, self.plan, list(best), r)
+        return best, tuple(chunks), report
 
     def noted(self, chunks: Sequence[Key], round_: int) -> Key:
         """Add the report of a round, from what the chunks counted."""

@@ -52,21 +52,13 @@ def observed_graph(
     waiting = _waiting(plan, draw, state)
     if plan.exchange == "gather":
         return _gather_graph(plan, draw, state, waiting, pieces, in_place)
-    r, policy = state.round, list(state.policy)
+    policy = list(state.policy)
     routed = [
         draw.task("route", learning.route_task, draw.plan, piece, policy, w, at=(w,))
         for w, piece in enumerate(pieces)
     ]
-    sent = draw.sent("parcel", learning.pieces_task, routed, len(state.chunks))
-    chunks = [
-        draw.task(
-            "update", learning.update_task, draw.plan, c, chunk, sent[c], r + 1, in_place, at=(c,)
-        )
-        for c, chunk in enumerate(state.chunks)
-    ]
-    best = draw.best(chunks, round_=r + 1)
-    report = draw.task("report", learning.report_task, draw.plan, list(best), r)
-    return draw.to(replace(waiting, policy=best, chunks=tuple(chunks)), report)
+    best, chunks, report = draw.learned(state, routed, in_place)
+    return draw.to(replace(waiting, policy=best, chunks=chunks), report)
 
 
 def _waiting(plan: Plan, draw: Draw, state: State) -> State:

@@ -102,16 +102,8 @@ def round_graph(plan: Plan, state: State, memories: int = 1, in_place: bool = Fa
             draw.task("batch", learning.third_task, key, at=(w,))
             for w, key in enumerate(made[: len(state.batches)])
         ]
-    sent = draw.sent("parcel", learning.pieces_task, routed, len(state.chunks))
-    chunks = [
-        draw.task(
-            "update", learning.update_task, draw.plan, c, chunk, sent[c], r + 1, in_place, at=(c,)
-        )
-        for c, chunk in enumerate(state.chunks)
-    ]
-    best = draw.best(chunks, round_=r + 1)
-    report = draw.task("report", learning.report_task, draw.plan, list(best), r)
-    after = State(r + 1, state.plan, best, tuple(chunks), tuple(shards), tuple(batches))
+    best, chunks, report = draw.learned(state, routed, in_place)
+    after = State(r + 1, state.plan, best, chunks, tuple(shards), tuple(batches))
     return draw.to(after, report)
 
 

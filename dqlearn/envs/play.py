@@ -25,7 +25,7 @@ from dqlearn.errors import SpaceError
 from dqlearn.kernels.choose import Lookup
 from dqlearn.kernels.summary import action_dtype
 
-__all__ = ["Played", "Rule", "play", "random_valid"]
+__all__ = ["Played", "Rule", "play", "playable", "random_valid"]
 
 Rule = Callable[[npt.NDArray[np.int64], int], npt.ArrayLike]
 """``policy(states, t) -> actions`` for the episodes still running, t steps after they began."""
@@ -89,6 +89,24 @@ def play(
         action[going] = _checked(chosen, int(going.sum()), model.n_actions)
         episodes.advance(action, own, 1)
     return episodes.played()
+
+
+def playable(model: TabularEnv, states: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return the valid actions of each state; all of one that has none, where episodes are over.
+
+    Parameters
+    ----------
+    model : TabularEnv
+        The environment.
+    states : int64 (m,)
+        The states.
+
+    Returns
+    -------
+    bool (m, n_actions)
+    """
+    masks = model.masks(states)
+    return masks | ~masks.any(axis=1, keepdims=True)
 
 
 def random_valid(

@@ -32,7 +32,7 @@ from dqlearn.checks import check_amount, check_choice
 from dqlearn.engine.cluster import LostWork, current_executor
 from dqlearn.engine.graph import Key
 from dqlearn.engine.round import evaluation_graph
-from dqlearn.envs.play import random_valid
+from dqlearn.envs.play import playable, random_valid
 from dqlearn.envs.resolve import EnvLike, Resolved, resolve
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import ClusterLostError, ConfigurationError
@@ -560,8 +560,7 @@ class QLearner:
         policy, n_actions = self._current_policy(), self._plan.n_actions
         chosen, valid = policy.choose(states), None
         if masks is None and (model := self.model) is not None and model.valid is not None:
-            masks = model.masks(states)
-            masks = masks | ~masks.any(axis=1, keepdims=True)  # where an end leads, any will do
+            masks = playable(model, states)
         if masks is not None:
             valid = as_masks(masks, len(states), n_actions)
             other = ~np.take_along_axis(valid, chosen[:, None], axis=1)[:, 0]

@@ -150,8 +150,8 @@ def returned(
     n_envs : int
         Environments of the shard.
     known : tuple of arrays
-        Of the round in which they are learned: what the next state of each transition is worth to
-        each member, (n, members); and the sets of greedy actions of all states.
+        What the next state of each transition is worth to each member, (n, members), and the sets
+        of greedy actions of all states, both in the round in which the transitions are learned.
     gamma : float
         Discount factor.
     rule : Algorithm

@@ -18,13 +18,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.utils.env_checker import check_env
 
 from dqlearn.checks import check_count
 from dqlearn.envs.faces.gym_view import TabularGymEnv, check_is_model
 from dqlearn.envs.faces.vector_view import TabularVectorEnv
-from dqlearn.envs.play import random_valid
+from dqlearn.envs.play import playable, random_valid
 from dqlearn.envs.tabular import TabularEnv
 from dqlearn.errors import CheckError
 
@@ -91,19 +90,13 @@ def _seen(model: TabularEnv, n_steps: int, seed: int) -> Pairs:
     state, _ = envs.reset(seed=seed)
     over = np.zeros(n, np.bool_)
     for _ in range(-(-n_steps // n)):
-        action = random_valid(draw, _masks(model, state))
+        action = random_valid(draw, playable(model, state))
         after, reward, terminated, truncated, _ = envs.step(action)
         columns = (column[~over].tolist() for column in (state, action, after, reward, terminated))
         for s, a, *outcome in zip(*columns, strict=True):  # a step that resets is no transition
             seen.setdefault((s, a), Counter())[tuple(outcome)] += 1
         state, over = after, terminated | truncated
     return seen
-
-
-def _masks(model: TabularEnv, states: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return the valid actions of each state; of one without, where episodes are over, all."""
-    masks = model.masks(states)
-    return masks | ~masks.any(axis=1, keepdims=True)
 
 
 class _Obedient(TabularGymEnv):

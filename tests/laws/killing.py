@@ -62,6 +62,27 @@ def outlast(learner: QLearner, round: int, rounds: int = 1) -> Loss:
     return Loss(time.monotonic() - began, (here - least) // round)
 
 
+@contextmanager
+def killed_in_turn(cluster: LocalCluster, most: int) -> Iterator[list[int]]:
+    """SIGKILL workers in turn, up to so many, while a block runs; yield the list of the dead."""
+    over, killed = threading.Event(), list[int]()
+
+    def kill() -> None:
+        while not over.wait(0.3 + 0.3 * len(killed)) and len(killed) < most:
+            nannies = list(cluster.workers.values())
+            if (pid := nannies[len(killed) % len(nannies)].pid) is not None:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
 class Trouble(Callback):
     """Does what is named to the workers, in an order and at moments that a seed draws.
 

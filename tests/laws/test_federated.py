@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 from fused import contents
-from killing import two_workers
+from killing import killed_in_turn, two_workers
 
 import dqlearn
 from dqlearn import Every, Federated, QLearner, TabularEnv
@@ -318,21 +315,9 @@ def test_its_workers_die(stored: bool, tmp_path: Path) -> None:
         saving = {"store": tmp_path / "run", "checkpoint_every": Every(rounds=10)}
     with two_workers(fuse=True) as cluster, Client(cluster):
         learner = QLearner(MODEL, **settings).learn(2 * each)
-        over, killed = threading.Event(), []
-
-        def kill() -> None:
-            while not over.wait(0.3 + 0.3 * len(killed)) and len(killed) < 3:
-                nannies = list(cluster.workers.values())
-                if (pid := nannies[len(killed) % len(nannies)].pid) is not None:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        while len(killed) < 2:  # however fast the machine is, both die while it learns
-            learner.learn(learner.num_timesteps + 10 * each, **saving)
-        over.set()
-        thread.join()
+        with killed_in_turn(cluster, 3) as killed:
+            while len(killed) < 2:  # however fast the machine is, both die while it learns
+                learner.learn(learner.num_timesteps + 10 * each, **saving)
         learner.learn(learner.num_timesteps + 2 * each, **saving)
         total, found = learner.num_timesteps, contents(learner)
     assert found == contents(QLearner(MODEL, **settings).learn(total))

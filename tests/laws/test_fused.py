@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 from fused import apart, contents
-from killing import two_workers
+from killing import killed_in_turn, two_workers
 
 import dqlearn
 from dqlearn import Every, QLearner, TabularEnv
@@ -377,22 +376,10 @@ def test_its_worker_dies(stored: bool, tmp_path: Path) -> None:
         saving = {"store": tmp_path / "run", "checkpoint_every": Every(transitions=5_000_000)}
     with two_workers(fuse=True) as cluster, Client(cluster):
         learner = learner_of("torus", BIG).learn(100_000)
-        over, killed = threading.Event(), []
-
-        def kill() -> None:
-            while not over.wait(0.3 + 0.3 * len(killed)) and len(killed) < 4:
-                nannies = list(cluster.workers.values())
-                if (pid := nannies[len(killed) % len(nannies)].pid) is not None:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        # However fast the machine is, both workers die while it learns.
-        while len(killed) < 2:
-            learner.learn(learner.num_timesteps + 20_000_000, **saving)
-        over.set()
-        thread.join()
+        with killed_in_turn(cluster, 4) as killed:
+            # However fast the machine is, both workers die while it learns.
+            while len(killed) < 2:
+                learner.learn(learner.num_timesteps + 20_000_000, **saving)
         # The last of them may have died when it had learned: a table that died so is read no more.
         learner.learn(learner.num_timesteps + 1_000_000, **saving)
         total, found = learner.num_timesteps, contents(learner)

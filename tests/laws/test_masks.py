@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,7 @@ from distributed import Client
 from fused import apart, contents
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from killing import two_workers
+from killing import killed_in_turn, two_workers
 from reference import Settings
 from reference import learn as by_hand
 
@@ -424,19 +420,9 @@ def test_workers_die_and_the_masks_stay(make: Any) -> None:
     settings |= {"chunks": (7, 5)}
     with two_workers() as cluster, Client(cluster):
         learner = QLearner(make, **settings).learn(96 * 10)
-        killed: list[int] = []
-
-        def kill() -> None:
-            time.sleep(0.3)
-            if (pid := next(iter(cluster.workers.values())).pid) is not None:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        while not killed:
-            learner.learn(learner.num_timesteps + 96 * 10)
-        thread.join()
+        with killed_in_turn(cluster, 1) as killed:
+            while not killed:
+                learner.learn(learner.num_timesteps + 96 * 10)
         learner.learn(learner.num_timesteps + 96 * 10)
         total, q = learner.num_timesteps, learner.table.q.compute()
     np.testing.assert_array_equal(q, QLearner(make, **settings).learn(total).table.q.compute())

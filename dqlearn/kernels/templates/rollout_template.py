@@ -61,11 +61,6 @@ if valid is None:
         return False
 
     @njit(cache=True)
-    def stuck(action):
-        """Return whether there was no action to choose; it folds to a constant."""
-        return False
-
-    @njit(cache=True)
     def may(state, action, params):
         """Return whether an action is valid."""
         return True
@@ -111,11 +106,6 @@ else:
                 action[e] = choose_among(key, tied, row, threshold, scratch)
                 lost |= action[e] < 0
         return lost
-
-    @njit(cache=True)
-    def stuck(action):
-        """Return whether there was no action to choose."""
-        return action < 0
 
     @njit(cache=True)
     def admitted(greedy, row, state, params):
@@ -423,7 +413,7 @@ def play(streams, n_steps, limits, params, greedy, rows, episodes):
         while going[i] and k < n_steps:
             key = step_key(streams[i], np.uint64(lengths[i]))
             action = admitted(greedy, np.int64(rows[i]), state[i], params)
-            if stuck(action):
+            if action < 0:
                 return i, state[i], NO_ACTION, state[i], 0.0
             after, reward, terminated = step(state[i], action, key, params)
             if after < 0 or after >= n_states or not (abs(reward) < np.inf):

@@ -21,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from dqlearn.algorithms.rule import Algorithm, Found
 from dqlearn.kernels.buffers import copy, empty
 from dqlearn.kernels.summary import action_dtype
 from dqlearn.kernels.ties import empty_sets
@@ -133,9 +134,7 @@ class Arrays:
             first = extent.first_state
             own = masks.states[(masks.states >= first) & (masks.states < first + len(chunk.q))]
             found = rule.find(chunk.q, replace(extent, states=own))
-            self.tied[own] = rule.tied(found)
-            for k, (field, columns) in enumerate(zip(rule.summary, found, strict=True)):
-                self.values[own, k] = field.value_of(columns)
+            _write(rule, found, own, self.values, self.tied)
 
     def check_tried(self, batch: Transitions) -> None:
         """Refuse transitions of pairs that are not valid; see :func:`check_tried`."""
@@ -276,8 +275,14 @@ def _summaries(
     tied = empty_sets(n_states, plan.n_actions)
     for c, chunk in enumerate(chunks):
         own = plan.laid_out.region(c)[0]
-        found = rule.find(chunk.q, plan.extent(c))
-        tied[own] = rule.tied(found)
-        for k, (field, columns) in enumerate(zip(rule.summary, found, strict=True)):
-            values[own, k] = field.value_of(columns)
+        _write(rule, rule.find(chunk.q, plan.extent(c)), own, values, tied)
     return values, tied
+
+
+def _write(
+    rule: Algorithm, found: Found, own: Any, values: npt.NDArray[Any], tied: npt.NDArray[Any]
+) -> None:
+    """Write what was found of some states into the numbers and the sets of all."""
+    tied[own] = rule.tied(found)
+    for k, (field, columns) in enumerate(zip(rule.summary, found, strict=True)):
+        values[own, k] = field.value_of(columns)
